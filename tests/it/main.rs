@@ -1,0 +1,1 @@
+//! Tests through the binary and on real processes.
