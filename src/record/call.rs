@@ -238,7 +238,7 @@ pub enum CacheReset {
     /// By a call.
     Http {
         /// The call, asked again while requests are pending (SGLang's 400).
-        step: Step,
+        step: Box<Step>,
         /// What proves that it worked.
         proof: ResetProof,
     },
