@@ -213,6 +213,15 @@ impl Run<'_> {
                 }),
             }
         }
+        for (id, _) in state
+            .finished_cells()
+            .filter(|(id, _)| cells.iter().all(|c| c.id != *id))
+        {
+            lane.missing.push(MissingCell {
+                cell: id.to_owned(),
+                why: "measured, but the plan has no such cell".to_owned(),
+            });
+        }
         lane.korean = compare(written);
         Ok(lane)
     }

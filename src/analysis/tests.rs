@@ -534,3 +534,16 @@ fn a_summary_comes_back_from_json_as_it_was() {
     let text = serde_json::to_string(&summary).expect("JSON");
     assert_eq!(serde_json::from_str::<RunSummary>(&text).expect("JSON"), summary);
 }
+
+#[test]
+fn a_measured_cell_that_the_plan_does_not_have_is_named() {
+    let mut b = Builder::one(single());
+    b.measured(&lane(), "single/in512", &[(400, vec![Did::ok(0, 10, 90)])]);
+    b.lanes[0].cells.clear();
+    let summary = b.summary().expect("a summary");
+    assert_eq!(summary.lanes[0].missing[0].cell, "single/in512");
+    assert_eq!(
+        summary.lanes[0].missing[0].why,
+        "measured, but the plan has no such cell"
+    );
+}

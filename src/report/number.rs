@@ -68,16 +68,30 @@ pub fn percentile(value: f64, certain: bool) -> String {
     format!("{}{}", if certain { "" } else { "~" }, number(value))
 }
 
-/// Median with interval, 95th and 99th percentile of a distribution.
+/// Median with interval, 95th and 99th percentile of a distribution; `≥` before one that time-outs reach: it is a lower
+/// bound.
 pub fn spread(d: Option<&Distribution>) -> [String; 3] {
-    match d {
-        Some(d) => [
-            with_interval(d.p50, d.p50_interval.as_ref()),
-            percentile(d.p95, d.p95_certain),
-            percentile(d.p99, d.p99_certain),
-        ],
-        None => [NONE, NONE, NONE].map(str::to_owned),
-    }
+    let Some(d) = d else {
+        return [NONE, NONE, NONE].map(str::to_owned);
+    };
+    // Time-outs are the largest values: a percentile whose upper rank is among them is at least what is printed.
+    let at_least = |percent: f64| {
+        let upper_rank = ((d.n.saturating_sub(1)) as f64 * percent / 100.0).ceil();
+        if d.timeouts > 0 && upper_rank >= (d.n - d.timeouts) as f64 {
+            "≥"
+        } else {
+            ""
+        }
+    };
+    [
+        format!(
+            "{}{}",
+            at_least(50.0),
+            with_interval(d.p50, d.p50_interval.as_ref())
+        ),
+        format!("{}{}", at_least(95.0), percentile(d.p95, d.p95_certain)),
+        format!("{}{}", at_least(99.0), percentile(d.p99, d.p99_certain)),
+    ]
 }
 
 /// A share as a percentage: `12.3 %`.
@@ -163,6 +177,29 @@ mod tests {
         for (value, text) in cases {
             assert_eq!(number(value), text, "{value}");
         }
+    }
+
+    #[test]
+    fn percentiles_that_time_outs_reach_are_lower_bounds() {
+        let of = |timeouts| Distribution {
+            n: 101,
+            timeouts,
+            mean: 1.0,
+            sd: None,
+            min: 1.0,
+            p50: 1.0,
+            p50_interval: None,
+            p95: 2.0,
+            p95_certain: true,
+            p99: 3.0,
+            p99_certain: false,
+            max: 4.0,
+        };
+        // Of 101 values the 95th percentile is the 6th from above.
+        assert_eq!(spread(Some(&of(0))), ["1.00", "2.00", "~3.00"]);
+        assert_eq!(spread(Some(&of(5))), ["1.00", "2.00", "≥~3.00"]);
+        assert_eq!(spread(Some(&of(6))), ["1.00", "≥2.00", "≥~3.00"]);
+        assert_eq!(spread(Some(&of(101))), ["≥1.00", "≥2.00", "≥~3.00"]);
     }
 
     #[test]

@@ -22,7 +22,7 @@ successful requests over the duration of the pass (first send to last end), **re
 the passes, with an interval from three passes on: a rate has as many samples as passes, not as requests.
 - **Success** needs HTTP 200, no error event, a finish reason, and the usage and end marker that this server showed when it \
 became ready. Everything else is a failure and stands in no figure, with one exception: a **time-out** counts as its limit \
-({limit}) in latency, and in TTFT where no token came; such percentiles are lower bounds.
+({limit}) in latency, and in TTFT where no token came; percentiles that they reach are lower bounds, marked `≥`.
 - **Full-length** latency is that of answers with the full output length; shorter ones are counted and flagged.
 - **Steady state** is the time from the first to the last moment with at least {share:.0} % of the streams in flight. Its \
 TTFT and latency are of requests sent in it, the first of each stream left out; its tokens are spread evenly between a \
