@@ -196,12 +196,12 @@ fn differences(summary: &RunSummary) -> String {
                 .iter()
                 .map(|(precision, names)| {
                     let names: Vec<String> = names.iter().map(|n| escape(n)).collect();
-                    format!("{} serves {}", names.join(", "), escape(precision))
+                    format!("{} by {}", escape(precision), super::list(&names))
                 })
                 .collect();
             let _ = writeln!(
                 text,
-                "- **{}: the weights are not the same.** {}. Quantised weights are smaller and faster, and answer \
+                "- **{}: the weights are not the same:** {}. Quantised weights are smaller and faster, and answer \
                  differently: part of any difference is theirs, not the framework's.",
                 escape(model),
                 sides.join("; ")
