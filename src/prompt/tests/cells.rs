@@ -24,8 +24,8 @@ fn a_cell_has_its_passes_requests_and_warmup() {
     assert_eq!(prompts.passes.len(), 3);
     assert!(prompts.passes.iter().all(|pass| pass.len() == 10));
     assert_eq!(prompts.warmup.len(), 4);
-    assert_eq!(prompts.passes[1][7].id, "single/in512/p2/r7");
-    assert_eq!(prompts.warmup[0].id, "single/in512/warmup/0");
+    assert_eq!(prompts.passes[1][7].id, "m/single/in512/p2/r7");
+    assert_eq!(prompts.warmup[0].id, "m/single/in512/warmup/0");
     let fake = FakeServer::new(Digits::ByThree);
     for prompt in all(&prompts) {
         assert_eq!((prompt.asked_tokens, prompt.tokens), (Some(512), Some(512)));
@@ -82,7 +82,7 @@ fn no_prompt_of_a_night_comes_twice() {
     let lane = lane_warmup(&cells[0], 3, 42, &calibration).unwrap();
     assert_eq!(
         lane.iter().map(|p| p.id.as_str()).collect::<Vec<_>>(),
-        ["lane/warmup/0", "lane/warmup/1", "lane/warmup/2"]
+        ["m/lane/warmup/0", "m/lane/warmup/1", "m/lane/warmup/2"]
     );
     hashes.extend(lane.into_iter().map(|p| p.sha256));
     assert_eq!(hashes.len(), number + 3);
@@ -103,7 +103,7 @@ fn identical_prompts_are_one_text_for_the_whole_scenario_and_warm_up_is_another(
         .map(|c| for_cell(c, 42, &calibration).unwrap())
         .collect();
     let one = &made[0].passes[0][0];
-    assert_eq!(one.id, "concurrent/in512/same");
+    assert_eq!(one.id, "m/concurrent/in512/same");
     assert!(
         made.iter()
             .flat_map(|p| p.passes.iter().flatten())
@@ -211,7 +211,7 @@ fn a_frozen_prompt_reads_back_and_a_changed_one_is_refused() {
     let prompt = &for_cell(&cell, 42, &calibration).unwrap().passes[0][0];
     let line = serde_json::to_string(&prompt.frozen("llama")).unwrap();
     assert!(
-        line.starts_with(r#"{"v":1,"id":"prefix_cache/sys512/p1/r0","model":"llama","sha256":""#),
+        line.starts_with(r#"{"v":1,"id":"m/prefix_cache/sys512/p1/r0","model":"llama","sha256":""#),
         "{line}"
     );
     let mut back: FrozenPrompt = serde_json::from_str(&line).unwrap();
