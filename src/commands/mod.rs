@@ -1,1 +1,73 @@
-//! (see lib.rs)
+//! One file a subcommand: each parses, wires and answers; the exit code is picked here.
+
+pub mod env;
+pub mod report;
+pub mod run;
+pub mod schema;
+pub mod selfcheck;
+pub mod sim;
+pub mod status;
+
+use crate::{
+    cli::{Cli, Command},
+    supervisor::{EXIT_MACHINE, EXIT_OK, EXIT_PLAN},
+};
+
+/// An error with the exit code it ends benchd with.
+#[derive(Debug)]
+pub struct Failure {
+    code: u8,
+    error: anyhow::Error,
+}
+
+impl Failure {
+    /// The plan or the arguments are wrong; nothing was started.
+    pub fn plan(error: impl Into<anyhow::Error>) -> Self {
+        Self { code: EXIT_PLAN, error: error.into() }
+    }
+
+    /// The machine is not fit, or busy.
+    pub fn machine(error: impl Into<anyhow::Error>) -> Self {
+        Self { code: EXIT_MACHINE, error: error.into() }
+    }
+}
+
+/// Errors without a code of their own speak of the machine: a folder that can't be written, a port that is
+/// taken.
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::machine(error)
+    }
+}
+
+/// Runs a command and gives benchd's exit code. Errors go to stderr with their causes.
+pub fn dispatch(cli: Cli) -> u8 {
+    let result = match cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Report(args) => report::run(args),
+        Command::Env(args) => env::run(args),
+        Command::Selfcheck(args) => selfcheck::run(args),
+        Command::Schema => schema::run(),
+        Command::Sim(args) => sim::run(args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(Failure { code, error }) => {
+            let text = format!("{error:#}");
+            // A plan's problems come rendered, each with its own `error:`.
+            if text.starts_with("error") {
+                eprintln!("{text}");
+            } else {
+                eprintln!("error: {text}");
+            }
+            code
+        }
+    }
+}
+
+/// What commands return: an exit code, or a failure that has one.
+pub type CommandResult = Result<u8, Failure>;
+
+/// A command that did what it should.
+pub const DONE: CommandResult = Ok(EXIT_OK);
