@@ -1,1 +1,10 @@
-//! (see lib.rs)
+//! The five scenarios: a cell becomes requests, requests become records.
+//!
+//! A scenario is only an expansion: which texts, in which order, how many at a time. [`CellRequests`] is that,
+//! pure; [`CellRun`] sends it and stores what comes back.
+
+mod measure;
+mod requests;
+
+pub use measure::{CellError, CellMeasured, CellRun, CellProgress, Halted};
+pub use requests::{CellRequests, PlannedRequest};
