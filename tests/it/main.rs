@@ -1,1 +1,4 @@
 //! Tests through the binary and on real processes.
+
+mod gpu;
+mod support;
