@@ -1,1 +1,3 @@
 //! Tests through the binary and on real processes.
+
+mod process;
