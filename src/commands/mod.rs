@@ -8,37 +8,11 @@ pub mod selfcheck;
 pub mod sim;
 pub mod status;
 
+pub(crate) use crate::supervisor::Failure;
 use crate::{
     cli::{Cli, Command},
-    supervisor::{EXIT_MACHINE, EXIT_OK, EXIT_PLAN},
+    supervisor::EXIT_OK,
 };
-
-/// An error with the exit code it ends benchd with.
-#[derive(Debug)]
-pub struct Failure {
-    code: u8,
-    error: anyhow::Error,
-}
-
-impl Failure {
-    /// The plan or the arguments are wrong; nothing was started.
-    pub fn plan(error: impl Into<anyhow::Error>) -> Self {
-        Self { code: EXIT_PLAN, error: error.into() }
-    }
-
-    /// The machine is not fit, or busy.
-    pub fn machine(error: impl Into<anyhow::Error>) -> Self {
-        Self { code: EXIT_MACHINE, error: error.into() }
-    }
-}
-
-/// Errors without a code of their own speak of the machine: a folder that can't be written, a port that is
-/// taken.
-impl From<anyhow::Error> for Failure {
-    fn from(error: anyhow::Error) -> Self {
-        Self::machine(error)
-    }
-}
 
 /// Runs a command and gives benchd's exit code. Errors go to stderr with their causes.
 pub fn dispatch(cli: Cli) -> u8 {

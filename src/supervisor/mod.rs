@@ -1,1 +1,24 @@
-//! (see lib.rs)
+//! The run: lanes in order, one server at a time, one decision function ([`next`]).
+
+mod decide;
+mod display;
+mod error;
+mod host;
+mod keeper;
+mod lock;
+mod remaining;
+mod signals;
+mod start;
+
+pub use decide::{
+    EXIT_MACHINE, EXIT_OK, EXIT_PLAN, EXIT_UNSAFE, EXIT_WITH_FAILURES, Halt, LaneView, Next, RunView, next,
+    signal_exit_code,
+};
+pub use display::{Display, Tone, short_duration};
+pub use error::Failure;
+pub use host::boot_id;
+pub use keeper::{Keeper, KeeperError};
+pub use lock::{Lock, LockError};
+pub use remaining::Remaining;
+pub use signals::{Signals, StopRequest};
+pub use start::{Begun, RunOptions, begin};
