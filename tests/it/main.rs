@@ -1,8 +1,5 @@
 //! Tests through the binary and on real processes.
 
-<<<<<<< HEAD
 mod gpu;
-mod support;
-=======
 mod process;
->>>>>>> server
+mod support;
