@@ -45,3 +45,11 @@ pub type CommandResult = Result<u8, Failure>;
 
 /// A command that did what it should.
 pub const DONE: CommandResult = Ok(EXIT_OK);
+
+/// Reads a plan; all its problems at once.
+///
+/// # Errors
+/// Exit code 2.
+pub(crate) fn load_plan(path: &std::path::Path) -> Result<crate::plan::LoadedPlan, Failure> {
+    crate::plan::load(path, &|name| std::env::var(name).ok()).map_err(Failure::plan)
+}
