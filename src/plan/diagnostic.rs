@@ -235,10 +235,11 @@ fn render(f: &mut fmt::Formatter<'_>, file: &str, lines: &[&str], problem: &Prob
 fn cut(source: &str, column: usize, chars: usize) -> (String, usize, usize) {
     let all: Vec<char> = source.chars().collect();
     let at = (column - 1).min(all.len());
-    // Half of the room stands before the place.
-    let mut from = at;
-    let mut width = 0;
     let mut scratch = String::new();
+    let whole: usize = all.iter().map(|c| shown(*c, &mut scratch)).sum();
+    // A line that is too long is shown from half the room before the place on.
+    let mut from = if whole <= SHOWN_COLUMNS { 0 } else { at };
+    let mut width = 0;
     while from > 0 {
         width += shown(all[from - 1], &mut scratch);
         if width > SHOWN_COLUMNS / 2 {
@@ -290,7 +291,16 @@ mod tests {
 
     #[test]
     fn the_caret_stands_under_the_place_behind_wide_characters_and_tabs() {
-        insta::assert_snapshot!(shown_with("a: 1\n이름: 모델\tx: 0\n", problem(2, 8, 4)));
+        insta::assert_snapshot!(shown_with("a: 1\n이름: 모델\tx: 0\n", problem(2, 8, 4)), @r#"
+    error: wrong
+     --> x.yaml:2:8 (scenarios.single."a.b"[2])
+      |
+    2 | 이름: 모델    x: 0
+      |               ^^^^ here
+      = help: do it right
+
+    1 problem in x.yaml
+    "#);
     }
 
     #[test]

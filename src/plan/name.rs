@@ -64,13 +64,16 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
 pub(crate) fn nearest<'a>(given: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |s: &str| s.to_lowercase().replace(['-', ' ', '.'], "_");
     let wanted = plain(given);
-    // A third of the letters may differ, at least one, and never all of a short name.
-    let allowed = (wanted.chars().count() / 3).clamp(1, 4);
+    // A third of the letters may differ, at least one; of two letters none, or everything would be like them.
+    let allowed = match wanted.chars().count() {
+        0..=2 => 0,
+        n => (n / 3).clamp(1, 4),
+    };
     candidates
         .into_iter()
         .map(|c| (strsim::damerau_levenshtein(&wanted, &plain(c)), c))
         .filter(|(distance, c)| {
-            let close = *distance <= allowed && *distance < c.chars().count();
+            let close = *distance <= allowed;
             close || (wanted.len() >= 4 && plain(c).starts_with(&wanted))
         })
         .min_by_key(|(distance, _)| *distance)
@@ -147,5 +150,7 @@ mod tests {
         assert_eq!(nearest("sol", keys), Some("slo"));
         assert_eq!(nearest("colour", keys), None);
         assert_eq!(nearest("x", keys), None);
+        assert_eq!(nearest("h9", ["H1", "H2"]), None);
+        assert_eq!(nearest("h1", ["H1", "H2"]), Some("H1"));
     }
 }

@@ -167,7 +167,11 @@ fn syntax(info: &str) -> (String, Option<&'static str>) {
         Some("a value that holds `: ` must be quoted, and a key needs a line of its own")
     } else if info.contains("simple key") {
         Some("a key is followed by `: ` on the same line")
-    } else if info.contains("unclosed") || info.contains("did not find expected ',' or") {
+    } else if info.contains("unclosed")
+        || info.contains("illegal placement")
+        || info.contains("end of stream")
+        || info.contains("did not find expected ',' or")
+    {
         Some("check that every `{`, `[` and quote is closed, with `,` between the items")
     } else {
         None

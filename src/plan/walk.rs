@@ -151,7 +151,7 @@ impl<'a> Walker<'a> {
                 .in_range(*n, text, first, path, node.spot)
                 .then(|| serde_yaml::Value::Number(serde_yaml::Number::from(*n))),
             Value::Text(text) => self
-                .text(text, &fitting, path, node.spot)
+                .text(text, &fitting, self.words(schema).0, path, node.spot)
                 .then(|| serde_yaml::Value::String(text.clone())),
             Value::Sequence(items) => self.sequence(items, first, path, node.spot),
             Value::Mapping(entries) => Some(self.mapping(entries, first, path, key_spot)),
@@ -165,7 +165,11 @@ impl<'a> Walker<'a> {
         branches: &[&'a Map<String, Json>],
         path: &KeyPath,
     ) {
-        let (title, examples) = self.words(schema);
+        let (title, examples) = if path.0.is_empty() {
+            (None, None)
+        } else {
+            self.words(schema)
+        };
         let expected = title.map_or_else(|| expected(branches), str::to_owned);
         if matches!(node.value, Value::Null) {
             self.problem(
@@ -189,11 +193,14 @@ impl<'a> Walker<'a> {
             Value::Text(word) if wants("boolean") && matches!(word.as_str(), "true" | "false") => {
                 Some(format!("take the quotes off: `{word}`"))
             }
-            Value::Text(word)
-                if (wants("integer") || wants("number")) && word.trim().parse::<f64>().is_ok() =>
-            {
-                Some(format!("take the quotes off: `{}`", word.trim()))
-            }
+            Value::Text(word) if wants("integer") || wants("number") => match word.trim().parse::<f64>() {
+                // Digits behind a zero are text also without quotes.
+                Ok(_) if word.trim().starts_with('0') && word.trim().len() > 1 && !word.contains('.') => {
+                    Some(format!("write `{}`", word.trim().trim_start_matches('0')))
+                }
+                Ok(_) => Some(format!("take the quotes off: `{}`", word.trim())),
+                Err(_) => None,
+            },
             Value::Float(_, text) if wants("string") && examples.is_none() => {
                 Some(format!("quote it: `\"{text}\"`"))
             }
@@ -215,7 +222,7 @@ impl<'a> Walker<'a> {
             }),
         };
         let (message, label) = (
-            format!("`{}` must be {expected}", last(path)),
+            format!("{} must be {expected}", quoted(path)),
             format!("found {}", found(node)),
         );
         self.problem(path, node.spot, message, Some(label), help);
@@ -256,7 +263,14 @@ impl<'a> Walker<'a> {
         false
     }
 
-    fn text(&mut self, text: &str, branches: &[&'a Map<String, Json>], path: &KeyPath, spot: Spot) -> bool {
+    fn text(
+        &mut self,
+        text: &str,
+        branches: &[&'a Map<String, Json>],
+        title: Option<&str>,
+        path: &KeyPath,
+        spot: Spot,
+    ) -> bool {
         let mut words: Vec<&str> = Vec::new();
         let mut free = false;
         let mut env = false;
@@ -282,7 +296,7 @@ impl<'a> Walker<'a> {
                 path,
                 spot,
                 message,
-                Some(format!("expected one of {known}")),
+                Some(title.map_or_else(|| format!("expected one of {known}"), |t| format!("expected {t}"))),
                 help,
             );
             return false;
@@ -326,7 +340,7 @@ impl<'a> Walker<'a> {
             self.problem(
                 path,
                 spot,
-                format!("`{}` must not be empty", last(path)),
+                format!("{} must not be empty", quoted(path)),
                 None,
                 None,
             );
@@ -347,7 +361,7 @@ impl<'a> Walker<'a> {
             for (index, item) in out.iter().enumerate() {
                 if let Some(first) = out[..index].iter().position(|earlier| earlier == item) {
                     let (message, label) = (
-                        format!("`{}` names {} twice", last(path), found(&items[index])),
+                        format!("`{}` names {} twice", last(path), plain(&items[index])),
                         format!("already item {} of the list", first + 1),
                     );
                     self.problem(&path.index(index), items[index].spot, message, Some(label), None);
@@ -421,7 +435,7 @@ impl<'a> Walker<'a> {
             self.problem(
                 path,
                 key_spot,
-                format!("`{}` must not be empty", last(path)),
+                format!("{} must not be empty", quoted(path)),
                 label,
                 None,
             );
@@ -524,6 +538,23 @@ fn expected(branches: &[&Map<String, Json>]) -> String {
         }
     }
     kinds.join(" or ")
+}
+
+fn quoted(path: &KeyPath) -> String {
+    if path.0.is_empty() {
+        last(path)
+    } else {
+        format!("`{}`", last(path))
+    }
+}
+
+/// A list's item as it was written.
+fn plain(node: &Node) -> String {
+    match &node.value {
+        Value::Text(text) => format!("`{text}`"),
+        Value::Integer(n) => n.to_string(),
+        _ => found(node),
+    }
 }
 
 fn found(node: &Node) -> String {

@@ -226,11 +226,13 @@ impl Checker<'_> {
                 .file(&path.key("binary"), raw.binary.as_ref())
                 .map(Source::Binary),
             FrameworkKind::Openai => match (&raw.command, &raw.url) {
-                (Some(_), Some(_)) => {
+                (Some(command), Some(url)) => {
                     let message = "`command` and `url` exclude each other";
                     let help =
                         "with `command` benchd starts and stops the server, with `url` someone else does";
                     self.problem(At::Key, &path.key("url"), message, Some(help));
+                    self.command(path, command, raw);
+                    self.url(&path.key("url"), url);
                     None
                 }
                 (Some(command), None) => self.command(path, command, raw),

@@ -298,32 +298,32 @@ impl Checker<'_> {
     }
 
     fn arrival(&mut self, path: &KeyPath, raw: Option<&RawArrival>) -> Option<Arrival> {
-        match raw {
-            None | Some(RawArrival::Closed) => Some(Arrival::Closed),
-            Some(RawArrival::Open(RawOpenArrival {
-                constant: Some(rate), ..
-            })) => self
-                .rate(&path.key("constant"), rate)
-                .map(|rate_per_s| Arrival::Constant { rate_per_s }),
-            Some(RawArrival::Open(RawOpenArrival {
-                poisson: Some(rate), ..
-            })) => self
-                .rate(&path.key("poisson"), rate)
-                .map(|rate_per_s| Arrival::Poisson { rate_per_s }),
-            Some(RawArrival::Open(RawOpenArrival {
-                gamma: Some(gamma), ..
-            })) => {
-                let rate = gamma
-                    .rate
-                    .as_ref()
-                    .and_then(|r| self.rate(&path.key("gamma").key("rate"), r));
-                Some(Arrival::Gamma {
-                    rate_per_s: rate?,
-                    burstiness: gamma.burstiness?,
+        let RawOpenArrival {
+            constant,
+            poisson,
+            gamma,
+        } = match raw {
+            None | Some(RawArrival::Closed) => return Some(Arrival::Closed),
+            Some(RawArrival::Open(open)) => open,
+        };
+        // Exactly one of them is there in a good plan; each that is there is checked.
+        let mut rate = |path: &KeyPath, raw: Option<&RateText>| raw.and_then(|r| self.rate(path, r));
+        let constant = rate(&path.key("constant"), constant.as_ref());
+        let poisson = rate(&path.key("poisson"), poisson.as_ref());
+        let gamma_rate = rate(
+            &path.key("gamma").key("rate"),
+            gamma.as_ref().and_then(|g| g.rate.as_ref()),
+        );
+        let gamma = gamma_rate.zip(gamma.as_ref().and_then(|g| g.burstiness));
+        constant
+            .map(|rate_per_s| Arrival::Constant { rate_per_s })
+            .or_else(|| poisson.map(|rate_per_s| Arrival::Poisson { rate_per_s }))
+            .or_else(|| {
+                gamma.map(|(rate_per_s, burstiness)| Arrival::Gamma {
+                    rate_per_s,
+                    burstiness,
                 })
-            }
-            Some(RawArrival::Open(_)) => None,
-        }
+            })
     }
 
     fn rate(&mut self, path: &KeyPath, raw: &RateText) -> Option<f64> {
