@@ -40,6 +40,7 @@ pub(super) fn answer_to(bytes: &[u8], pieces: &[usize], shape: StreamShape) -> A
         end,
         status,
         sent_unix_us: 5,
+        sent_monotonic_ns: Some(6),
         queued_us: None,
         connect_us,
         end_us: at_us,
