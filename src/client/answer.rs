@@ -38,6 +38,9 @@ pub struct Answer {
     /// Wall clock at the send (of a request that was never sent: at its failure), microseconds since the
     /// Unix epoch.
     pub sent_unix_us: u64,
+    /// The send by CLOCK_MONOTONIC, nanoseconds, for comparing with a server on the same machine that stamps
+    /// by that clock; `None` where nothing was sent.
+    pub sent_monotonic_ns: Option<u64>,
     /// From the planned send to the actual one, open loop only, microseconds.
     pub queued_us: Option<u64>,
     /// Time that opening the connection took, microseconds; `None` where none was opened.
@@ -105,6 +108,8 @@ pub struct Closing {
     pub status: Option<u16>,
     /// See [`Answer::sent_unix_us`].
     pub sent_unix_us: u64,
+    /// See [`Answer::sent_monotonic_ns`].
+    pub sent_monotonic_ns: Option<u64>,
     /// See [`Answer::queued_us`].
     pub queued_us: Option<u64>,
     /// See [`Answer::connect_us`].
@@ -137,6 +142,7 @@ impl Assembly {
             error: None,
             status: None,
             sent_unix_us: 0,
+            sent_monotonic_ns: None,
             queued_us: None,
             connect_us: None,
             first_chunk_us: None,
@@ -276,6 +282,7 @@ impl Assembly {
         let mut answer = self.answer;
         answer.status = closing.status;
         answer.sent_unix_us = closing.sent_unix_us;
+        answer.sent_monotonic_ns = closing.sent_monotonic_ns;
         answer.queued_us = closing.queued_us;
         answer.connect_us = closing.connect_us;
         answer.end_us = closing.end_us;

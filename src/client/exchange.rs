@@ -88,6 +88,7 @@ impl ConnectFailure {
             end: self.end,
             status: None,
             sent_unix_us: unix_us(),
+            sent_monotonic_ns: None,
             queued_us: planned.map(|planned| micros(planned.elapsed())),
             connect_us: None,
             end_us: 0,
@@ -117,7 +118,7 @@ pub async fn exchange(
 ) -> Closing {
     let Connection { mut stream, took } = connection;
     let limit = limit.min(MAX_LIMIT);
-    let sent_unix_us = unix_us();
+    let (sent_unix_us, sent_monotonic_ns) = (unix_us(), monotonic_ns());
     let sent = Instant::now();
     let mut running = Running {
         sent,
@@ -164,6 +165,7 @@ pub async fn exchange(
     let closing = Closing {
         status: intake.status(),
         sent_unix_us,
+        sent_monotonic_ns,
         queued_us: planned.map(|planned| micros(sent.saturating_duration_since(planned))),
         connect_us: Some(micros(took)),
         end_us: micros(at - sent),
@@ -292,4 +294,10 @@ pub(crate) fn unix_us() -> u64 {
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default(),
     )
+}
+
+/// CLOCK_MONOTONIC, nanoseconds; `None` if the kernel should refuse to tell.
+fn monotonic_ns() -> Option<u64> {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).ok()?;
+    u64::try_from(Duration::from(now).as_nanos()).ok()
 }

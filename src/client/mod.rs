@@ -22,6 +22,10 @@ mod http;
 mod intake;
 mod sse;
 mod target;
+#[cfg(test)]
+pub(crate) mod test_server;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

@@ -72,7 +72,7 @@ impl Framer {
         loop {
             // Every other line of an event stream is empty: not worth a search.
             let at = match rest.first() {
-                None => return Ok(Flow::More),
+                None => break,
                 Some(b'\n') => 0,
                 Some(_) => match memchr2(b'\n', b'\r', rest) {
                     Some(at) => at,

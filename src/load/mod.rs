@@ -14,6 +14,8 @@ mod lag;
 mod limits;
 mod run;
 mod schedule;
+#[cfg(test)]
+mod tests;
 mod timer;
 
 pub use batch::{Batch, BatchReport, Completed, Job, LoadError, OPEN_LOOP_CAP, Progress};

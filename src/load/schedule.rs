@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(us, PINNED_US);
     }
 
-    const PINNED_US: [u128; 4] = [0, 0, 0, 4_000_000];
+    const PINNED_US: [u128; 4] = [780_264, 2_111_111, 2_691_634, 4_000_000];
 
     #[test]
     fn closed_has_no_plan_and_nonsense_is_refused() {
