@@ -54,7 +54,7 @@ pub enum HeldReason {
 /// Decides on one observation, taken `elapsed` after the last process's end was known. `baseline` is the memory
 /// in use before the first server, by device; `ours` are the server's process ids, also those that have ended.
 ///
-/// Where a device does not list its processes, memory alone decides; [`ReleaseProof::witness`] says so. A list
+/// Where a device does not list its processes, memory alone decides; [`Witness`](super::Witness) says so. A list
 /// that merely failed is asked for again until the deadline.
 pub fn judge(
     observation: &Observation,

@@ -154,6 +154,26 @@ async fn slow_calls_and_a_full_channel_cost_samples_and_are_counted() {
     assert!(sample.took_us >= 35_000, "{}", sample.took_us);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_do_not_starve_the_sampler() {
+    let fake = FakeGpu::new();
+    let gpu = open(&fake);
+    let (settings, mut samples, _events) = sampling(4096);
+    gpu.start_sampling(settings).expect("the thread lives");
+    let askers: Vec<_> = (0..16)
+        .map(|_| {
+            let gpu = gpu.clone();
+            tokio::spawn(async move { while gpu.used_bytes().await.is_ok() {} })
+        })
+        .collect();
+    for _ in 0..20 {
+        next(samples.recv()).await;
+    }
+    for asker in askers {
+        asker.abort();
+    }
+}
+
 #[tokio::test]
 async fn a_sampler_without_a_listener_ends() {
     let fake = FakeGpu::new();
@@ -177,18 +197,27 @@ async fn a_device_lost_in_mid_run_is_told_once() {
     let (settings, mut samples, mut events) = sampling(4096);
     gpu.start_sampling(settings).expect("the thread lives");
     next(samples.recv()).await;
-    fake.set(&json!({ "devices": [{ "uuid": "GPU-a" }, { "uuid": "GPU-b", "lost": true }] }));
+    let lost = json!([{ "uuid": "GPU-a" }, { "uuid": "GPU-b", "lost": true }]);
+    fake.set(&json!({ "devices": lost, "record_calls": true }));
     let event = next(events.recv()).await;
     assert!(
         matches!(&event, GpuEvent::Lost { device: 1, detail } if detail.contains("fell off")),
         "{event:?}"
     );
-    // The other device is sampled all the time, the lost one is asked again later.
+    // The other device is sampled all the time, the lost one is asked again now and then.
     let mut healthy = 0;
     while healthy < 80 {
-        healthy += u32::from(next(samples.recv()).await.device == 0);
+        healthy += usize::from(next(samples.recv()).await.device == 0);
     }
     assert!(events.try_recv().is_err(), "told once");
+    // The first call of a sample fails on the lost device; the later ones are made on the other one only.
+    let calls = fake.calls();
+    let count = |function| calls.iter().filter(|call| *call == function).count();
+    let on_lost = count("nvmlDeviceGetMemoryInfo_v2").saturating_sub(count("nvmlDeviceGetTemperature"));
+    assert!(
+        on_lost < healthy / 4,
+        "{on_lost} calls on the lost device beside {healthy} samples"
+    );
     fake.set(&json!({ "devices": [{ "uuid": "GPU-a" }, { "uuid": "GPU-b" }] }));
     assert_eq!(next(events.recv()).await, GpuEvent::Back { device: 1 });
 }
