@@ -157,6 +157,8 @@ async fn slow_calls_and_a_full_channel_cost_samples_and_are_counted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commands_do_not_starve_the_sampler() {
     let fake = FakeGpu::new();
+    // A call that only commands make: while one is answered, the next ones queue up.
+    fake.set(&json!({ "delay_ms": { "nvmlDeviceGetGraphicsRunningProcesses_v3": 3 } }));
     let gpu = open(&fake);
     let (settings, mut samples, _events) = sampling(4096);
     gpu.start_sampling(settings).expect("the thread lives");
