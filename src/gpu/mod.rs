@@ -15,6 +15,7 @@ mod place;
 mod release;
 mod sample;
 mod ticks;
+mod verdict;
 mod watch;
 mod worker;
 
@@ -22,6 +23,7 @@ pub use error::{CallError, CallErrorKind, GpuError};
 pub use expect::{Mismatch, check_expectations};
 pub use handle::{DeviceObservation, Gpu, Observation};
 pub use place::{Listing, Placement, place};
-pub use release::{Held, HeldReason, ReleaseProof, Verdict, Witness, judge, next_poll, prove_release};
+pub use release::{Held, ReleaseProof, Witness, next_poll, prove_release};
 pub use sample::{DEFAULT_SAMPLE_PERIOD, GpuEvent, MIN_SAMPLE_PERIOD, SamplerReport, Sampling};
+pub use verdict::{HeldReason, Verdict, judge};
 pub use watch::{OurPids, Stranger};

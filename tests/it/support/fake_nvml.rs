@@ -18,15 +18,9 @@ use serde_json::{Value, json};
 const FILE: &str = "libfake_nvml.so";
 
 /// The library as cargo built it for this profile; built first where it is missing or older than its source.
-pub(crate) fn library() -> PathBuf {
+fn library() -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fake-nvml");
-    // target/<profile>/deps/it-<hash>
-    let test = std::env::current_exe().expect("the test knows its own path");
-    let profile_dir = test
-        .ancestors()
-        .nth(2)
-        .expect("a test binary lies in target/<profile>/deps")
-        .to_owned();
+    let profile_dir = profile_dir();
     let library = profile_dir.join(FILE);
     let changed = ["Cargo.toml", "src/lib.rs", "src/state.rs"]
         .iter()
@@ -69,6 +63,15 @@ pub(crate) fn library() -> PathBuf {
     library
 }
 
+/// The folder `target/<profile>` of this test: its binary is `target/<profile>/deps/it-<hash>`.
+fn profile_dir() -> PathBuf {
+    let test = std::env::current_exe().expect("the test knows its own path");
+    test.ancestors()
+        .nth(2)
+        .expect("a test binary lies in target/<profile>/deps")
+        .to_owned()
+}
+
 fn modified(path: &Path) -> Option<SystemTime> {
     fs::metadata(path).and_then(|meta| meta.modified()).ok()
 }
@@ -83,7 +86,7 @@ impl FakeGpu {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         // One test at a time builds or copies: the file must not change in between.
-        let lock = File::create(std::env::temp_dir().join("benchd-fake-nvml.lock")).expect("a lock file");
+        let lock = File::create(profile_dir().join("fake-nvml.lock")).expect("a lock file");
         lock.lock().expect("the lock is waited for");
         fs::copy(library(), folder.path().join(FILE)).expect("the library can be copied");
         drop(lock);
