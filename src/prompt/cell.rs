@@ -17,7 +17,8 @@ pub const FROZEN_PROMPT_VERSION: u32 = 1;
 /// One prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PromptText {
-    /// Its name within a model: `single/in512/p1/r3`, `concurrent/in512/same`, `single/in512/warmup/0`.
+    /// Its name, unique in the run: the model and then `single/in512/p1/r3` (pass from 1, index from 0),
+    /// `concurrent/in512/same`, `single/in512/warmup/0` or `lane/warmup/0`.
     pub id: String,
     /// What is sent.
     pub messages: Vec<Message>,
@@ -62,7 +63,7 @@ impl PromptText {
 pub struct FrozenPrompt {
     /// Layout version, [`FROZEN_PROMPT_VERSION`].
     pub v: u32,
-    /// The prompt's name within the model.
+    /// The prompt's name, unique in the run.
     pub id: String,
     /// The model's name in the plan.
     pub model: String,
@@ -130,19 +131,19 @@ pub fn for_cell(cell: &Cell, seed: u64, calibration: &Calibration) -> Result<Cel
         PromptMode::Identical => {
             // One text for the whole scenario: drawn by the scenario's name, not the cell's.
             let mut one = Salts::for_run(seed, &format!("{}/same", cell.scenario));
-            let text = maker.text(maker.identical_id(), one.next_salt(), one.next_salt(), 0);
+            let text = maker.text(&maker.identical_name(), one.next_salt(), one.next_salt(), 0);
             vec![vec![text; count(cell.requests_per_pass)]; count(cell.passes)]
         }
         PromptMode::Distinct => (1..=cell.passes)
             .map(|pass| {
                 let system = salts.next_salt();
                 (0..count(cell.requests_per_pass))
-                    .map(|i| maker.text(format!("{}/p{pass}/r{i}", cell.id), system, salts.next_salt(), i))
+                    .map(|i| maker.text(&format!("{}/p{pass}/r{i}", cell.id), system, salts.next_salt(), i))
                     .collect()
             })
             .collect(),
     };
-    let warmup = maker.warmup(format!("{}/warmup", cell.id), cell.warmup, &mut salts);
+    let warmup = maker.warmup(&format!("{}/warmup", cell.id), cell.warmup, &mut salts);
     Ok(CellPrompts { passes, warmup })
 }
 
@@ -154,7 +155,7 @@ pub fn lane_warmup(
     calibration: &Calibration,
 ) -> Result<Vec<PromptText>, PromptError> {
     let mut salts = Salts::for_run(seed, "the lane's warm-up");
-    Ok(Maker::new(cell, calibration)?.warmup("lane/warmup".to_owned(), requests, &mut salts))
+    Ok(Maker::new(cell, calibration)?.warmup("lane/warmup", requests, &mut salts))
 }
 
 fn count(requests: u32) -> usize {
@@ -227,7 +228,7 @@ impl<'a> Maker<'a> {
         }
     }
 
-    fn identical_id(&self) -> String {
+    fn identical_name(&self) -> String {
         let scenario = &self.cell.scenario;
         match self.cell.input {
             CellInput::Exact { input_tokens } => format!("{scenario}/in{input_tokens}/same"),
@@ -242,7 +243,8 @@ impl<'a> Maker<'a> {
         }
     }
 
-    fn text(&self, id: String, system_salt: Salt, salt: Salt, number: usize) -> PromptText {
+    /// `name` is the prompt's name within the model.
+    fn text(&self, name: &str, system_salt: Salt, salt: Salt, number: usize) -> PromptText {
         let salted = |salt, body: &str| self.calibration.salt_form.apply(salt, body);
         let (messages, lengths) = match self.input {
             Input::Exact(fitted) => (
@@ -260,13 +262,18 @@ impl<'a> Maker<'a> {
             }
             Input::Written(text) => (vec![Message::user(salted(salt, text))], None),
         };
-        PromptText::new(id, messages, lengths, salt)
+        PromptText::new(
+            format!("{}/{name}", self.calibration.model),
+            messages,
+            lengths,
+            salt,
+        )
     }
 
-    fn warmup(&self, id: String, requests: u32, salts: &mut Salts) -> Vec<PromptText> {
+    fn warmup(&self, name: &str, requests: u32, salts: &mut Salts) -> Vec<PromptText> {
         let system = salts.next_salt();
         (0..count(requests))
-            .map(|i| self.text(format!("{id}/{i}"), system, salts.next_salt(), i))
+            .map(|i| self.text(&format!("{name}/{i}"), system, salts.next_salt(), i))
             .collect()
     }
 }

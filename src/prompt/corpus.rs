@@ -12,7 +12,7 @@ const QUESTIONS: &str = include_str!("texts/questions.txt");
 
 /// Words that lengthen a text by one token each in common vocabularies. They read on from any word.
 pub(super) const FILLER: &str =
-    "and so on in the same way for all of the rest of it too as far as we can see from here on out";
+    "again and so on in the same way for all of the rest of it too as far as we can see from here";
 
 /// Endings of a prompt of exact length, the wordiest first; a short prompt takes a short one. They push the
 /// model to write past any output cap, since a server that can't be told to ignore the end of the text
@@ -173,7 +173,7 @@ mod tests {
             .flat_map(|t| t.split_whitespace())
             .collect();
         let mut phrases: HashMap<&[&str], usize> = HashMap::new();
-        for (at, phrase) in all.windows(7).enumerate() {
+        for (at, phrase) in all.windows(8).enumerate() {
             if let Some(first) = phrases.insert(phrase, at) {
                 panic!("`{}` at words {first} and {at}", phrase.join(" "));
             }
@@ -205,14 +205,16 @@ mod tests {
     fn a_longer_source_starts_like_a_shorter_one() {
         let (mut a, mut b) = (Source::exact(5), Source::exact(5));
         let short = a.words(300).to_owned();
-        assert!(b.words(9_000).starts_with(&short));
-        // The second time, the paragraphs come in another order.
-        let text = b.words(9_000);
-        let (first, second) = text.split_at(text.len() / 2);
-        assert_ne!(&first[..200], &second[..200]);
+        let text = b.words(9_500).to_owned();
+        assert!(text.starts_with(&short));
+        // The second time, the same paragraphs come in another order.
+        let all: Vec<&str> = text.split("\n\n").collect();
+        let (first, second) = all.split_at(paragraphs(CORPUS).count());
+        let second = &second[..first.len()];
+        assert_ne!(first, second);
         assert_eq!(
-            text.matches(&short[..200]).count(),
-            1 + usize::from(second.contains(&short[..200]))
+            first.iter().collect::<HashSet<_>>(),
+            second.iter().collect::<HashSet<_>>()
         );
     }
 
@@ -221,7 +223,7 @@ mod tests {
         let mut source = Source::exact(1);
         let text = body(&mut source, 4, 3, EXACT_ENDINGS[0]);
         assert!(
-            text.starts_with("A language model server and so on.\n\nWrite a very long"),
+            text.starts_with("A language model server again and so.\n\nWrite a very long"),
             "{text}"
         );
         assert!(text.ends_with("do not stop early."));

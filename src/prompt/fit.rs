@@ -62,6 +62,7 @@ pub(super) struct Prober<'a, C> {
     budget: u32,
     salts: Salts,
     rate: f64,
+    letter: u32,
     probes: u32,
 }
 
@@ -78,12 +79,22 @@ impl<'a, C: TokenCounter> Prober<'a, C> {
             budget,
             salts: Salts::for_probes(options.seed, "probes"),
             rate: RATE_GUESS,
+            letter: 1,
             probes: 0,
         }
     }
 
     pub(super) fn basis(&self) -> Basis {
         self.counter.basis()
+    }
+
+    /// Tokens of [`LETTER`] as a message of its own.
+    pub(super) fn letter(&self) -> u32 {
+        self.letter
+    }
+
+    pub(super) fn set_letter(&mut self, tokens: u32) {
+        self.letter = tokens;
     }
 
     /// Requests made, failed ones included.
@@ -147,25 +158,21 @@ impl<'a, C: TokenCounter> Prober<'a, C> {
         template: &TemplateShare,
         text: String,
     ) -> Result<u32, PromptError> {
-        let (messages, beside) = match (place, template.system_and_user) {
-            (Place::User, _) => (vec![Message::user(text)], template.user),
-            // The user's letter beside the system prompt is one token.
-            (Place::System, Some(share)) => (
+        let (messages, beside) = match (place, self.basis(), template.system_and_user) {
+            (Place::User, ..) => (vec![Message::user(text)], template.user),
+            (Place::System, Basis::Content, _) => (vec![Message::system(text)], 0),
+            // A system prompt needs a user's message beside it.
+            (Place::System, Basis::Server, Some(share)) => (
                 vec![Message::system(text), Message::user(LETTER)],
-                share + u32::from(self.basis() == Basis::Server),
+                share + self.letter,
             ),
-            (Place::System, None) => {
+            (Place::System, Basis::Server, None) => {
                 return Err(PromptError::Implausible(
                     "the system message's template was not measured".into(),
                 ));
             }
         };
-        let messages = if self.basis() == Basis::Content {
-            &messages[..1]
-        } else {
-            &messages[..]
-        };
-        let total = self.total(messages).await?;
+        let total = self.total(&messages).await?;
         total.checked_sub(beside).ok_or_else(|| {
             PromptError::Implausible(format!(
                 "a long prompt has {total} tokens, the template alone {beside}"

@@ -21,6 +21,8 @@ mod quality;
 mod salt;
 mod search;
 mod template;
+#[cfg(test)]
+mod tests;
 mod written;
 
 pub use calibration::{

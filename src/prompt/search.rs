@@ -13,6 +13,8 @@ const NEAR: u32 = 6;
 const AIM_SHORT: f64 = 2.0;
 /// After so many guesses by a straight line the interval is halved instead.
 const LINEAR_GUESSES: u32 = 6;
+/// So many times the budget may be used until a text is found that is not too long.
+const UNTIL_ONE_FITS: u32 = 3;
 /// More words than this without a token more means that the counter cuts the text.
 const STUCK_WORDS: usize = 8;
 
@@ -53,7 +55,7 @@ pub(super) struct Search {
 }
 
 impl Search {
-    /// Searches with at most `budget` measurements. `rate` (tokens a word) and `fixed` (tokens of salt and
+    /// Searches with at most `budget` measurements, a few times as many if nothing fits yet. `rate` (tokens a word) and `fixed` (tokens of salt and
     /// ending) shape the first guess only.
     pub(super) fn new(asked: u32, most_filler: usize, budget: u32, rate: f64, fixed: f64) -> Self {
         Self {
@@ -128,7 +130,11 @@ impl Search {
             return Step::Stuck { seen };
         }
         let best = self.best();
-        if best.is_some_and(|(_, tokens)| tokens == self.asked) || self.measurements() >= self.budget {
+        let spent = match best {
+            Some((_, tokens)) => tokens == self.asked || self.measurements() >= self.budget,
+            None => self.measurements() >= self.budget.saturating_mul(UNTIL_ONE_FITS),
+        };
+        if spent {
             return Step::Done(best);
         }
         let (floor, ceiling) = (self.floor(), self.ceiling());
@@ -144,13 +150,25 @@ impl Search {
         next.map_or(Step::Done(best), Step::Measure)
     }
 
+    /// Tokens a word between the text of so many words and the measured one nearest to it.
+    fn slope_at(&self, words: usize) -> Option<f64> {
+        let tokens = self.measured.get(&Candidate { words, filler: 0 })?;
+        let (other, others) = self
+            .plain()
+            .filter(|&(other, _)| other != words)
+            .min_by_key(|&(other, _)| other.abs_diff(words))?;
+        let slope = (f64::from(*tokens) - f64::from(others)) / (words as f64 - other as f64);
+        (slope > 0.0).then_some(slope)
+    }
+
     fn guess(&self, floor: Option<(usize, u32)>, ceiling: Option<(usize, u32)>) -> usize {
         let target = f64::from(self.asked) - AIM_SHORT;
         let ((words, tokens), rate) = match (floor, ceiling) {
             (None, None) => ((0, self.fixed), self.rate),
-            (Some((words, tokens)), None) | (None, Some((words, tokens))) => {
-                ((words, f64::from(tokens)), self.rate)
-            }
+            (Some((words, tokens)), None) | (None, Some((words, tokens))) => (
+                (words, f64::from(tokens)),
+                self.slope_at(words).unwrap_or(self.rate),
+            ),
             (Some((words, tokens)), Some((above, too_long))) => {
                 if self.measurements() >= LINEAR_GUESSES {
                     return usize::midpoint(words, above);
@@ -306,7 +324,7 @@ mod tests {
             if let Step::Done(Some((_, tokens))) = run(&mut search, count) {
                 prop_assert!(tokens <= asked);
             }
-            prop_assert!(search.measurements() <= budget);
+            prop_assert!(search.measurements() <= budget.max(12));
         }
     }
 }

@@ -24,10 +24,10 @@ pub struct TemplateShare {
     pub user: u32,
     /// Around a system and a user message; `None` where not measured.
     pub system_and_user: Option<u32>,
-    /// Whether two independent ways to measure `user` agreed. Where they don't, the content's length is
-    /// uncertain by the difference, `disagreement`.
+    /// Whether two independent ways to measure `user` agreed. Where they don't, contents are uncertain by
+    /// `disagreement`.
     pub confirmed: bool,
-    /// Largest difference between the ways to measure, tokens.
+    /// Largest difference between the ways to measure, tokens; 0 where two agreed.
     pub disagreement: u32,
 }
 
@@ -76,13 +76,12 @@ pub(super) async fn measure<C: TokenCounter>(
             break;
         }
     }
-    let confirmed = by_sum.contains(&by_letter);
-    // Two texts that agree with each other outweigh the letter.
-    let user = if !confirmed && by_sum.iter().all(|&share| share == by_sum[0]) {
-        by_sum[0]
-    } else {
-        by_letter
-    };
+    let letter_agrees = by_sum.contains(&by_letter);
+    // Two pairs that agree with each other outweigh the letter, which may be no token of its own.
+    let pairs_agree = by_sum.len() > 1 && by_sum.iter().all(|&share| share == by_sum[0]);
+    let user = if pairs_agree { by_sum[0] } else { by_letter };
+    let confirmed = letter_agrees || pairs_agree;
+    prober.set_letter(letter.saturating_sub(user));
     let disagreement = by_sum
         .iter()
         .map(|share| share.abs_diff(by_letter))
@@ -92,9 +91,7 @@ pub(super) async fn measure<C: TokenCounter>(
         let total = prober
             .total(&[Message::system(LETTER), Message::user(LETTER)])
             .await?;
-        // Each letter costs what it costs in a user message of its own.
-        let letters = 2 * letter.saturating_sub(user);
-        Some(total.checked_sub(letters).ok_or_else(|| {
+        Some(total.checked_sub(2 * prober.letter()).ok_or_else(|| {
             PromptError::Implausible(format!(
                 "a system and a user message of one letter have {total} tokens"
             ))

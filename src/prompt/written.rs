@@ -1,7 +1,7 @@
 //! The written texts of the Korean scenario: eight prompt types, each in Korean and in English.
 //!
-//! Twins have the same meaning, sentence by sentence, not the same length. Short Korean texts have about 220 to
-//! 290 characters (124 to 146 tokens of o200k), long ones 900 to 980 (500 to 551). The user's own document gives
+//! Twins have the same meaning, sentence by sentence, not the same length. Short Korean texts have about 240 to
+//! 280 characters (124 to 150 tokens of o200k), long ones 900 to 970 (500 to 552). The user's own document gives
 //! the base of each: its question on Korea's economic development, a technical passage to sum up, a text to
 //! translate, an essay on the future of AI.
 
