@@ -18,6 +18,9 @@ const TAB_COLUMNS: usize = 4;
 /// Longest part of a line that is shown, in terminal columns; a longer line is cut around the place.
 const SHOWN_COLUMNS: usize = 160;
 
+/// So many problems are written out; a file with more is no plan, and nobody reads on.
+const SHOWN_PROBLEMS: usize = 100;
+
 /// A place in the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spot {
@@ -129,8 +132,9 @@ impl Problems {
     /// Sorts the problems by place and drops repeated ones.
     pub(crate) fn new(file: &str, text: &str, mut list: Vec<Problem>) -> Self {
         let lines = lines(text);
+        let lengths: Vec<usize> = lines.iter().map(|line| line.chars().count()).collect();
         for problem in &mut list {
-            problem.spot = clamp(problem.spot, &lines);
+            problem.spot = clamp(problem.spot, &lengths);
         }
         list.sort_by_key(|p| (p.spot.line, p.spot.column));
         list.dedup();
@@ -145,9 +149,12 @@ impl Problems {
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines = lines(&self.text);
-        for problem in &self.list {
+        for problem in self.list.iter().take(SHOWN_PROBLEMS) {
             render(f, &self.file, &lines, problem)?;
             f.write_char('\n')?;
+        }
+        if self.list.len() > SHOWN_PROBLEMS {
+            writeln!(f, "… and {} more", self.list.len() - SHOWN_PROBLEMS)?;
         }
         match self.list.len() {
             1 => write!(f, "1 problem in {}", self.file),
@@ -177,9 +184,9 @@ pub(crate) fn lines(text: &str) -> Vec<&str> {
 
 /// A place within the text, whatever the YAML parser said: an error at the end of the file stands after the last
 /// character of the last line.
-fn clamp(spot: Spot, lines: &[&str]) -> Spot {
-    let last = lines.len().max(1);
-    let length = |line: usize| lines.get(line - 1).map_or(0, |l| l.chars().count());
+fn clamp(spot: Spot, lengths: &[usize]) -> Spot {
+    let last = lengths.len().max(1);
+    let length = |line: usize| lengths.get(line - 1).copied().unwrap_or(0);
     if spot.line > last {
         return Spot {
             line: last,
@@ -233,39 +240,48 @@ fn render(f: &mut fmt::Formatter<'_>, file: &str, lines: &[&str], problem: &Prob
 
 /// The line as shown, the columns before the caret, and the columns under it.
 fn cut(source: &str, column: usize, chars: usize) -> (String, usize, usize) {
-    let all: Vec<char> = source.chars().collect();
-    let at = (column - 1).min(all.len());
+    // Only so much of the line can be shown; it may be megabytes long.
+    let skipped = (column - 1).saturating_sub(SHOWN_COLUMNS);
+    let mut rest = source.chars().skip(skipped);
+    let window: Vec<char> = rest.by_ref().take(3 * SHOWN_COLUMNS).collect();
+    let more = rest.next().is_some();
+    let at = (column - 1 - skipped).min(window.len());
+
     let mut scratch = String::new();
-    let whole: usize = all.iter().map(|c| shown(*c, &mut scratch)).sum();
+    let width: usize = window.iter().map(|c| shown(*c, &mut scratch)).sum();
+    let whole = skipped == 0 && !more && width <= SHOWN_COLUMNS;
     // A line that is too long is shown from half the room before the place on.
-    let mut from = if whole <= SHOWN_COLUMNS { 0 } else { at };
-    let mut width = 0;
+    let mut from = if whole { 0 } else { at };
+    let mut room = SHOWN_COLUMNS / 2;
     while from > 0 {
-        width += shown(all[from - 1], &mut scratch);
-        if width > SHOWN_COLUMNS / 2 {
+        let columns = shown(window[from - 1], &mut scratch);
+        if columns > room {
             break;
         }
+        room -= columns;
         from -= 1;
     }
-    let mut text = if from > 0 { "…".to_owned() } else { String::new() };
-    let mut used = usize::from(from > 0);
-    let (mut before, mut under) = (0, 0);
+
+    let cut_before = from > 0 || skipped > 0;
+    let mut text = if cut_before {
+        "…".to_owned()
+    } else {
+        String::new()
+    };
+    let mut used = usize::from(cut_before);
+    let (mut before, mut under) = (used, 0);
     let mut index = from;
-    while index < all.len() && used < SHOWN_COLUMNS {
-        if index == at {
+    while index < window.len() && used < SHOWN_COLUMNS {
+        let columns = shown(window[index], &mut text);
+        used += columns;
+        if index < at {
             before = used;
-        }
-        let columns = shown(all[index], &mut text);
-        if index >= at && index < at + chars {
+        } else if index < at + chars {
             under += columns;
         }
-        used += columns;
         index += 1;
     }
-    if at >= all.len() {
-        before = used;
-    }
-    if index < all.len() {
+    if index < window.len() || more {
         text.push('…');
     }
     (text, before, under)

@@ -33,13 +33,13 @@ pub(crate) struct RawPlan {
     /// What all requests have in common.
     pub(crate) request: Option<RawRequest>,
     /// The models, by a name of your choice.
-    #[schemars(required, extend("minProperties" = 1))]
+    #[schemars(required, extend("minProperties" = 1, "maxProperties" = 256))]
     pub(crate) models: Option<IndexMap<String, RawModel>>,
     /// The frameworks, by a name of your choice: each one configuration of a server.
-    #[schemars(required, extend("minProperties" = 1))]
+    #[schemars(required, extend("minProperties" = 1, "maxProperties" = 256))]
     pub(crate) frameworks: Option<IndexMap<String, RawFramework>>,
     /// The scenarios, by their kind's name, or by another name with `kind`.
-    #[schemars(required, extend("minProperties" = 1))]
+    #[schemars(required, extend("minProperties" = 1, "maxProperties" = 256))]
     pub(crate) scenarios: Option<IndexMap<String, RawScenario>>,
     /// Hypotheses to judge: H1 (SGLang beats vLLM on a shared prefix), H2 (SGLang and vLLM overwhelm Ollama under
     /// concurrency), H3 (Ollama competes in single-request latency), H4 (degradation under concurrency differs),
@@ -49,8 +49,8 @@ pub(crate) struct RawPlan {
     /// Order of the lanes over the rounds: `fixed` as written (models outside, frameworks inside), `rotate` each
     /// round starts with the next framework, `interleave` every other round runs backwards. Default: fixed.
     pub(crate) order: Option<Order>,
-    /// Rounds of the whole plan, 1 to 1000. Default: 1.
-    #[schemars(range(min = 1, max = 1000))]
+    /// Rounds of the whole plan, 1 to 100. Default: 1.
+    #[schemars(range(min = 1, max = 100))]
     pub(crate) repeats: Option<u32>,
     /// Whom to tell at the end.
     pub(crate) notify: Option<RawNotify>,

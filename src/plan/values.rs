@@ -41,7 +41,7 @@ impl DurationText {
                 "s" => 1_000_000_000,
                 "m" => 60_000_000_000,
                 "h" => 3_600_000_000_000,
-                "" if !number.is_empty() => return Err(format!("`{text}` has no unit")),
+                "" if tail.is_empty() && !number.is_empty() => return Err(format!("`{text}` has no unit")),
                 _ => return Err(format!("`{text}` is not a duration")),
             };
             if unit_nanos >= last_unit {
@@ -232,6 +232,9 @@ pub(crate) fn is_variable_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
+/// Most numbers in one list.
+const MAX_ITEMS: usize = 256;
+
 /// One number or a list of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OneOrMany<const MAX: u32>(pub(crate) Vec<u32>);
@@ -279,6 +282,7 @@ impl<const MAX: u32> JsonSchema for OneOrMany<MAX> {
                 {
                     "type": "array",
                     "minItems": 1,
+                    "maxItems": MAX_ITEMS,
                     "uniqueItems": true,
                     "items": { "type": "integer", "minimum": 1, "maximum": MAX },
                 },

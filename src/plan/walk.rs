@@ -4,7 +4,7 @@
 //! The walk also gives the plan back without what was wrong, so that the checks of meaning go over the rest and
 //! their findings stand in the same report.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value as Json};
 
@@ -13,6 +13,9 @@ use super::{
     name::nearest,
     spanned::{Entry, Integer, Node, Value},
 };
+
+/// Most problems that are kept; a file with more is no plan at all.
+const MAX_PROBLEMS: usize = 1000;
 
 /// What a walk found.
 pub(super) struct Walked {
@@ -54,13 +57,15 @@ impl<'a> Walker<'a> {
         label: Option<String>,
         help: Option<String>,
     ) {
-        self.problems.push(Problem {
-            message,
-            path: path.clone(),
-            spot,
-            label,
-            help,
-        });
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(Problem {
+                message,
+                path: path.clone(),
+                spot,
+                label,
+                help,
+            });
+        }
     }
 
     /// The schemas that a value may fit: references followed, alternatives spread out.
@@ -346,6 +351,18 @@ impl<'a> Walker<'a> {
             );
             return None;
         }
+        if let Some(most) = schema.get("maxItems").and_then(Json::as_u64)
+            && items.len() as u64 > most
+        {
+            self.problem(
+                path,
+                spot,
+                format!("`{}` has more than {most} items", last(path)),
+                None,
+                None,
+            );
+            return None;
+        }
         let mut out = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
             let path = path.index(index);
@@ -358,12 +375,11 @@ impl<'a> Walker<'a> {
             return None;
         }
         if schema.get("uniqueItems").and_then(Json::as_bool) == Some(true) {
+            let mut seen: HashMap<&serde_yaml::Value, usize> = HashMap::new();
             for (index, item) in out.iter().enumerate() {
-                if let Some(first) = out[..index].iter().position(|earlier| earlier == item) {
-                    let (message, label) = (
-                        format!("`{}` names {} twice", last(path), plain(&items[index])),
-                        format!("already item {} of the list", first + 1),
-                    );
+                if let Some(first) = seen.insert(item, index) {
+                    let message = format!("`{}` names {} twice", last(path), plain(&items[index]));
+                    let label = format!("already item {} of the list", first + 1);
                     self.problem(&path.index(index), items[index].spot, message, Some(label), None);
                     return None;
                 }
@@ -382,30 +398,40 @@ impl<'a> Walker<'a> {
         let known = schema.get("properties").and_then(Json::as_object);
         let free = schema.get("additionalProperties").filter(|s| s.is_object());
         let names: Vec<&str> = known.into_iter().flatten().map(|(k, _)| k.as_str()).collect();
+        let count = entries.len() as u64;
+        if let Some(most) = schema.get("maxProperties").and_then(Json::as_u64)
+            && count > most
+        {
+            let label = (!names.is_empty()).then(|| format!("expected {}", one_of(&names)));
+            let message = match most {
+                1 => format!("{} takes only one key", quoted(path)),
+                _ => format!("{} has more than {most} entries", quoted(path)),
+            };
+            self.problem(path, key_spot, message, label, None);
+            if most > 1 {
+                return serde_yaml::Value::Mapping(serde_yaml::Mapping::new());
+            }
+        }
         let mut out = serde_yaml::Mapping::new();
-        for (n, entry) in entries.iter().enumerate() {
+        let mut seen: HashMap<&str, Spot> = HashMap::new();
+        let given: HashSet<&str> = entries.iter().map(|e| e.key.as_str()).collect();
+        for entry in entries {
             let here = path.key(&entry.key);
-            if let Some(first) = entries[..n].iter().find(|e| e.key == entry.key) {
-                let (message, label) = (
-                    format!("`{}` is given twice", entry.key),
-                    format!("first given on line {}", first.key_spot.line),
-                );
-                self.problem(
-                    &here,
-                    entry.key_spot,
-                    message,
-                    Some(label),
-                    Some("keep one of them".to_owned()),
-                );
+            if let Some(first) = seen.get(entry.key.as_str()) {
+                let message = format!("`{}` is given twice", entry.key);
+                let label = format!("first given on line {}", first.line);
+                let help = Some("keep one of them".to_owned());
+                self.problem(&here, entry.key_spot, message, Some(label), help);
                 continue;
             }
+            seen.insert(&entry.key, entry.key_spot);
             match known.and_then(|k| k.get(&entry.key)).or(free) {
                 Some(schema) => {
                     if let Some(value) = self.node(&entry.value, schema, &here, entry.key_spot) {
                         out.insert(serde_yaml::Value::String(entry.key.clone()), value);
                     }
                 }
-                None => self.unknown_key(entry, entries, &names, path),
+                None => self.unknown_key(entry, &given, &names, path),
             }
         }
         let required = schema
@@ -416,7 +442,7 @@ impl<'a> Walker<'a> {
             .filter_map(Json::as_str);
         for key in required {
             let absent = path.key(key);
-            if entries.iter().all(|e| e.key != key) && !self.misspelt.contains(&absent) {
+            if !given.contains(key) && !self.misspelt.contains(&absent) {
                 let message = match path.0.is_empty() {
                     true => format!("the plan has no `{key}`"),
                     false => format!("`{}` has no `{key}`", last(path)),
@@ -429,7 +455,6 @@ impl<'a> Walker<'a> {
                 self.problem(path, key_spot, message, None, help);
             }
         }
-        let count = entries.len() as u64;
         if count < schema.get("minProperties").and_then(Json::as_u64).unwrap_or(0) {
             let label = (!names.is_empty()).then(|| format!("expected {}", one_of(&names)));
             self.problem(
@@ -440,28 +465,14 @@ impl<'a> Walker<'a> {
                 None,
             );
         }
-        if schema
-            .get("maxProperties")
-            .and_then(Json::as_u64)
-            .is_some_and(|most| count > most)
-        {
-            let message = format!("`{}` takes only one key", last(path));
-            self.problem(
-                path,
-                key_spot,
-                message,
-                Some(format!("expected {}", one_of(&names))),
-                None,
-            );
-        }
         serde_yaml::Value::Mapping(out)
     }
 
-    fn unknown_key(&mut self, entry: &Entry, siblings: &[Entry], names: &[&str], path: &KeyPath) {
-        let absent = names
-            .iter()
-            .copied()
-            .filter(|n| siblings.iter().all(|e| e.key != *n));
+    fn unknown_key(&mut self, entry: &Entry, given: &HashSet<&str>, names: &[&str], path: &KeyPath) {
+        if self.problems.len() >= MAX_PROBLEMS {
+            return;
+        }
+        let absent = names.iter().copied().filter(|n| !given.contains(n));
         let meant = nearest(&entry.key, absent);
         let help = match meant {
             Some(name) => {

@@ -8,7 +8,7 @@ mod model;
 mod scenario;
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     net::IpAddr,
     num::NonZeroU32,
     path::PathBuf,
@@ -80,6 +80,9 @@ pub(super) fn check(
     }
 }
 
+/// Most entries of a section; the schema says the same.
+const MAX_ENTRIES: usize = 256;
+
 /// Which end of `key: value` a problem points to.
 #[derive(Clone, Copy)]
 enum At {
@@ -115,11 +118,13 @@ impl Checker<'_> {
         self.misspelt.contains(path) || self.tree.at(path).is_some()
     }
 
-    /// The names in a section, also of entries that were refused.
+    /// The names in a section, also of entries that were refused; none of a section that was refused for its size.
     fn names(&self, section: &str) -> Vec<String> {
         self.tree
             .at(&KeyPath::of(&[section]))
-            .map(|node| node.entries().iter().map(|e| e.key.clone()).collect())
+            .map(Node::entries)
+            .filter(|entries| entries.len() <= MAX_ENTRIES)
+            .map(|entries| entries.iter().map(|e| e.key.clone()).collect())
             .unwrap_or_default()
     }
 
@@ -139,6 +144,7 @@ impl Checker<'_> {
         let models = self.models(raw.models.as_ref());
         self.models_for_frameworks(raw, &models, &frameworks);
         self.something_to_run(&frameworks, &scenarios);
+        self.size(raw, &scenarios);
         let notify = match &raw.notify {
             Some(notify) => {
                 let path = KeyPath::of(&["notify", "webhook"]);
@@ -216,26 +222,27 @@ impl Checker<'_> {
 
     /// `<framework>-<model>.log` must be one lane's only: `a-b` with `c` and `a` with `b-c` are not.
     fn log_names(&mut self) {
-        let mut seen: Vec<(String, String, String)> = Vec::new();
+        let mut seen: HashMap<String, (String, String)> = HashMap::new();
         for framework in self.names("frameworks") {
             for model in self.names("models") {
                 let log = format!("{framework}-{model}").to_lowercase();
-                let other = seen.iter().find(|(l, f, m)| {
-                    *l == log && !f.eq_ignore_ascii_case(&framework) && !m.eq_ignore_ascii_case(&model)
-                });
-                if let Some((_, other_framework, other_model)) = other {
-                    let message = format!(
-                        "framework `{framework}` with model `{model}` and framework `{other_framework}` with model \
-                         `{other_model}` would share the log file {log}.log"
-                    );
-                    self.problem(
-                        At::Key,
-                        &KeyPath::of(&["frameworks", &framework]),
-                        message,
-                        Some("rename one of them"),
-                    );
+                match seen.get(&log) {
+                    // Names that differ only in case are another finding.
+                    Some((f, m))
+                        if !f.eq_ignore_ascii_case(&framework) && !m.eq_ignore_ascii_case(&model) =>
+                    {
+                        let message = format!(
+                            "framework `{framework}` with model `{model}` and framework `{f}` with model `{m}` \
+                             would share the log file {log}.log"
+                        );
+                        let path = KeyPath::of(&["frameworks", &framework]);
+                        self.problem(At::Key, &path, message, Some("rename one of them"));
+                    }
+                    Some(_) => {}
+                    None => {
+                        seen.insert(log, (framework.clone(), model));
+                    }
                 }
-                seen.push((log, framework.clone(), model));
             }
         }
     }

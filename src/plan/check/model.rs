@@ -105,7 +105,9 @@ impl Checker<'_> {
                     FrameworkKind::Ollama => "ollama",
                     FrameworkKind::Openai => "openai",
                 };
-                let absent = !self.written(&path.key(key));
+                // An `openai` server may also take the hub id.
+                let absent = !self.written(&path.key(key))
+                    && !(*kind == FrameworkKind::Openai && self.written(&path.key("hf")));
                 if model.id_for(*kind).is_none() && absent {
                     let users = users
                         .iter()

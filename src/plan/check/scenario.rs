@@ -9,7 +9,7 @@ use crate::plan::{
     Arrival, CachePolicy, Framework, Language, PromptMode, PromptType, RequestCount, Scenario, ScenarioKind,
     Slo,
     diagnostic::KeyPath,
-    raw::{RawScenario, RawSlo},
+    raw::{RawPlan, RawScenario, RawSlo},
     values::{OneOrMany, RateText, RawArrival, RawOpenArrival},
 };
 
@@ -23,6 +23,9 @@ const KINDS: [ScenarioKind; 5] = [
 
 /// Most requests of one pass. More is a slip: a night has room for far fewer.
 const MAX_REQUESTS_PER_PASS: u64 = 10_000_000;
+
+/// Most cells of a plan over all lanes and rounds.
+const MAX_CELLS: usize = 100_000;
 
 /// Why a kind has no use for a key; `None` where it has.
 fn unused(kind: ScenarioKind, key: &str) -> Option<&'static str> {
@@ -356,6 +359,29 @@ impl Checker<'_> {
             ttft: limit("ttft", raw.ttft.as_ref()),
             tpot: limit("tpot", raw.tpot.as_ref()),
             latency: limit("latency", raw.latency.as_ref()),
+        }
+    }
+
+    /// A plan whose cells can't be counted in a life is a slip, and would fill the memory when it is expanded.
+    pub(super) fn size(&mut self, raw: &RawPlan, scenarios: &IndexMap<String, Scenario>) {
+        let lanes = self.names("frameworks").len() * self.names("models").len();
+        let rounds = raw.repeats.unwrap_or(1) as usize;
+        let per_lane: usize = scenarios
+            .values()
+            .map(|s| match s.kind {
+                ScenarioKind::Korean => s.concurrency.len() * s.prompt_types.len() * s.languages.len(),
+                ScenarioKind::PrefixCache => 1,
+                ScenarioKind::Single | ScenarioKind::Concurrent | ScenarioKind::LongContext => {
+                    s.concurrency.len() * s.input_tokens.len()
+                }
+            })
+            .sum();
+        let cells = lanes.saturating_mul(rounds).saturating_mul(per_lane);
+        if cells > MAX_CELLS {
+            let message = format!("the plan has {cells} cells, more than {MAX_CELLS}");
+            let help =
+                format!("{lanes} lanes, {rounds} rounds, {per_lane} cells a lane: shorten one of them");
+            self.problem(At::Key, &KeyPath::of(&["scenarios"]), message, Some(&help));
         }
     }
 

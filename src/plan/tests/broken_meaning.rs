@@ -562,7 +562,7 @@ fn hosts_gpus_and_requests() {
     4 | request: { temperature: 2.5, top_p: 0, timeout: 5, warmup: -1, seed: 1.5 }
       |                                                                      ^^^ found the number 1.5
 
-    error: `repeats` must be between 1 and 1000
+    error: `repeats` must be between 1 and 100
      --> plan.yaml:5:10 (repeats)
       |
     5 | repeats: 5000
@@ -618,7 +618,7 @@ fn hosts_gpus_and_requests() {
       |                                                ^^^^^^^^^
       = help: write `127.0.0.1`: `localhost` is another address on some machines
 
-    error: `8 days` has no unit
+    error: `8 days` is not a duration
      --> plan.yaml:7:71 (frameworks.vllm.stop_grace)
       |
     7 |   vllm: { version: 0.15.1, venv: ~/vllm, host: localhost, stop_grace: 8 days, start_timeout: 0s }

@@ -132,6 +132,6 @@ fn the_greatest_plan_does_not_overflow() {
         "repeats: 10",
         "repeats: 1000000, passes: 1000, warmup: 100000",
     ));
-    huge.repeats = NonZeroU32::new(1000).unwrap();
-    assert!(estimated(&huge).total > Duration::from_secs(1_000_000_000));
+    huge.repeats = NonZeroU32::new(100).unwrap();
+    assert!(estimated(&huge).total > Duration::from_secs(100_000_000));
 }

@@ -90,3 +90,52 @@ fn the_largest_file_is_read() {
     text.push_str(&"#".repeat(usize::try_from(MAX_PLAN_BYTES).unwrap() - text.len()));
     assert_eq!(load_bytes(text.as_bytes()).unwrap().plan.name, "good");
 }
+
+/// Files as large as a plan may be, of the shapes that cost the most.
+#[test]
+fn large_files_of_any_shape_are_answered() {
+    let fill = |head: &str, piece: &dyn Fn(usize) -> String| {
+        let mut text = head.to_owned();
+        let mut n = 0;
+        while text.len() < usize::try_from(MAX_PLAN_BYTES).unwrap() - 64 {
+            text.push_str(&piece(n));
+            n += 1;
+        }
+        text
+    };
+    let shapes = [
+        fill("", &|n| format!("k{n}: 1\n")),
+        fill("", &|_| "name: 1\n".to_owned()),
+        fill("models:\n", &|n| format!("  m/{n}: {{}}\n")),
+        fill("scenarios:\n", &|n| format!("  s{n}: {{ kind: single }}\n")),
+        fill("scenarios: {single: {input_tokens: [", &|n| format!("{},", n + 1)) + "1]}}",
+        fill("hypotheses: [", &|_| "H1,".to_owned()) + "H2]",
+        fill("{", &|n| format!("k{n}: 1,")) + "}",
+        fill("", &|_| "[".to_owned()),
+        fill("name: ", &|_| "가".to_owned()),
+        fill("name: \"", &|_| "${X}".to_owned()) + "\"",
+        fill("notify: { webhook: \"", &|_| "${X}".to_owned()) + "\" }",
+        fill("frameworks: { vllm: { args: [", &|_| "\"${X}\",".to_owned()) + "x] } }",
+        fill("", &|_| "\n".to_owned()),
+        fill("", &|_| "? ".to_owned()),
+        fill("", &|_| "- ".to_owned()),
+    ];
+    for text in shapes {
+        let error = load_bytes(text.as_bytes()).unwrap_err();
+        assert!(error.to_string().starts_with("error: "), "{}", &text[..40]);
+        assert!(error.problems().len() <= 5000, "{}", &text[..40]);
+    }
+}
+
+#[test]
+fn a_plan_of_too_many_cells_is_refused() {
+    let numbers: Vec<String> = (1..=256).map(|n| n.to_string()).collect();
+    let list = numbers.join(", ");
+    let text = GOOD
+        .replace("input_tokens: 512", &format!("input_tokens: [{list}]"))
+        .replace("[1, 8]", &format!("[{list}]"))
+        .replace("requests: 100", "repeats: 1");
+    let found = super::places(&text);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("131076 cells"), "{found:?}");
+}
