@@ -1,1 +1,4 @@
 //! Tests through the binary and on real processes.
+
+mod sim;
+mod sim_process;
