@@ -11,12 +11,13 @@ use super::cache::PrefixCache;
 use super::clock::{nanos, unix_seconds};
 use super::dialect::{Asked, Finish, Script, Shape};
 use super::engine::Job;
-use super::faults::{Fault, Kind, StreamFaults};
+use super::faults::{Fault, Kind};
 use super::http::{Request, Response};
 use super::metrics::Metrics;
 use super::metronome::lock;
 use super::native::Ollama;
 use super::process_faults;
+use super::stream_faults::StreamFaults;
 use super::tokenizer::{self, Token};
 
 /// Natural length of an answer whose request sets no limit, tokens.

@@ -150,15 +150,15 @@ impl Front {
         }
     }
 
-    /// Idle: no time-out at all. With idle connections or a listener to open again: their times.
+    /// Without connections no time-out at all; with some, or a listener to open again, a short one.
     fn timeout(&self) -> EpollTimeout {
         if self.reopen_at_ns.is_some() {
             return EpollTimeout::from(5_u8);
         }
-        if self.peers.values().any(|p| p.busy.is_none()) {
-            EpollTimeout::try_from(std::time::Duration::from_nanos(SWEEP_NS)).unwrap_or(EpollTimeout::NONE)
-        } else {
+        if self.peers.is_empty() {
             EpollTimeout::NONE
+        } else {
+            EpollTimeout::try_from(std::time::Duration::from_nanos(SWEEP_NS)).unwrap_or(EpollTimeout::NONE)
         }
     }
 
@@ -267,6 +267,8 @@ impl Front {
             }
             Parsed::Complete(request, used) => {
                 peer.bytes.drain(..used);
+                // A long prompt's room is not kept while its answer runs.
+                peer.bytes.shrink_to_fit();
                 peer.said_continue = false;
                 self.answer(token, &request, read_ns);
             }

@@ -19,6 +19,9 @@ use super::mailbox::Mailbox;
 use super::metrics::Metrics;
 use super::stream::{Connection, Content, End, Flushed, Stream};
 
+/// Chunks that go out before the orders are looked at again.
+const TICKS_AT_ONCE: usize = 512;
+
 /// What the front asks of the emitter.
 #[derive(Debug)]
 pub(super) enum Order {
@@ -126,8 +129,12 @@ impl Emitter {
         true
     }
 
+    /// Emits what is due, but not for ever: a server that can't keep up still hears its orders.
     fn emit_due(&mut self) {
-        while let Some(tick) = self.m.engine.pop(monotonic_ns()) {
+        for _ in 0..TICKS_AT_ONCE {
+            let Some(tick) = self.m.engine.pop(monotonic_ns()) else {
+                return;
+            };
             let Some(stream) = self.streams.get_mut(&tick.id) else {
                 self.m.engine.cancel(tick.id);
                 continue;

@@ -30,6 +30,7 @@ mod metronome;
 mod native;
 mod process_faults;
 mod stream;
+mod stream_faults;
 mod text;
 pub mod tokenizer;
 mod wire;
@@ -220,10 +221,13 @@ impl Server {
     fn end(&mut self) -> Result<(), SimError> {
         self.stop.put(());
         self.orders.put(Order::Stop);
-        self.threads
+        // All of them are waited for, whatever the first one says.
+        let ends: Vec<_> = self
+            .threads
             .drain(..)
             .map(|thread| thread.join().unwrap_or(Err(SimError::Thread)))
-            .collect()
+            .collect();
+        ends.into_iter().collect()
     }
 }
 

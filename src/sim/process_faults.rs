@@ -160,6 +160,8 @@ pub(super) fn spawn_release(path: &Path, delay: Duration) -> Result<(), SimError
 pub(super) fn run_child(role: &str, args: &Args) -> Result<(), SimError> {
     let (role, hold) = role.split_once(':').unwrap_or((role, "polite"));
     let stubborn = hold == "stubborn";
+    // The server blocks TERM to wait for it, and a child inherits that.
+    SigSet::all().thread_unblock().map_err(SimError::Wait)?;
     match role {
         "hold" => wait_for_good(stubborn),
         "session" => {
@@ -207,12 +209,11 @@ fn own_session() -> Result<(), SimError> {
         .map_err(|e| SimError::Io(std::io::Error::from(e)))
 }
 
-/// Tells the parent that the child is what it should be, then closes the pipe that it came by.
-fn ready() -> Result<(), SimError> {
+/// Tells the parent that the child is what it should be. A worker that was started again finds nobody listening, and
+/// lives all the same.
+fn ready() {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "ready")?;
-    out.flush()?;
-    Ok(())
+    let _ = writeln!(out, "ready").and_then(|()| out.flush());
 }
 
 /// Waits without end; TERM ends it, or does not.
@@ -224,7 +225,7 @@ fn wait_for_good(stubborn: bool) -> Result<(), SimError> {
         mask.add(Signal::SIGHUP);
         mask.thread_block().map_err(SimError::Wait)?;
     }
-    ready()?;
+    ready();
     loop {
         nix::unistd::pause();
     }
@@ -238,7 +239,7 @@ fn respawn(hold: &str, stubborn: bool) -> Result<(), SimError> {
         mask.thread_block().map_err(SimError::Wait)?;
     }
     loop {
-        // The first worker says the word for both; later ones write to a pipe that nobody reads, and ignore that.
+        // The first worker says the word for both.
         child(&format!("worker:{hold}"))?.spawn()?.wait()?;
     }
 }
@@ -258,7 +259,7 @@ fn overwrite_environment() -> Result<(), SimError> {
                 "/proc/self/stat hides the addresses",
             )));
         };
-        let (start, length) = (start as u64, (end as u64).saturating_sub(start as u64));
+        let length = end.saturating_sub(start);
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
         if i == 0 {
             let title = b"sim::worker";

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::clock::{monotonic_ns, nanos};
 use super::dialect::{Event, Script, Stamps, Usage};
 use super::engine::Tick;
-use super::faults::{Framing, Stop, StreamFaults};
+use super::stream_faults::{Framing, Stop, StreamFaults};
 use super::wire;
 
 /// A connection as both threads know it.

@@ -2,7 +2,7 @@
 
 use super::dialect::{Event, Script, Stamps};
 use super::engine;
-use super::faults::{Framing, StreamFaults};
+use super::stream_faults::{Framing, StreamFaults};
 
 /// Room before an event's bytes for the size line of its HTTP chunk.
 const SIZE_LINE: usize = 10;

@@ -2,4 +2,6 @@
 
 mod gpu;
 mod process;
+mod sim;
+mod sim_process;
 mod support;
