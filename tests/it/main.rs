@@ -1,3 +1,4 @@
 //! Tests through the binary and on real processes.
 
 mod process;
+mod server;
