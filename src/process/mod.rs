@@ -31,7 +31,7 @@ pub use family::{Family, Membership};
 pub use leftovers::{Cleared, Leftover, Leftovers, Witnesses, clear, leftovers};
 pub use lines::{Line, LineSplitter, Progress};
 pub use log::{LogSettings, LogState};
-pub use ports::{Holder, PortTaken, listener_owners, port_is_free};
+pub use ports::{Holder, PortTaken, describe, listener_owners, port_is_free};
 pub use signal::{ProcessHandle, become_subreaper};
 pub use spawn::{LeaderExit, ServerProcess, SpawnError, SpawnSpec};
 pub use stop::{Observation, StopAction, StopPolicy, StopReport, StopState, Stuck, decide};

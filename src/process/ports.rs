@@ -173,11 +173,11 @@ fn owners(inodes: &BTreeSet<u64>) -> Vec<(i32, u64)> {
 
 fn holders(inodes: &BTreeSet<u64>) -> Vec<Holder> {
     let pids: BTreeSet<i32> = owners(inodes).into_iter().map(|(pid, _)| pid).collect();
-    pids.into_iter().map(holder).collect()
+    pids.into_iter().map(describe).collect()
 }
 
 /// A process with its command line, for people.
-pub(crate) fn holder(pid: i32) -> Holder {
+pub fn describe(pid: i32) -> Holder {
     const SHOWN: usize = 120;
     let line = procfs::process::Process::new(pid)
         .and_then(|p| p.cmdline())

@@ -2,6 +2,7 @@
 
 mod gpu;
 mod process;
+mod server;
 mod sim;
 mod sim_process;
 mod support;
