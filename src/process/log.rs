@@ -48,6 +48,19 @@ pub struct LogSettings {
     pub ring_lines: usize,
 }
 
+/// A night of one server's log, all parts together, stays under this.
+const DEFAULT_LIMIT_BYTES: u64 = 256 << 20;
+
+/// Last lines kept for a failure's report.
+const DEFAULT_RING_LINES: usize = 40;
+
+impl LogSettings {
+    /// A log at `path`, of 256 MiB at most, with its last 40 lines kept.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), limit_bytes: DEFAULT_LIMIT_BYTES, ring_lines: DEFAULT_RING_LINES }
+    }
+}
+
 /// How the log fares.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogState {
@@ -90,7 +103,20 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// How the log fares.
+    /// A night of one server's log, all parts together, stays under this.
+const DEFAULT_LIMIT_BYTES: u64 = 256 << 20;
+
+/// Last lines kept for a failure's report.
+const DEFAULT_RING_LINES: usize = 40;
+
+impl LogSettings {
+    /// A log at `path`, of 256 MiB at most, with its last 40 lines kept.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), limit_bytes: DEFAULT_LIMIT_BYTES, ring_lines: DEFAULT_RING_LINES }
+    }
+}
+
+/// How the log fares.
     pub(super) fn state(&self) -> LogState {
         lock(&self.state).clone()
     }

@@ -1,6 +1,6 @@
 //! A server that someone else runs: asked whether it really answers, never started, never stopped.
 
-use std::{sync::Mutex, time::Duration};
+use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 
 use super::{
     EventSink,
@@ -10,7 +10,7 @@ use super::{
     settings::{CompletionProbe, Interrupt, Moment, ProbeAnswer, ReadyPlan},
 };
 use crate::{
-    journal::{Event, Note},
+    journal::{Event, Note, ServerReady},
     record::LaneId,
 };
 
@@ -83,6 +83,27 @@ impl Attached {
                 })
             }
         }
+    }
+
+    /// Journals that it answers, with what has been asked of it meanwhile.
+    pub fn announce(
+        &self,
+        facts: BTreeMap<String, String>,
+        template_tokens: Option<u32>,
+        gpu_used_bytes: Option<u64>,
+        sink: &dyn EventSink,
+    ) {
+        let waited = self.ready.at.saturating_duration_since(self.asked.at);
+        let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        sink.event(Event::ServerReady(ServerReady {
+            lane: self.lane.clone(),
+            healthy_ms: waited_ms,
+            ready_ms: waited_ms,
+            facts,
+            stream: self.answer.shape,
+            template_tokens,
+            gpu_used_bytes,
+        }));
     }
 
     /// Its control side.

@@ -46,6 +46,19 @@ pub struct Failed {
 }
 
 impl Failed {
+    /// It was launched and stopped again, because what follows could not be prepared.
+    pub fn while_starting(reason: String, reaped: Reaped) -> Self {
+        Self {
+            stage: Stage::Ready,
+            reason,
+            hint: None,
+            exit: None,
+            log_tail: reaped.log_tail.clone(),
+            interrupted: false,
+            reaped: Some(Box::new(reaped)),
+        }
+    }
+
     pub(super) fn before_launch(stage: Stage, reason: String, hint: Option<String>) -> Self {
         Self {
             stage,

@@ -147,6 +147,14 @@ impl Watch {
         self.process.upgrade().map(|p| p.processes()).unwrap_or_default()
     }
 
+    /// Waits for its leader's end; never, once the server is stopped and gone.
+    pub async fn ended(&self) -> LeaderExit {
+        match self.process.upgrade() {
+            Some(process) => process.leader_exited().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// How its leader ended, if it has and the server is not stopped yet.
     pub fn exit(&self) -> Option<LeaderExit> {
         self.process.upgrade()?.exit()

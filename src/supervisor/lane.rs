@@ -349,9 +349,15 @@ async fn serve(work: &mut LaneWork<'_, '_>, ready: &Ready) -> LaneEnd {
         Ok(cells) => cells,
         Err(end) => return end,
     };
-    let used = work.shared.run.gpu.used_bytes().await.ok().filter(|used| !used.is_empty());
-    ready.announce(cells.facts().clone(), cells.template_tokens(), used.map(|used| used.iter().sum()));
+    let used = gpu_used(work).await;
+    ready.announce(cells.facts().clone(), cells.template_tokens(), used);
     cells::run(work, &mut cells).await
+}
+
+/// GPU memory in use now, all chosen devices together, bytes.
+async fn gpu_used(work: &LaneWork<'_, '_>) -> Option<u64> {
+    let used = work.shared.run.gpu.used_bytes().await.ok()?;
+    (!used.is_empty()).then(|| used.iter().sum())
 }
 
 /// How often the server's process ids are told to the GPU room.
@@ -408,7 +414,8 @@ async fn attached(mut work: LaneWork<'_, '_>, url: &str) -> LaneEnd {
         Ok(cells) => cells,
         Err(end) => return end,
     };
-    attached.announce(cells.facts().clone(), cells.template_tokens(), &sink);
+    let used = gpu_used(&work).await;
+    attached.announce(cells.facts().clone(), cells.template_tokens(), used, &sink);
     cells::run(&mut work, &mut cells).await
 }
 

@@ -65,7 +65,7 @@ pub async fn begin(options: &RunOptions) -> Result<Begun, Failure> {
     if let Some(host) = gpu.host() {
         let mismatches = gpu::check_expectations(&plan.host, host);
         if !mismatches.is_empty() {
-            let texts: Vec<String> = mismatches.iter().map(ToString::to_string).collect();
+            let texts: Vec<String> = mismatches.iter().map(|m| format!("{}\n  hint: {}", m.text, m.hint)).collect();
             return Err(Failure::machine(anyhow!("{}", texts.join("\n"))));
         }
     }
