@@ -103,20 +103,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// A night of one server's log, all parts together, stays under this.
-const DEFAULT_LIMIT_BYTES: u64 = 256 << 20;
-
-/// Last lines kept for a failure's report.
-const DEFAULT_RING_LINES: usize = 40;
-
-impl LogSettings {
-    /// A log at `path`, of 256 MiB at most, with its last 40 lines kept.
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), limit_bytes: DEFAULT_LIMIT_BYTES, ring_lines: DEFAULT_RING_LINES }
-    }
-}
-
-/// How the log fares.
+    /// How the log fares.
     pub(super) fn state(&self) -> LogState {
         lock(&self.state).clone()
     }
