@@ -4,8 +4,8 @@
 //!
 //! ```text
 //! parse     file -> text -> problems or Plan
-//!   spanned   text -> tree with places          raw, values   the YAML's structs, the schema's one source
-//!   walk      tree against the schema           check         what the raw structs mean
+//!   spanned   text -> tree with places          raw, values, shapes   the YAML's structs, the schema's one source
+//!   walk, wording   tree against the schema     check         what the raw structs mean
 //!   diagnostic  problems, as they are shown
 //! expand    Plan -> lanes and cells             only          `--only`
 //! estimate  how long it will take
@@ -21,9 +21,11 @@ mod only;
 mod parse;
 mod raw;
 mod schema;
+mod shapes;
 mod spanned;
 mod values;
 mod walk;
+mod wording;
 
 pub use check::Secrets;
 pub use diagnostic::{KeyPath, Problem, Problems, Spot, Step};

@@ -10,7 +10,8 @@ use serde::Deserialize;
 use super::{
     CachePolicy, FrameworkKind, HypothesisId, Language, Order, PromptMode, PromptType, Provision,
     ReasoningEffort, ScenarioKind,
-    values::{DurationText, EnvText, OneOrMany, RawArrival, RawGpu},
+    shapes::{OneOrMany, RawArrival, RawGpu},
+    values::{DurationText, EnvText},
 };
 
 /// Most streams of a closed loop.

@@ -7,15 +7,16 @@ use super::raw::RawPlan;
 /// The JSON schema of a plan.
 pub fn schema() -> Value {
     let mut schema = schemars::schema_for!(RawPlan).to_value();
-    refuse_null(&mut schema);
+    tidy(&mut schema);
     if let Some(root) = schema.as_object_mut() {
         root.insert("title".to_owned(), "benchd plan".into());
     }
     schema
 }
 
-/// A key without a value is a slip, not a default: takes out what lets optional keys be `null`.
-fn refuse_null(schema: &mut Value) {
+/// A key without a value is a slip, not a default: takes out what lets optional keys be `null`. Descriptions become
+/// one line each: they were broken for the source's width, not the reader's.
+fn tidy(schema: &mut Value) {
     match schema {
         Value::Object(map) => {
             if let Some(Value::Array(types)) = map.get_mut("type") {
@@ -33,9 +34,12 @@ fn refuse_null(schema: &mut Value) {
                     map.extend(only);
                 }
             }
-            map.values_mut().for_each(refuse_null);
+            if let Some(Value::String(text)) = map.get_mut("description") {
+                *text = text.replace('\n', " ");
+            }
+            map.values_mut().for_each(tidy);
         }
-        Value::Array(items) => items.iter_mut().for_each(refuse_null),
+        Value::Array(items) => items.iter_mut().for_each(tidy),
         _ => {}
     }
 }

@@ -20,8 +20,9 @@ use super::{
     diagnostic::{KeyPath, Problem},
     name::check_name,
     raw::{RawHost, RawPlan, RawRequest},
+    shapes::RawDevice,
     spanned::Node,
-    values::{DurationText, EnvText, RawDevice},
+    values::{DurationText, EnvText},
 };
 
 /// What the environment put into a plan: never to be shown, logged or stored.

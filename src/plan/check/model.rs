@@ -106,8 +106,8 @@ impl Checker<'_> {
                     FrameworkKind::Openai => "openai",
                 };
                 // An `openai` server may also take the hub id.
-                let absent = !self.written(&path.key(key))
-                    && !(*kind == FrameworkKind::Openai && self.written(&path.key("hf")));
+                let hub_id_will_do = *kind == FrameworkKind::Openai && self.written(&path.key("hf"));
+                let absent = !hub_id_will_do && !self.written(&path.key(key));
                 if model.id_for(*kind).is_none() && absent {
                     let users = users
                         .iter()

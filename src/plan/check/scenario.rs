@@ -10,7 +10,8 @@ use crate::plan::{
     Slo,
     diagnostic::KeyPath,
     raw::{RawPlan, RawScenario, RawSlo},
-    values::{OneOrMany, RateText, RawArrival, RawOpenArrival},
+    shapes::{OneOrMany, RawArrival, RawOpenArrival},
+    values::RateText,
 };
 
 const KINDS: [ScenarioKind; 5] = [

@@ -135,3 +135,16 @@ fn the_greatest_plan_does_not_overflow() {
     huge.repeats = NonZeroU32::new(100).unwrap();
     assert!(estimated(&huge).total > Duration::from_secs(100_000_000));
 }
+
+/// A night: more than an hour, less than a day, and most of it Ollama's queue.
+#[test]
+fn the_a100_plan_takes_a_night() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("plans/a100.yaml");
+    let plan = crate::plan::load(&path, &super::env)
+        .unwrap_or_else(|e| panic!("{e}"))
+        .plan;
+    let estimate = estimated(&plan);
+    assert!(estimate.total > Duration::from_secs(3600) && estimate.total < Duration::from_secs(24 * 3600));
+    let ollama = estimate.lanes[2].total + estimate.lanes[6].total;
+    assert!(ollama > estimate.total / 2, "{ollama:?} of {:?}", estimate.total);
+}

@@ -2,6 +2,7 @@
 
 mod broken;
 mod broken_meaning;
+mod broken_scenarios;
 mod estimate;
 mod expansion;
 mod fuzz;
