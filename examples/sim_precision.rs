@@ -4,8 +4,8 @@
 //! cargo run --example sim_precision [-- STREAMS GAP_US [SECONDS]]
 //! ```
 //!
-//! It starts `benchd sim` as a metronome in a process of its own, reads all streams with one bare epoll loop, and
-//! prints how late the server emitted (by its own count), how much CPU it took, and how much later a bare reader saw
+//! It starts `benchd sim` as a metronome in a process of its own (streams evenly spaced; more flags for it in
+//! `SIM_FLAGS`), reads all streams with one bare epoll loop, and prints how late the server emitted (by its own count), how much CPU it took, and how much later a bare reader saw
 //! the bytes. Two settings by default: 64 streams at 200 chunks/s and 1,000 streams at 20 chunks/s.
 #![expect(
     clippy::unwrap_used,
@@ -20,6 +20,9 @@ use benchd::sim::monotonic_ns;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 fn main() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
     let args: Vec<u64> = std::env::args().skip(1).map(|a| a.parse().unwrap()).collect();
     println!(
         "streams   rate/s   events  late p50    p99   p99.9     max  | reader p50    p99     max | sim CPU  per event"
@@ -44,8 +47,20 @@ fn measure(streams: u64, gap_us: u64, seconds: u64) {
         .unwrap()
         .join("benchd");
     let gap = format!("{gap_us}us");
+    let spacing = format!("{}ns", gap_us * 1000 / streams);
     let mut sim = Command::new(binary)
-        .args(["sim", "--mode", "fixed", "--ttft", "200ms", "--gap", &gap])
+        .args([
+            "sim",
+            "--mode",
+            "fixed",
+            "--ttft",
+            "200ms",
+            "--gap",
+            &gap,
+            "--spacing",
+            &spacing,
+        ])
+        .args(std::env::var("SIM_FLAGS").unwrap_or_default().split_whitespace())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()

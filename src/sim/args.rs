@@ -36,6 +36,10 @@ pub struct Args {
     /// Fixed mode: from chunk to chunk.
     #[arg(long, default_value = "10ms", value_parser = parse_duration)]
     pub gap: Duration,
+    /// Fixed mode: least time between the first chunks of two streams, so that a burst of requests becomes streams
+    /// that keep apart (the due times in the stamps say what came of it).
+    #[arg(long, default_value = "0s", value_parser = parse_duration)]
+    pub spacing: Duration,
     /// Prompt tokens that are prefilled a second (batching and serial), 1 to 1e9.
     #[arg(long, default_value_t = 8000.0)]
     pub prefill_rate: f64,
@@ -152,8 +156,8 @@ pub struct Args {
     #[arg(long, default_value = "0s", value_parser = ReleaseDelay::from_str)]
     pub gpu_release_delay: ReleaseDelay,
 
-    /// How long before a due time the emitter wakes and spins, at most.
-    #[arg(long, default_value = "50us", value_parser = parse_duration)]
+    /// How long before a due time the emitter wakes and spins, at most: about what the machine takes to wake a thread.
+    #[arg(long, default_value = "20us", value_parser = parse_duration)]
     pub spin: Duration,
     /// Run as one of the helper processes of a process-level fault.
     #[arg(long, hide = true)]
@@ -258,6 +262,7 @@ impl Args {
             Mode::Fixed => engine::Mode::Fixed {
                 ttft_ns: nanos(self.ttft),
                 gap_ns: nanos(self.gap).max(1),
+                spacing_ns: nanos(self.spacing),
             },
             Mode::Batching | Mode::Serial => engine::Mode::Steps {
                 base_ns,

@@ -14,6 +14,8 @@
 //! `base + stream_cost` each.
 //!
 //! *Fixed*: the first chunk `ttft` after the request's last byte, each further one `gap` later, whatever else runs.
+//! With a `spacing` a first chunk comes no sooner than that after the first chunk of the stream before it: requests
+//! that arrive in a burst then keep apart for as long as they run.
 //!
 //! Due times follow from due times, never from when somebody looked: lateness of the caller does not add up.
 
@@ -52,6 +54,8 @@ pub enum Mode {
         ttft_ns: u64,
         /// From chunk to chunk.
         gap_ns: u64,
+        /// Least time between the first chunks of two streams.
+        spacing_ns: u64,
     },
     /// Steps that all running streams share.
     Steps {
@@ -125,11 +129,14 @@ pub struct Engine {
     ready: VecDeque<Tick>,
     fixed: HashMap<u64, Fixed>,
     fixed_due: BinaryHeap<Reverse<(u64, u64)>>,
+    /// When the last stream's first chunk is due.
+    last_first_ns: Option<u64>,
 }
 
 #[derive(Debug)]
 struct Fixed {
-    arrived_ns: u64,
+    /// When the first chunk is due.
+    first_ns: u64,
     output_tokens: u32,
     given: u32,
     chunk: u64,
@@ -149,6 +156,7 @@ impl Engine {
             ready: VecDeque::new(),
             fixed: HashMap::new(),
             fixed_due: BinaryHeap::new(),
+            last_first_ns: None,
         }
     }
 
@@ -165,15 +173,22 @@ impl Engine {
     /// Takes a request in. Requests must come in order of arrival to be served in that order.
     pub fn submit(&mut self, job: Job) {
         match self.settings.mode {
-            Mode::Fixed { ttft_ns, .. } => {
+            Mode::Fixed {
+                ttft_ns, spacing_ns, ..
+            } => {
                 let cached_tokens = self.look_up(&job);
                 self.keep(&job);
-                self.fixed_due
-                    .push(Reverse((job.arrived_ns.saturating_add(ttft_ns), job.id)));
+                let first_ns = job.arrived_ns.saturating_add(ttft_ns);
+                let first_ns = match self.last_first_ns {
+                    Some(last) if spacing_ns > 0 => first_ns.max(last.saturating_add(spacing_ns)),
+                    _ => first_ns,
+                };
+                self.last_first_ns = Some(first_ns);
+                self.fixed_due.push(Reverse((first_ns, job.id)));
                 self.fixed.insert(
                     job.id,
                     Fixed {
-                        arrived_ns: job.arrived_ns,
+                        first_ns,
                         output_tokens: job.output_tokens,
                         given: 0,
                         chunk: 0,
@@ -216,7 +231,7 @@ impl Engine {
     /// The next chunk that is due at `now_ns` or before; chunks come in order of their due times.
     pub fn pop(&mut self, now_ns: u64) -> Option<Tick> {
         match self.settings.mode {
-            Mode::Fixed { ttft_ns, gap_ns } => self.pop_fixed(now_ns, ttft_ns, gap_ns),
+            Mode::Fixed { gap_ns, .. } => self.pop_fixed(now_ns, gap_ns),
             Mode::Steps { .. } => {
                 while self.ready.is_empty() {
                     let end = self.step_end_ns.filter(|end| *end <= now_ns)?;
@@ -228,7 +243,7 @@ impl Engine {
         }
     }
 
-    fn pop_fixed(&mut self, now_ns: u64, ttft_ns: u64, gap_ns: u64) -> Option<Tick> {
+    fn pop_fixed(&mut self, now_ns: u64, gap_ns: u64) -> Option<Tick> {
         let due_ns = self.next_due().filter(|due| *due <= now_ns)?;
         let Reverse((_, id)) = self.fixed_due.pop()?;
         let jitter = if self.settings.jitter > 0.0 {
@@ -253,8 +268,7 @@ impl Engine {
             self.fixed.remove(&id);
         } else {
             let next = stream
-                .arrived_ns
-                .saturating_add(ttft_ns)
+                .first_ns
                 .saturating_add(stream.chunk.saturating_mul(gap_ns))
                 .saturating_add(jitter);
             self.fixed_due.push(Reverse((next, id)));

@@ -23,7 +23,11 @@ fn steps(slots: usize) -> Settings {
 
 fn fixed(ttft_ns: u64, gap_ns: u64) -> Settings {
     Settings {
-        mode: Mode::Fixed { ttft_ns, gap_ns },
+        mode: Mode::Fixed {
+            ttft_ns,
+            gap_ns,
+            spacing_ns: 0,
+        },
         ..steps(1)
     }
 }
@@ -163,6 +167,22 @@ fn fixed_holds_its_grid_whatever_else_runs_and_however_late_one_looks() {
             tick.id * 1000 + 50 * MS + u64::from(tick.first_token) * 10 * MS
         );
     }
+}
+
+#[test]
+fn spacing_keeps_a_burst_of_streams_apart() {
+    let settings = Settings {
+        mode: Mode::Fixed {
+            ttft_ns: 5 * MS,
+            gap_ns: 10 * MS,
+            spacing_ns: MS,
+        },
+        ..steps(1)
+    };
+    let late = job(9, 100 * MS, 1, 1);
+    let ticks = run(settings, (0..4).map(|id| job(id, id, 1, 2)).chain([late]));
+    let due: Vec<u64> = ticks.iter().map(|t| t.due_ns / MS).collect();
+    assert_eq!(due, [5, 6, 7, 8, 15, 16, 17, 18, 105]);
 }
 
 #[test]

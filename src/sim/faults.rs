@@ -75,6 +75,8 @@ pub enum Kind {
     // The process.
     Exit(i32),
     Crash(Crash),
+    CrashMid(u32),
+    Freeze,
     IgnoreTerm,
     Child(Hold),
     ChildSession(Hold),
@@ -203,6 +205,14 @@ pub const KINDS: &[(&str, &str)] = &[
         "without @N: log lines, then exit during the start; with @N: at the Nth request",
     ),
     ("crash[:segv|abort|kill]", "the same by a signal"),
+    (
+        "crash-mid[:K]",
+        "the process kills itself after K chunks of the request's stream",
+    ),
+    (
+        "freeze",
+        "the process stops itself (SIGSTOP), in its start or with @N at the Nth request",
+    ),
     ("ignore-term", "TERM is ignored"),
     (
         "child[:stubborn]",
@@ -430,6 +440,8 @@ fn parse_kind(name: &str, p: &Parameter<'_>) -> Result<Kind, FaultError> {
             Some("kill") => Crash::Kill,
             Some(other) => return Err(p.wrong(format!("`{other}` is none of segv, abort, kill"))),
         }),
+        "crash-mid" => Kind::CrashMid(p.number(Some(1))?),
+        "freeze" => Kind::Freeze,
         "ignore-term" => Kind::IgnoreTerm,
         "child" => Kind::Child(p.hold()?),
         "child-session" => Kind::ChildSession(p.hold()?),

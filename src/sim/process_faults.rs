@@ -29,7 +29,7 @@ fn tell(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
-/// Dies, if that is the fault.
+/// Dies, or stops until somebody continues it, if that is the fault.
 pub(super) fn die_if(kind: &Kind) {
     match kind {
         Kind::Exit(code) => {
@@ -37,6 +37,10 @@ pub(super) fn die_if(kind: &Kind) {
             tell("  File \"engine.py\", line 1, in <module>");
             tell("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.");
             std::process::exit(*code);
+        }
+        Kind::Freeze => {
+            tell("INFO [sim] stopping itself as told");
+            let _ = raise(Signal::SIGSTOP);
         }
         Kind::Crash(how) => {
             tell("*** the simulated server crashes as told");

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::clock::{monotonic_ns, nanos};
 use super::dialect::{Event, Script, Stamps, Usage};
 use super::engine::Tick;
+use super::faults::{Crash, Kind};
 use super::stream_faults::{Framing, Stop, StreamFaults};
 use super::wire;
 
@@ -300,6 +301,7 @@ impl Stream {
             Stop::Cut => self.end = Some(End::Close),
             Stop::Reset => self.end = Some(End::Reset),
             Stop::Hang => {}
+            Stop::Die => super::process_faults::die_if(&Kind::Crash(Crash::Kill)),
             Stop::EndEarly => self.end_body(),
             Stop::ErrorEvent { done } => {
                 let mut scratch = Vec::new();

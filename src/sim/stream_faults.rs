@@ -52,6 +52,8 @@ pub(super) enum Stop {
     Hang,
     /// The body's proper end.
     EndEarly,
+    /// The process kills itself.
+    Die,
     /// An error event, then `[DONE]` or not, then the body's proper end.
     ErrorEvent {
         /// Whether `[DONE]` follows.
@@ -77,6 +79,7 @@ impl StreamFaults {
             Kind::EndEarly(k) => self.stop = Some((k, Stop::EndEarly)),
             Kind::ErrorEvent(k) => self.stop = Some((k, Stop::ErrorEvent { done: true })),
             Kind::ErrorEventNoDone(k) => self.stop = Some((k, Stop::ErrorEvent { done: false })),
+            Kind::CrashMid(k) => self.stop = Some((k, Stop::Die)),
             Kind::NoDone => self.no_done = true,
             Kind::NoUsage => self.no_usage = true,
             Kind::NoFinish => self.no_finish = true,

@@ -172,6 +172,28 @@ fn it_dies_at_its_nth_request_as_told() {
 }
 
 #[test]
+fn it_dies_in_mid_stream_as_told() {
+    let mut sim = Sim::spawn("mid", &["--fault", "crash-mid:3", "--mode", "fixed"], &[]);
+    let (addr, _) = sim.listening();
+    let brought = ask(addr, 10);
+    assert_eq!(
+        brought.windows(12).filter(|w| w == b"\"content\":\" ").count(),
+        2,
+        "three tokens, the first without a space"
+    );
+    assert!(!brought.ends_with(b"0\r\n\r\n"));
+    assert_eq!(sim.child.wait().unwrap().signal(), Some(Signal::SIGKILL as i32));
+}
+
+#[test]
+fn it_freezes_as_told() {
+    let sim = Sim::spawn("freeze", &["--fault", "freeze"], &[]);
+    until("stopped", || {
+        processes(|p| p.pid == sim.pid() && p.state == 'T').len() == 1
+    });
+}
+
+#[test]
 fn it_ignores_term_as_told_and_goes_on_serving() {
     let mut sim = Sim::spawn("stubborn", &["--fault", "ignore-term", "--mode", "fixed"], &[]);
     let (addr, _) = sim.listening();
