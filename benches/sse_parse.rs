@@ -33,6 +33,9 @@ fn main() {
     }
 }
 
+/// Name, bytes of its input, and the pass, which returns what it found.
+type Contestant<'a> = (&'static str, usize, Box<dyn FnMut() -> usize + 'a>);
+
 fn compare(name: &str, data: &str, events: usize, piece: usize) {
     let body = format!("data: {data}\n\n").repeat(events);
     let body = body.as_bytes();
@@ -42,7 +45,7 @@ fn compare(name: &str, data: &str, events: usize, piece: usize) {
         response.extend_from_slice(event);
         response.extend_from_slice(b"\r\n");
     }
-    let mut contestants: [(&str, usize, Box<dyn FnMut() -> usize>); 4] = [
+    let mut contestants: [Contestant<'_>; 4] = [
         (
             "memchr",
             body.len(),

@@ -85,15 +85,13 @@ impl Block {
 
     /// Takes the completed events out; what is unfinished stays.
     pub fn take(&mut self) -> Self {
-        let pending = self.bytes[self.completed_bytes()..].to_vec();
+        let unfinished = &self.bytes[self.completed_bytes()..];
+        let mut kept = Self::new();
+        if !unfinished.is_empty() {
+            kept.append(unfinished);
+        }
         self.bytes.truncate(self.completed_bytes());
-        std::mem::replace(
-            self,
-            Self {
-                bytes: pending,
-                marks: Vec::new(),
-            },
-        )
+        std::mem::replace(self, kept)
     }
 
     /// Forgets the completed events, keeping the memory.

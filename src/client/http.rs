@@ -169,15 +169,38 @@ impl ResponseReader {
                     return Ok(Some(Part::End));
                 }
                 State::Over => return Ok(None),
-                _ => match input.split_first() {
-                    Some((&byte, rest)) => {
-                        *input = rest;
-                        self.state = framing_byte(self.state, byte)?;
+                State::ChunkCr if input.starts_with(b"\r\n") => {
+                    *input = &input[2..];
+                    self.state = CHUNK_LINE;
+                }
+                State::ChunkLine { digits: 0, .. } => match whole_chunk_line(input) {
+                    Some((left_bytes, used)) => {
+                        *input = &input[used..];
+                        self.state = State::ChunkBytes { left_bytes };
                     }
-                    None => return Ok(None),
+                    None => {
+                        if !self.framing_byte(input)? {
+                            return Ok(None);
+                        }
+                    }
                 },
+                _ => {
+                    if !self.framing_byte(input)? {
+                        return Ok(None);
+                    }
+                }
             }
         }
+    }
+
+    /// Takes one byte of the framing between chunks; whether there was one.
+    fn framing_byte(&mut self, input: &mut &[u8]) -> Result<bool, HttpError> {
+        let Some((&byte, rest)) = input.split_first() else {
+            return Ok(false);
+        };
+        *input = rest;
+        self.state = framing_byte(self.state, byte)?;
+        Ok(true)
     }
 
     /// Reads the head, or a part of it. `None` after an interim response, or when more input is needed.
@@ -235,8 +258,25 @@ fn take<'a>(input: &mut &'a [u8], left_bytes: &mut u64) -> Option<&'a [u8]> {
     Some(piece)
 }
 
-/// One byte of the framing between chunks.
+/// The usual line with a chunk's size, in one piece, not zero and without extension: the size, and the bytes
+/// that the line takes. Everything else goes byte by byte.
 #[inline]
+fn whole_chunk_line(input: &[u8]) -> Option<(u64, usize)> {
+    let mut size = 0;
+    for (at, &byte) in input.iter().enumerate().take(8) {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            b'A'..=b'F' => byte - b'A' + 10,
+            b'\r' if size > 0 && input.get(at + 1) == Some(&b'\n') => return Some((size, at + 2)),
+            _ => return None,
+        };
+        size = size << 4 | u64::from(digit);
+    }
+    None
+}
+
+/// One byte of the framing between chunks.
 fn framing_byte(state: State, byte: u8) -> Result<State, HttpError> {
     Ok(match state {
         State::ChunkLine {
@@ -277,7 +317,6 @@ fn framing_byte(state: State, byte: u8) -> Result<State, HttpError> {
     })
 }
 
-#[inline]
 fn chunk_line_byte(
     size: u64,
     digits: u8,

@@ -37,8 +37,10 @@ pub enum Flow {
 /// The incremental splitter. Events go into a [`Block`].
 #[derive(Debug, Default)]
 pub struct Framer {
-    /// The start of a line whose end has not come.
+    /// The start of a line whose end has not come, where it is no `data` line (yet).
     carry: Vec<u8>,
+    /// The pending line is a `data` line, and what has come of its value is in the block already.
+    in_data: bool,
     /// The last line ended with CR at the end of the input: an LF that comes next belongs to it.
     swallow_lf: bool,
     /// A line has been seen, so no byte order mark can come any more.
@@ -89,7 +91,11 @@ impl Framer {
                     None => self.swallow_lf = true,
                 }
             }
-            let flow = if self.carry.is_empty() {
+            let flow = if self.in_data {
+                block.append(line);
+                self.in_data = false;
+                Flow::More
+            } else if self.carry.is_empty() {
                 self.line(line, stamp, block)
             } else {
                 let mut whole = std::mem::take(&mut self.carry);
@@ -105,10 +111,22 @@ impl Framer {
                 return Ok(Flow::Last);
             }
         }
+        self.unfinished(rest, block)
+    }
+
+    /// Keeps the start of a line: what is known to be data in the block, everything else apart.
+    fn unfinished(&mut self, rest: &[u8], block: &mut Block) -> Result<Flow, EventTooLong> {
         if self.carry.len() + block.pending_bytes() + rest.len() > MAX_EVENT_BYTES {
             return Err(EventTooLong);
         }
-        self.carry.extend_from_slice(rest);
+        if self.in_data {
+            block.append(rest);
+        } else if self.started && self.carry.is_empty() && rest.starts_with(b"data: ") {
+            self.data(&rest[6..], block);
+            self.in_data = true;
+        } else {
+            self.carry.extend_from_slice(rest);
+        }
         Ok(Flow::More)
     }
 
@@ -130,11 +148,7 @@ impl Framer {
             let Some(value) = field_value(tail) else {
                 return Flow::More;
             };
-            if self.has_data {
-                block.append(b"\n");
-            }
-            block.append(value);
-            self.has_data = true;
+            self.data(value, block);
         } else if let Some(value) = line.strip_prefix(b"event").and_then(field_value) {
             self.kind = match value {
                 b"error" => EventKind::Error,
@@ -142,6 +156,15 @@ impl Framer {
             };
         }
         Flow::More
+    }
+
+    #[inline]
+    fn data(&mut self, value: &[u8], block: &mut Block) {
+        if self.has_data {
+            block.append(b"\n");
+        }
+        block.append(value);
+        self.has_data = true;
     }
 
     #[inline]
