@@ -14,17 +14,19 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes `name` below a delegated directory. One that a dead benchd left is taken over.
+    /// Where the cgroup of the server with this token is, below a delegated directory: known to a later benchd
+    /// from the token alone.
+    pub fn place(delegated: &Path, token: &str) -> PathBuf {
+        delegated.join(format!("server-{token}"))
+    }
+
+    /// Makes the cgroup of the server with this token below a delegated directory.
     ///
     /// # Errors
     /// The directory is no cgroup v2, or benchd may not write there.
-    pub fn create(delegated: &Path, name: &str) -> io::Result<Self> {
-        let dir = delegated.join(name);
-        match std::fs::create_dir(&dir) {
-            Ok(()) => {}
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(e),
-        }
+    pub fn create(delegated: &Path, token: &str) -> io::Result<Self> {
+        let dir = Self::place(delegated, token);
+        std::fs::create_dir(&dir)?;
         let cgroup = Self { dir };
         if !cgroup.dir.join("cgroup.kill").exists() {
             return Err(io::Error::other(format!(

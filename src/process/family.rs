@@ -36,6 +36,10 @@ pub enum Membership {
     Adopted,
 }
 
+/// How many ended members are remembered: the pids by which GPU memory that is still held is told to be the
+/// server's. A server that starts a helper every second must not fill benchd's memory over a night.
+const REMEMBERED: usize = 4096;
+
 /// What is known of a server's processes.
 #[derive(Debug, Clone)]
 pub struct Family {
@@ -146,6 +150,9 @@ impl Family {
                 break;
             }
             members.extend(new);
+        }
+        if self.known.len() > REMEMBERED {
+            self.known.retain(|_, k| table.find(k).is_some());
         }
         let mut present = Vec::new();
         for (pid, why) in members {

@@ -481,6 +481,54 @@ mod tests {
         }
     }
 
+    /// A process that no signal reaches, in no group.
+    struct Immortal(ProcessIdentity);
+
+    impl Quarry for Immortal {
+        fn look(&self, _deep: bool) -> Vec<(Seen, Membership)> {
+            let seen = Seen {
+                identity: self.0.clone(),
+                ppid: 1,
+                state: 'D',
+            };
+            vec![(seen, Membership::Known)]
+        }
+
+        fn signal_group(&self, _members: &[ProcessIdentity], _signal: Signal) -> bool {
+            false
+        }
+
+        fn kill_cgroup(&self) {}
+
+        fn reaps(&self, _ended: &Seen) -> bool {
+            false
+        }
+    }
+
+    #[tokio::test]
+    async fn who_cannot_be_killed_is_named_and_left() {
+        let identity = ProcessIdentity {
+            pid: i32::MAX, // beyond the kernel's largest pid
+            start_ticks: 1,
+            pgid: 7,
+            sid: 7,
+            name: "nfs client".into(),
+        };
+        let immortal = Immortal(identity.clone());
+        let policy = StopPolicy {
+            grace: s(3600),
+            patience: Duration::from_millis(30),
+        };
+        let mut hunt = Hunt::new(&immortal, &policy);
+        hunt.run(&CancellationToken::new(), None).await;
+        let report = hunt.report(None);
+        assert_eq!((report.killed, &report.swept), (true, &vec![identity]));
+        assert_eq!(
+            report.stuck.iter().map(Stuck::to_string).collect::<Vec<_>>(),
+            ["2147483647 (nfs client), state D (uninterruptible sleep)"]
+        );
+    }
+
     proptest! {
         #[test]
         fn whatever_is_seen_it_ends_in_time_and_signals_only_who_lives(

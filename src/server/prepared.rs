@@ -100,7 +100,7 @@ impl Prepared {
             port: launch.port,
         }));
         let cgroup = settings.delegated_cgroup.as_ref().and_then(|delegated| {
-            Cgroup::create(delegated, &format!("server-{token}"))
+            Cgroup::create(delegated, &token)
                 .inspect_err(|error| {
                     sink.event(Event::Note(Note {
                         lane: Some(settings.lane.clone()),

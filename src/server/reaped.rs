@@ -104,16 +104,11 @@ pub(super) async fn stop(
         lane: lane.clone(),
         why: why.as_str().into(),
     }));
-    let before = process.known().len();
     // A last inventory before the first signal: should benchd die now, the next one knows everybody.
-    process.processes();
-    let known = process.known();
-    if known.len() > before {
-        sink.event(Event::ServerDescendants(ServerDescendants {
-            lane: lane.clone(),
-            processes: known,
-        }));
-    }
+    sink.event(Event::ServerDescendants(ServerDescendants {
+        lane: lane.clone(),
+        processes: process.processes(),
+    }));
     let stopping = Moment::now();
     let report = process.stop(&settings.stop, now).await;
     let reaped = Moment::now();

@@ -7,7 +7,7 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use super::EventSink;
 use crate::{
-    journal::{Event, ServerDescendants},
+    journal::{Event, ProcessIdentity, ServerDescendants},
     process::ServerProcess,
     record::LaneId,
 };
@@ -30,24 +30,25 @@ impl Inventory {
         let (ready, mut is_ready) = watch::channel(false);
         let task = tokio::spawn(async move {
             // The leader is journalled by its launch.
-            let mut journalled = HashSet::from([(process.leader().pid, process.leader().start_ticks)]);
+            let mut journalled = HashSet::from([key(process.leader())]);
+            let mut before = HashSet::new();
             loop {
+                let settled = *is_ready.borrow_and_update();
                 let now = process.processes();
-                let new = now.iter().any(|p| !journalled.contains(&(p.pid, p.start_ticks)));
-                if new {
-                    // All that are known, not only the new ones: the last such event is the whole inventory.
-                    let processes = process.known();
-                    journalled.extend(processes.iter().map(|p| (p.pid, p.start_ticks)));
+                let keys: HashSet<(i32, u64)> = now.iter().map(key).collect();
+                // Once it is ready only who stays: a server that starts a short-lived helper every second
+                // would fill the journal with them.
+                let new = |k: &(i32, u64)| !journalled.contains(k) && (!settled || before.contains(k));
+                if keys.iter().any(new) {
+                    // All that run, not only the new ones: the last such event is the whole inventory.
+                    journalled.clone_from(&keys);
                     sink.event(Event::ServerDescendants(ServerDescendants {
                         lane: lane.clone(),
-                        processes,
+                        processes: now,
                     }));
                 }
-                let pause = if *is_ready.borrow_and_update() {
-                    WHILE_READY
-                } else {
-                    WHILE_STARTING
-                };
+                before = keys;
+                let pause = if settled { WHILE_READY } else { WHILE_STARTING };
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
                     changed = is_ready.changed() => if changed.is_err() { break },
@@ -61,6 +62,10 @@ impl Inventory {
     pub(super) fn ready(&self) {
         self.ready.send_replace(true);
     }
+}
+
+fn key(process: &ProcessIdentity) -> (i32, u64) {
+    (process.pid, process.start_ticks)
 }
 
 impl Drop for Inventory {

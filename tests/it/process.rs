@@ -660,8 +660,9 @@ async fn a_cgroup_holds_what_escapes_everything_else() {
     process::become_subreaper().unwrap();
     let script = format!("{DAEMON}\nos.execvp('sleep', ['sleep', '1000'])");
     let mut spec = spec(dir.path(), "python3", &["-u", "-c", &script]);
-    let cgroup = Cgroup::create(parent.path(), "lane").unwrap();
-    let cgroup_dir = cgroup.dir().to_owned();
+    let cgroup = Cgroup::create(parent.path(), &spec.token).unwrap();
+    let cgroup_dir = Cgroup::place(parent.path(), &spec.token);
+    assert_eq!(cgroup.dir(), cgroup_dir);
     spec.cgroup = Some(cgroup);
     let server = ServerProcess::spawn(spec).unwrap();
     let daemon = told_pid(&server, "daemon").await;
