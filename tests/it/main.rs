@@ -1,5 +1,6 @@
 //! Tests through the binary and on real processes.
 
+mod env;
 mod gpu;
 mod process;
 mod server;
