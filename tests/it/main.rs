@@ -1,1 +1,8 @@
 //! Tests through the binary and on real processes.
+
+mod gpu;
+mod process;
+mod server;
+mod sim;
+mod sim_process;
+mod support;
