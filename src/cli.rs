@@ -34,8 +34,7 @@ pub enum Command {
     Report(ReportArgs),
     /// Make the environments that a plan names
     Env(EnvArgs),
-    /// Measure this client's own error on this machine against the simulated server
-    Selfcheck(crate::commands::selfcheck::SelfcheckArgs),
+
     /// Print the JSON Schema of the plan
     Schema,
     /// Serve the simulated inference server

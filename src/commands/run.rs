@@ -32,8 +32,13 @@ pub fn run(args: RunArgs) -> CommandResult {
     if args.dry_run {
         return dry_run::print(&loaded.plan, &lanes);
     }
-    let options =
-        RunOptions { loaded, lanes, resume: args.resume, results: args.places.results, logs: args.places.logs };
+    let options = RunOptions {
+        loaded,
+        lanes,
+        resume: args.resume,
+        results: args.places.results,
+        logs: args.places.logs,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("benchd-control")

@@ -29,9 +29,15 @@ pub fn run(args: StatusArgs) -> CommandResult {
     let state = State::from_entries(&replay.entries);
     let alive = is_alive(&state);
     let now_us = u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap_or(0);
-    let in_cell = state.current_lane.as_ref().map(|lane| records_in_cell(&dir, lane, &state));
+    let in_cell = state
+        .current_lane
+        .as_ref()
+        .map(|lane| records_in_cell(&dir, lane, &state));
     let text = render(&state, alive, now_us, in_cell);
-    std::io::stdout().lock().write_all(text.as_bytes()).context("stdout is closed")?;
+    std::io::stdout()
+        .lock()
+        .write_all(text.as_bytes())
+        .context("stdout is closed")?;
     DONE
 }
 
@@ -39,7 +45,8 @@ pub fn run(args: StatusArgs) -> CommandResult {
 fn is_alive(state: &State) -> bool {
     state.is_open()
         && state.boot_id == boot_id()
-        && std::fs::read_to_string(format!("/proc/{}/comm", state.pid)).is_ok_and(|comm| comm.trim() == "benchd")
+        && std::fs::read_to_string(format!("/proc/{}/comm", state.pid))
+            .is_ok_and(|comm| comm.trim() == "benchd")
 }
 
 /// Lines that the open cell has written so far: those after the last cell that an end event names.
@@ -72,7 +79,11 @@ fn render(state: &State, alive: bool, now_us: u64, in_cell: Option<u64>) -> Stri
             RunOutcome::Unsafe => "stopped for safety".to_owned(),
             RunOutcome::Aborted => "aborted".to_owned(),
         },
-        (None, true) => format!("running since {} (pid {})", since(state.started_unix_us), state.pid),
+        (None, true) => format!(
+            "running since {} (pid {})",
+            since(state.started_unix_us),
+            state.pid
+        ),
         (None, false) => format!("died {} ago; go on with --resume", since(state.last_unix_us)),
     };
     let _ = writeln!(out, "run    {}", state.run_id);
@@ -81,15 +92,30 @@ fn render(state: &State, alive: bool, now_us: u64, in_cell: Option<u64>) -> Stri
     if let Some(reason) = state.ended.as_ref().and_then(|end| end.reason.as_deref()) {
         let _ = writeln!(out, "why    {reason}");
     }
-    let _ = writeln!(out, "cells  {} of {}", state.cells_finished(), state.cells_planned());
+    let _ = writeln!(
+        out,
+        "cells  {} of {}",
+        state.cells_finished(),
+        state.cells_planned()
+    );
     if let (Some(lane), None) = (&state.current_lane, &state.ended) {
-        let cell = state.current_cell.as_deref().unwrap_or("server starting or stopping");
+        let cell = state
+            .current_cell
+            .as_deref()
+            .unwrap_or("server starting or stopping");
         let records = in_cell.filter(|_| state.current_cell.is_some());
-        let records = records.map(|n| format!(", {n} requests so far (warm-up included)")).unwrap_or_default();
+        let records = records
+            .map(|n| format!(", {n} requests so far (warm-up included)"))
+            .unwrap_or_default();
         let _ = writeln!(out, "now    {lane}: {cell}{records}");
     }
     let _ = writeln!(out);
-    let width = state.lanes.keys().map(|id| id.to_string().len()).max().unwrap_or(0);
+    let width = state
+        .lanes
+        .keys()
+        .map(|id| id.to_string().len())
+        .max()
+        .unwrap_or(0);
     for (id, lane) in &state.lanes {
         let done = lane.finished_cells().count();
         let failed: u64 = lane.finished_cells().map(|(_, cell)| cell.ended.failed).sum();
@@ -101,14 +127,27 @@ fn render(state: &State, alive: bool, now_us: u64, in_cell: Option<u64>) -> Stri
             (None, _) if alive => "running",
             (None, _) => "cut off",
         };
-        let _ = write!(out, "{:<width$}  {word:<11}  {done}/{} cells", id.to_string(), lane.planned_cells);
+        let _ = write!(
+            out,
+            "{:<width$}  {word:<11}  {done}/{} cells",
+            id.to_string(),
+            lane.planned_cells
+        );
         if failed > 0 {
             let _ = write!(out, ", {failed} failed requests");
         }
-        if let Some(end) = lane.ended.as_ref().filter(|end| end.outcome == LaneOutcome::Failed) {
+        if let Some(end) = lane
+            .ended
+            .as_ref()
+            .filter(|end| end.outcome == LaneOutcome::Failed)
+        {
             let stage = end.stage.as_deref().unwrap_or("?");
             let reason = end.reason.as_deref().unwrap_or("no reason given");
-            let _ = write!(out, "\n  failed at {stage}: {}", reason.lines().next().unwrap_or(reason));
+            let _ = write!(
+                out,
+                "\n  failed at {stage}: {}",
+                reason.lines().next().unwrap_or(reason)
+            );
         }
         let _ = writeln!(out);
     }
@@ -121,12 +160,21 @@ mod tests {
     use crate::journal::{Entry, Event, JOURNAL_VERSION, LaneEnded, LaneStarted, RunStarted};
 
     fn entry(seq: u64, event: Event) -> Entry {
-        Entry { v: JOURNAL_VERSION, seq, unix_us: 1_000_000 * seq, event }
+        Entry {
+            v: JOURNAL_VERSION,
+            seq,
+            unix_us: 1_000_000 * seq,
+            event,
+        }
     }
 
     #[test]
     fn it_tells_a_dead_run_from_a_running_one_and_names_the_failed_lane() {
-        let lane = LaneId { framework: "vllm".into(), model: "m".into(), round: 1 };
+        let lane = LaneId {
+            framework: "vllm".into(),
+            model: "m".into(),
+            round: 1,
+        };
         let state = State::from_entries(&[
             entry(
                 0,
@@ -141,7 +189,13 @@ mod tests {
                     lanes: vec![(lane.clone(), 3)],
                 }),
             ),
-            entry(1, Event::LaneStarted(LaneStarted { lane: lane.clone(), attempt: 1 })),
+            entry(
+                1,
+                Event::LaneStarted(LaneStarted {
+                    lane: lane.clone(),
+                    attempt: 1,
+                }),
+            ),
             entry(
                 2,
                 Event::LaneEnded(LaneEnded {
@@ -156,7 +210,10 @@ mod tests {
         ]);
         let dead = render(&state, false, 62_000_000, None);
         assert!(dead.contains("state  died 1 m 00 s ago"), "{dead}");
-        assert!(dead.contains("failed at ready: the server ended with exit 1\n"), "{dead}");
+        assert!(
+            dead.contains("failed at ready: the server ended with exit 1\n"),
+            "{dead}"
+        );
         assert!(render(&state, true, 62_000_000, None).contains("running since 1 m 02 s (pid 7)"));
     }
 }

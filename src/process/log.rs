@@ -57,7 +57,11 @@ const DEFAULT_RING_LINES: usize = 40;
 impl LogSettings {
     /// A log at `path`, of 256 MiB at most, with its last 40 lines kept.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), limit_bytes: DEFAULT_LIMIT_BYTES, ring_lines: DEFAULT_RING_LINES }
+        Self {
+            path: path.into(),
+            limit_bytes: DEFAULT_LIMIT_BYTES,
+            ring_lines: DEFAULT_RING_LINES,
+        }
     }
 }
 

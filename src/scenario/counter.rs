@@ -43,7 +43,10 @@ impl TokenCounter for ServerCounter<'_> {
         let how = OneOff {
             timeout: self.timeout,
             // A count needs the usage and nothing else: one token may not even make a chunk.
-            shape: StreamShape { usage: true, ..self.shape },
+            shape: StreamShape {
+                usage: true,
+                ..self.shape
+            },
             reasoning_fields: self.adapter.reasoning_fields(),
             cancel: self.cancel.clone(),
         };
@@ -54,10 +57,18 @@ impl TokenCounter for ServerCounter<'_> {
             return u32::try_from(tokens)
                 .map_err(|_| PromptError::Implausible(format!("a prompt of {tokens} tokens")));
         }
-        let why = answer.error.unwrap_or_else(|| "the answer has no usage".to_owned());
+        let why = answer
+            .error
+            .unwrap_or_else(|| "the answer has no usage".to_owned());
         // A refusal will be repeated; everything else may pass.
         let for_good = answer.outcome == Outcome::Cancelled
-            || answer.status.is_some_and(|status| (400..500).contains(&status) && status != 429);
-        Err(if for_good { PromptError::probe_for_good(why) } else { PromptError::probe(why) })
+            || answer
+                .status
+                .is_some_and(|status| (400..500).contains(&status) && status != 429);
+        Err(if for_good {
+            PromptError::probe_for_good(why)
+        } else {
+            PromptError::probe(why)
+        })
     }
 }

@@ -142,7 +142,17 @@ impl CellRun<'_> {
             return Ok(());
         }
         // The warm-up is a closed loop in every cell: it has no rate to keep.
-        self.batch(0, Phase::Warmup, &self.requests.warmup, Arrival::Closed, records, halt, show, so_far).await?;
+        self.batch(
+            0,
+            Phase::Warmup,
+            &self.requests.warmup,
+            Arrival::Closed,
+            records,
+            halt,
+            show,
+            so_far,
+        )
+        .await?;
         Ok(())
     }
 
@@ -158,14 +168,27 @@ impl CellRun<'_> {
         so_far: &mut CellMeasured,
     ) -> Result<(), CellError> {
         for (pass, requests) in (1u32..).zip(&self.requests.passes) {
-            let report =
-                self.batch(pass, Phase::Measured, requests, self.cell.arrival, records, halt, show, so_far).await?;
+            let report = self
+                .batch(
+                    pass,
+                    Phase::Measured,
+                    requests,
+                    self.cell.arrival,
+                    records,
+                    halt,
+                    show,
+                    so_far,
+                )
+                .await?;
             so_far.passes.push(report);
         }
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "private; the two callers above differ in half of them")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "private; the two callers above differ in half of them"
+    )]
     async fn batch(
         &self,
         pass: u32,
@@ -180,7 +203,11 @@ impl CellRun<'_> {
         let (tx, mut rx) = mpsc::unbounded_channel();
         let jobs = (0u32..)
             .zip(requests)
-            .map(|(index, request)| Job { index, body: request.body.clone(), tag: u64::from(index) })
+            .map(|(index, request)| Job {
+                index,
+                body: request.body.clone(),
+                tag: u64::from(index),
+            })
             .collect();
         let mut handle = self.engine.run(
             Batch {
@@ -243,7 +270,11 @@ impl CellRun<'_> {
             so_far.client = worst(&so_far.client, &report.lag);
             so_far.capped += u64::from(report.capped);
         }
-        Ok(PassTimes { pass, started_unix_us: report.started_unix_us, duration_us: report.duration_us })
+        Ok(PassTimes {
+            pass,
+            started_unix_us: report.started_unix_us,
+            duration_us: report.duration_us,
+        })
     }
 
     fn progress(&self, phase: Phase, so_far: &CellMeasured) -> CellProgress {
@@ -255,10 +286,18 @@ impl CellRun<'_> {
         }
     }
 
-    fn record(&self, pass: u32, phase: Phase, requests: &[PlannedRequest], completed: Completed) -> RequestRecord {
+    fn record(
+        &self,
+        pass: u32,
+        phase: Phase,
+        requests: &[PlannedRequest],
+        completed: Completed,
+    ) -> RequestRecord {
         let answer = completed.answer;
-        let prompt_id =
-            requests.get(completed.index as usize).map(|request| request.prompt_id.clone()).unwrap_or_default();
+        let prompt_id = requests
+            .get(completed.index as usize)
+            .map(|request| request.prompt_id.clone())
+            .unwrap_or_default();
         RequestRecord {
             v: REQUEST_RECORD_VERSION,
             round: self.lane.round,
@@ -308,7 +347,12 @@ struct Silence {
 
 impl Silence {
     fn new(limit: Duration) -> Self {
-        Self { limit, events: 0, done: 0, since: Instant::now() }
+        Self {
+            limit,
+            events: 0,
+            done: 0,
+            since: Instant::now(),
+        }
     }
 
     /// Every request that waits has then waited for its whole limit at least: there is nothing left to hope for.

@@ -8,5 +8,5 @@ mod measure;
 mod requests;
 
 pub use counter::ServerCounter;
-pub use measure::{CellError, CellMeasured, CellRun, CellProgress, Halt, Halted};
+pub use measure::{CellError, CellMeasured, CellProgress, CellRun, Halt, Halted};
 pub use requests::{CellRequests, PlannedRequest};

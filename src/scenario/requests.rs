@@ -47,7 +47,11 @@ impl CellRequests {
             made: HashMap::new(),
         };
         Self {
-            warmup: prompts.warmup.iter().map(|prompt| bodies.request(prompt)).collect(),
+            warmup: prompts
+                .warmup
+                .iter()
+                .map(|prompt| bodies.request(prompt))
+                .collect(),
             passes: prompts
                 .passes
                 .iter()
@@ -75,7 +79,10 @@ struct Bodies<'a> {
 impl Bodies<'_> {
     fn request(&mut self, prompt: &PromptText) -> PlannedRequest {
         if let Some(body) = self.made.get(&prompt.id) {
-            return PlannedRequest { prompt_id: prompt.id.clone(), body: body.clone() };
+            return PlannedRequest {
+                prompt_id: prompt.id.clone(),
+                body: body.clone(),
+            };
         }
         let body = self.adapter.request_body(&ChatRequest {
             messages: &prompt.messages,
@@ -88,6 +95,9 @@ impl Bodies<'_> {
         });
         let body = Bytes::from(body.to_string());
         self.made.insert(prompt.id.clone(), body.clone());
-        PlannedRequest { prompt_id: prompt.id.clone(), body }
+        PlannedRequest {
+            prompt_id: prompt.id.clone(),
+            body,
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! after another is measured.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::{Duration, Instant},
 };
 
@@ -13,14 +13,14 @@ use super::{
     run::{say, write_calibrations},
 };
 use crate::{
-    analysis,
+    analysis::{self, CellContext},
     client::Target,
     framework::Facts,
     journal::{CellEnded, CellFailed, CellStarted, DiskError, Event, PromptFile, RecordFile},
     plan::{CachePolicy, Cell, Lane},
     prompt::{
-        CalibrateOptions, Calibration, CellPrompts, CountSource, FrozenPrompt, Needs, PromptError, TemplateShare,
-        TokenizerFile, calibrate, for_cell, lane_warmup, template_share,
+        CalibrateOptions, Calibration, CellPrompts, CountSource, FrozenPrompt, Needs, PromptError,
+        TemplateShare, TokenizerFile, calibrate, for_cell, lane_warmup, template_share,
     },
     record::{CacheReset, Flag, FlagKind, HttpCall, micros},
     report,
@@ -79,7 +79,17 @@ impl LaneCells {
         for torn in torn.into_iter().chain(torn_prompt) {
             say(work.shared.display, Tone::Warn, &format!("note  {torn}"));
         }
-        let mut this = Self { control, answer, target, watch, facts, template, calibration, records, prompts };
+        let mut this = Self {
+            control,
+            answer,
+            target,
+            watch,
+            facts,
+            template,
+            calibration,
+            records,
+            prompts,
+        };
         this.warm_up(work).await?;
         Ok(this)
     }
@@ -96,28 +106,49 @@ impl LaneCells {
 
     /// The lane's own warm-up: one request after another, stored, never counted.
     async fn warm_up(&mut self, work: &LaneWork<'_, '_>) -> Result<(), LaneEnd> {
-        let (Some(first), count) = (work.lane.cells.first(), work.shared.plan.request.warmup) else { return Ok(()) };
+        let (Some(first), count) = (work.lane.cells.first(), work.shared.plan.request.warmup) else {
+            return Ok(());
+        };
         if count == 0 {
             return Ok(());
         }
         let texts = lane_warmup(first, count, RUN_SEED, &self.calibration)
             .map_err(|error| LaneEnd::failed("warm-up", error.to_string()))?;
-        let cell = Cell { id: "warmup".to_owned(), concurrency: 1, ..first.clone() };
-        let prompts = CellPrompts { passes: Vec::new(), warmup: texts };
-        self.freeze(&prompts, &work.lane.id.model).map_err(LaneEnd::disk)?;
+        let cell = Cell {
+            id: "warmup".to_owned(),
+            concurrency: 1,
+            ..first.clone()
+        };
+        let prompts = CellPrompts {
+            passes: Vec::new(),
+            warmup: texts,
+        };
+        self.freeze(&prompts, &work.lane.id.model)
+            .map_err(LaneEnd::disk)?;
         let requests = self.requests(work, &cell, &prompts);
         let run = self.cell_run(work, &cell, 1, &requests);
         let mut halt = halt(work, self.watch.as_ref());
         let mut so_far = CellMeasured::default();
-        work.shared.display.status(format!("lane {}  warming up", work.lane.id));
-        match run.warm_up(&mut self.records, &mut halt, &|_| {}, &mut so_far).await {
+        work.shared
+            .display
+            .status(format!("lane {}  warming up", work.lane.id));
+        match run
+            .warm_up(&mut self.records, &mut halt, &|_| {}, &mut so_far)
+            .await
+        {
             Ok(()) => Ok(()),
             Err(error) => Err(lane_end(error)),
         }
     }
 
     fn requests(&self, work: &LaneWork<'_, '_>, cell: &Cell, prompts: &CellPrompts) -> CellRequests {
-        CellRequests::new(cell, prompts, work.adapter, &work.shared.plan.request, work.model.reasoning_effort)
+        CellRequests::new(
+            cell,
+            prompts,
+            work.adapter,
+            &work.shared.plan.request,
+            work.model.reasoning_effort,
+        )
     }
 
     fn cell_run<'a>(
@@ -192,8 +223,14 @@ async fn lengths(
         cancel: work.shared.signals.clean().clone(),
     };
     let template = if answer.prompt_tokens.is_some() {
-        work.shared.display.status(format!("lane {}  measuring the chat template", work.lane.id));
-        Some(template_share(&mut counter, !needs.shared.is_empty(), &options).await.map_err(failed)?)
+        work.shared
+            .display
+            .status(format!("lane {}  measuring the chat template", work.lane.id));
+        Some(
+            template_share(&mut counter, !needs.shared.is_empty(), &options)
+                .await
+                .map_err(failed)?,
+        )
     } else {
         None
     };
@@ -202,17 +239,28 @@ async fn lengths(
     {
         return Ok((template, known.clone()));
     }
-    work.shared.display.status(format!("lane {}  finding texts of exact length", work.lane.id));
+    work.shared
+        .display
+        .status(format!("lane {}  finding texts of exact length", work.lane.id));
     let began = Instant::now();
     let calibration = match &work.model.tokenizer {
         Some(path) => {
             let mut file = TokenizerFile::open(path).map_err(failed)?;
-            let source = CountSource::File { path: file.path().to_owned(), sha256: file.sha256().to_owned() };
-            calibrate(&work.lane.id.model, source, &needs, &mut file, &options).await.map_err(failed)?
+            let source = CountSource::File {
+                path: file.path().to_owned(),
+                sha256: file.sha256().to_owned(),
+            };
+            calibrate(&work.lane.id.model, source, &needs, &mut file, &options)
+                .await
+                .map_err(failed)?
         }
         None => {
-            let source = CountSource::Server { framework: work.lane.id.framework.clone() };
-            calibrate(&work.lane.id.model, source, &needs, &mut counter, &options).await.map_err(failed)?
+            let source = CountSource::Server {
+                framework: work.lane.id.framework.clone(),
+            };
+            calibrate(&work.lane.id.model, source, &needs, &mut counter, &options)
+                .await
+                .map_err(failed)?
         }
     };
     say(
@@ -228,10 +276,15 @@ async fn lengths(
         say(
             work.shared.display,
             Tone::Warn,
-            &format!("  note  a text of {} tokens can't be made; the nearest has {}", fitted.asked, fitted.reached),
+            &format!(
+                "  note  a text of {} tokens can't be made; the nearest has {}",
+                fitted.asked, fitted.reached
+            ),
         );
     }
-    work.shared.calibrations.insert(work.lane.id.model.clone(), calibration.clone());
+    work.shared
+        .calibrations
+        .insert(work.lane.id.model.clone(), calibration.clone());
     write_calibrations(work.shared.run, &work.shared.calibrations).map_err(LaneEnd::disk)?;
     Ok((template, calibration))
 }
@@ -241,7 +294,14 @@ pub(super) async fn run(work: &mut LaneWork<'_, '_>, cells: &mut LaneCells) -> L
     let mut failed: Option<String> = None;
     let total = work.lane.cells.len();
     for (place, cell) in work.lane.cells.iter().enumerate() {
-        if work.shared.run.keeper.state().finished(&work.lane.id, &cell.id).is_some() {
+        if work
+            .shared
+            .run
+            .keeper
+            .state()
+            .finished(&work.lane.id, &cell.id)
+            .is_some()
+        {
             continue;
         }
         if work.shared.signals.first().is_some() {
@@ -252,7 +312,11 @@ pub(super) async fn run(work: &mut LaneWork<'_, '_>, cells: &mut LaneCells) -> L
         match measure(work, cells, cell, place, total).await {
             Ok(()) => work.shared.remaining.finished(estimated, began.elapsed()),
             Err(CellEnd::Cell(reason)) => {
-                say(work.shared.display, Tone::Bad, &format!("  {}  failed: {reason}", cell.id));
+                say(
+                    work.shared.display,
+                    Tone::Bad,
+                    &format!("  {}  failed: {reason}", cell.id),
+                );
                 work.shared.remaining.dropped(estimated);
                 failed.get_or_insert_with(|| format!("cell {}: {reason}", cell.id));
             }
@@ -287,11 +351,22 @@ async fn measure(
     total: usize,
 ) -> Result<(), CellEnd> {
     let keeper = &work.shared.run.keeper;
-    let append = |event: Event| keeper.append(event).map_err(|error| CellEnd::Lane(LaneEnd::disk(error)));
+    let append = |event: Event| {
+        keeper
+            .append(event)
+            .map_err(|error| CellEnd::Lane(LaneEnd::disk(error)))
+    };
     let attempt = keeper.state().next_cell_attempt(&work.lane.id, &cell.id);
     work.gpu_log.take_flags();
     let status = |text: String| work.shared.display.status(text);
-    let head = format!("lane {} of {}  {}  cell {} of {total}  {}", work.index + 1, work.shared.lanes.len(), work.lane.id, place + 1, cell.id);
+    let head = format!(
+        "lane {} of {}  {}  cell {} of {total}  {}",
+        work.index + 1,
+        work.shared.lanes.len(),
+        work.lane.id,
+        place + 1,
+        cell.id
+    );
     status(format!("{head}  resetting the cache"));
     let reset = reset(work, cells, cell, attempt).await;
     let mut flags = cells.facts.flags.clone();
@@ -300,7 +375,9 @@ async fn measure(
         lane: work.lane.id.clone(),
         cell: cell.id.clone(),
         attempt,
-        cache_reset: reset.as_ref().map_or_else(|| "kept".to_owned(), ToString::to_string),
+        cache_reset: reset
+            .as_ref()
+            .map_or_else(|| "kept".to_owned(), ToString::to_string),
     }))?;
 
     let result = send(work, cells, cell, attempt, &head).await;
@@ -378,37 +455,61 @@ async fn send(
     let mut halt = halt(work, watch.as_ref());
     let left = work.shared.remaining.left();
     let show = |progress: CellProgress| {
-        let what = if progress.warming_up { "warming up".to_owned() } else { counts(progress) };
+        let what = if progress.warming_up {
+            "warming up".to_owned()
+        } else {
+            counts(progress)
+        };
         let left = super::short_duration(left);
-        work.shared.display.status(format!("{head}  {what}  about {left} left"));
+        work.shared
+            .display
+            .status(format!("{head}  {what}  about {left} left"));
     };
     let mut measured = CellMeasured::default();
-    run.warm_up(&mut cells.records, &mut halt, &show, &mut measured).await?;
+    run.warm_up(&mut cells.records, &mut halt, &show, &mut measured)
+        .await?;
     let before = counters(work, &cells.control).await;
-    run.passes(&mut cells.records, &mut halt, &show, &mut measured).await?;
+    run.passes(&mut cells.records, &mut halt, &show, &mut measured)
+        .await?;
     let after = counters(work, &cells.control).await;
     Ok((measured, offset, difference(&before, after)))
 }
 
 fn counts(progress: CellProgress) -> String {
-    let failed = if progress.failed > 0 { format!(", {} failed", progress.failed) } else { String::new() };
+    let failed = if progress.failed > 0 {
+        format!(", {} failed", progress.failed)
+    } else {
+        String::new()
+    };
     format!("{} of {}{failed}", progress.done, progress.total)
 }
 
 /// The server's own counters; none where it has none or they can't be read.
 async fn counters(work: &LaneWork<'_, '_>, control: &Control) -> BTreeMap<String, f64> {
-    let Some(path) = work.adapter.metrics_path() else { return BTreeMap::new() };
-    let Some(text) = body_of(control, &HttpCall::get(path)).await else { return BTreeMap::new() };
+    let Some(path) = work.adapter.metrics_path() else {
+        return BTreeMap::new();
+    };
+    let Some(text) = body_of(control, &HttpCall::get(path)).await else {
+        return BTreeMap::new();
+    };
     work.adapter.parse_counters(&text)
 }
 
 /// How far each counter grew; one that was absent before began at 0.
 fn difference(before: &BTreeMap<String, f64>, after: BTreeMap<String, f64>) -> BTreeMap<String, f64> {
-    after.into_iter().map(|(name, value)| (name.clone(), value - before.get(&name).unwrap_or(&0.0))).collect()
+    after
+        .into_iter()
+        .map(|(name, value)| (name.clone(), value - before.get(&name).unwrap_or(&0.0)))
+        .collect()
 }
 
 /// Empties the cache before the cell where the plan says so; `None` where it is kept.
-async fn reset(work: &LaneWork<'_, '_>, cells: &LaneCells, cell: &Cell, attempt: u32) -> Option<ResetOutcome> {
+async fn reset(
+    work: &LaneWork<'_, '_>,
+    cells: &LaneCells,
+    cell: &Cell,
+    attempt: u32,
+) -> Option<ResetOutcome> {
     if cell.cache == CachePolicy::Keep {
         return None;
     }
@@ -477,22 +578,60 @@ fn lane_end(error: CellError) -> LaneEnd {
 
 /// One line of result as each cell ends.
 fn tell(work: &LaneWork<'_, '_>, cell: &Cell) {
-    let finished = work.shared.run.keeper.state().finished(&work.lane.id, &cell.id).cloned();
+    let finished = work
+        .shared
+        .run
+        .keeper
+        .state()
+        .finished(&work.lane.id, &cell.id)
+        .cloned();
     let Some(finished) = finished else { return };
-    let run = &work.shared.run;
-    let template = None;
-    match analysis::summarise_cell(run.dir.root(), work.shared.plan, cell, &finished, template) {
+    // Only the figures are shown here; flags that need the GPU's samples or the prompts come with the report.
+    let (none, no_sizes) = (BTreeSet::new(), HashMap::new());
+    let context = CellContext {
+        cell,
+        timeout: work.shared.plan.request.timeout,
+        template_tokens: None,
+        model_id: None,
+        not_controlled: false,
+        gpu_expected: false,
+        gpu: None,
+        own_pids: &none,
+        strangers: &none,
+        max_events_per_s: None,
+        prompts: &no_sizes,
+    };
+    match analysis::summarise_cell(work.shared.run.dir.root(), &finished, &context) {
         Ok(summary) => {
-            let tone = if summary.failed > 0 { Tone::Warn } else { Tone::Good };
-            say(work.shared.display, tone, &format!("  {}", report::cell_line(&summary)));
+            let tone = if summary.failed > 0 {
+                Tone::Warn
+            } else {
+                Tone::Good
+            };
+            say(
+                work.shared.display,
+                tone,
+                &format!("  {}", report::cell_line(&summary)),
+            );
         }
         Err(error) => say(work.shared.display, Tone::Bad, &format!("  {}  {error}", cell.id)),
     }
 }
 
 fn estimated(work: &LaneWork<'_, '_>, cell: &Cell) -> Duration {
-    let Some(lane) = work.shared.estimate.lanes.get(work.index) else { return Duration::ZERO };
-    let cells = work.lane.cells.iter().filter(|other| other.scenario == cell.scenario).count();
-    let whole = lane.scenarios.iter().find(|(name, _)| *name == cell.scenario).map_or(Duration::ZERO, |(_, time)| *time);
+    let Some(lane) = work.shared.estimate.lanes.get(work.index) else {
+        return Duration::ZERO;
+    };
+    let cells = work
+        .lane
+        .cells
+        .iter()
+        .filter(|other| other.scenario == cell.scenario)
+        .count();
+    let whole = lane
+        .scenarios
+        .iter()
+        .find(|(name, _)| *name == cell.scenario)
+        .map_or(Duration::ZERO, |(_, time)| *time);
     whole / u32::try_from(cells.max(1)).unwrap_or(u32::MAX)
 }

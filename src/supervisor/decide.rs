@@ -118,7 +118,10 @@ pub fn next(view: &RunView) -> Next {
         None => {}
     }
     if let Some(index) = view.lanes.iter().position(|lane| !lane.is_over()) {
-        return Next::Lane { index, attempt: view.lanes[index].attempts + 1 };
+        return Next::Lane {
+            index,
+            attempt: view.lanes[index].attempts + 1,
+        };
     }
     let whole = view.lanes.iter().all(LaneView::is_whole);
     Next::End {
@@ -141,7 +144,11 @@ mod tests {
 
     fn lane(open_cells: u32, failures: u32, retries: u32, last: Option<LaneOutcome>) -> LaneView {
         LaneView {
-            id: LaneId { framework: "f".into(), model: "m".into(), round: 1 },
+            id: LaneId {
+                framework: "f".into(),
+                model: "m".into(),
+                round: 1,
+            },
             open_cells,
             attempts: failures + u32::from(last == Some(LaneOutcome::Interrupted)),
             failures,
@@ -165,7 +172,10 @@ mod tests {
 
     #[test]
     fn a_failed_lane_is_retried_as_often_as_the_plan_says_and_then_left() {
-        let mut v = view(vec![lane(2, 1, 1, Some(LaneOutcome::Failed)), lane(1, 0, 0, None)]);
+        let mut v = view(vec![
+            lane(2, 1, 1, Some(LaneOutcome::Failed)),
+            lane(1, 0, 0, None),
+        ]);
         assert_eq!(next(&v), Next::Lane { index: 0, attempt: 2 });
         v.lanes[0] = lane(2, 2, 1, Some(LaneOutcome::Failed));
         assert_eq!(next(&v), Next::Lane { index: 1, attempt: 1 });
@@ -180,17 +190,48 @@ mod tests {
     #[test]
     fn exit_codes() {
         let whole = view(vec![lane(0, 0, 0, Some(LaneOutcome::Finished))]);
-        assert!(matches!(next(&whole), Next::End { exit_code: EXIT_OK, .. }));
+        assert!(matches!(
+            next(&whole),
+            Next::End {
+                exit_code: EXIT_OK,
+                ..
+            }
+        ));
         let mut failed = whole.clone();
         failed.lanes[0].failed_requests = true;
-        assert!(matches!(next(&failed), Next::End { exit_code: EXIT_WITH_FAILURES, .. }));
+        assert!(matches!(
+            next(&failed),
+            Next::End {
+                exit_code: EXIT_WITH_FAILURES,
+                ..
+            }
+        ));
         let lost = view(vec![lane(1, 1, 0, Some(LaneOutcome::Failed))]);
-        assert!(matches!(next(&lost), Next::End { exit_code: EXIT_WITH_FAILURES, .. }));
+        assert!(matches!(
+            next(&lost),
+            Next::End {
+                exit_code: EXIT_WITH_FAILURES,
+                ..
+            }
+        ));
         let mut halted = whole;
         halted.halt = Some(Halt::Signal(15));
-        assert!(matches!(next(&halted), Next::End { exit_code: 143, outcome: RunOutcome::Interrupted, .. }));
+        assert!(matches!(
+            next(&halted),
+            Next::End {
+                exit_code: 143,
+                outcome: RunOutcome::Interrupted,
+                ..
+            }
+        ));
         halted.halt = Some(Halt::Unsafe("x".into()));
-        assert!(matches!(next(&halted), Next::End { exit_code: EXIT_UNSAFE, .. }));
+        assert!(matches!(
+            next(&halted),
+            Next::End {
+                exit_code: EXIT_UNSAFE,
+                ..
+            }
+        ));
     }
 
     proptest! {

@@ -39,12 +39,19 @@ impl Display {
         let terminal = std::io::stderr().is_terminal();
         let bar = terminal.then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(REDRAW_HZ));
-            bar.set_style(ProgressStyle::with_template("{spinner} {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            bar.set_style(
+                ProgressStyle::with_template("{spinner} {wide_msg}")
+                    .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+            );
             bar.enable_steady_tick(Duration::from_millis(200));
             bar
         });
         let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-        Self { bar, colour, started: Instant::now() }
+        Self {
+            bar,
+            colour,
+            started: Instant::now(),
+        }
     }
 
     /// A line that stays.
@@ -55,7 +62,11 @@ impl Display {
             Tone::Warn => "\x1b[33m",
             Tone::Bad => "\x1b[31m",
         };
-        let text = if self.colour && !code.is_empty() { format!("{code}{text}\x1b[0m") } else { text.to_owned() };
+        let text = if self.colour && !code.is_empty() {
+            format!("{code}{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        };
         match &self.bar {
             Some(bar) => bar.suspend(|| write_line(&text)),
             None => write_line(&text),
@@ -116,6 +127,9 @@ mod tests {
     #[test]
     fn durations_are_short() {
         let shown = |s| short_duration(Duration::from_secs(s));
-        assert_eq!((shown(7), shown(200), shown(3900)), ("7 s".into(), "3 m 20 s".into(), "1 h 05 m".into()));
+        assert_eq!(
+            (shown(7), shown(200), shown(3900)),
+            ("7 s".into(), "3 m 20 s".into(), "1 h 05 m".into())
+        );
     }
 }

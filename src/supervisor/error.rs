@@ -14,17 +14,26 @@ pub struct Failure {
 impl Failure {
     /// The plan or the arguments are wrong; nothing was started.
     pub fn plan(error: impl Into<anyhow::Error>) -> Self {
-        Self { code: EXIT_PLAN, error: error.into() }
+        Self {
+            code: EXIT_PLAN,
+            error: error.into(),
+        }
     }
 
     /// The machine is not fit, or busy.
     pub fn machine(error: impl Into<anyhow::Error>) -> Self {
-        Self { code: EXIT_MACHINE, error: error.into() }
+        Self {
+            code: EXIT_MACHINE,
+            error: error.into(),
+        }
     }
 
     /// Something must not be left as it is, and benchd can't change it.
     pub fn unsafe_machine(error: impl Into<anyhow::Error>) -> Self {
-        Self { code: EXIT_UNSAFE, error: error.into() }
+        Self {
+            code: EXIT_UNSAFE,
+            error: error.into(),
+        }
     }
 }
 

@@ -39,7 +39,12 @@ impl GpuLog {
     pub(super) fn start(gpu: &Gpu, mut file: GpuFile, baseline: &[GpuProcess]) -> Result<Self, GpuError> {
         let (samples, mut incoming) = mpsc::channel(ROOM);
         let (events, mut noticed_events) = mpsc::unbounded_channel();
-        gpu.start_sampling(Sampling { period: DEFAULT_SAMPLE_PERIOD, samples, events, baseline: baseline.to_vec() })?;
+        gpu.start_sampling(Sampling {
+            period: DEFAULT_SAMPLE_PERIOD,
+            samples,
+            events,
+            baseline: baseline.to_vec(),
+        })?;
         let writer = tokio::spawn(async move {
             while let Some(sample) = incoming.recv().await {
                 file.append(&sample)?;
@@ -56,7 +61,13 @@ impl GpuLog {
                 }
             }
         });
-        Ok(Self { gpu: gpu.clone(), writer, watcher, noticed, lost })
+        Ok(Self {
+            gpu: gpu.clone(),
+            writer,
+            watcher,
+            noticed,
+            lost,
+        })
     }
 
     /// Cancelled when a device is gone.
@@ -96,7 +107,10 @@ fn note(noticed: &mut Noticed, lost: &CancellationToken, event: &GpuEvent) {
         GpuEvent::Lost { device, detail } => {
             tracing::error!(device, detail, "the GPU is lost");
             noticed.lost = Some(format!("GPU {device}: {detail}"));
-            noticed.flags.push(Flag::new(FlagKind::GpuSamplesMissing, format!("GPU {device} was lost: {detail}")));
+            noticed.flags.push(Flag::new(
+                FlagKind::GpuSamplesMissing,
+                format!("GPU {device} was lost: {detail}"),
+            ));
             lost.cancel();
         }
         GpuEvent::Back { device } => tracing::warn!(device, "a lost GPU answers again"),
@@ -111,7 +125,10 @@ fn note(noticed: &mut Noticed, lost: &CancellationToken, event: &GpuEvent) {
         }
         // In a container NVML shows the host's process ids: this may be the server itself.
         GpuEvent::Stranger(stranger) => {
-            tracing::info!(pid = stranger.process.pid, "NVML shows a process id that this system does not know");
+            tracing::info!(
+                pid = stranger.process.pid,
+                "NVML shows a process id that this system does not know"
+            );
         }
     }
 }

@@ -60,8 +60,15 @@ impl Keeper {
     /// When the disk refuses; [`Self::failed`] is cancelled then.
     pub fn append(&self, event: Event) -> Result<(), KeeperError> {
         let (written, answer) = mpsc::sync_channel(1);
-        let gone = || KeeperError(self.failure().unwrap_or_else(|| "the journal's thread is gone".into()));
-        self.commands.send(Command { event, written }).map_err(|_| gone())?;
+        let gone = || {
+            KeeperError(
+                self.failure()
+                    .unwrap_or_else(|| "the journal's thread is gone".into()),
+            )
+        };
+        self.commands
+            .send(Command { event, written })
+            .map_err(|_| gone())?;
         answer.recv().map_err(|_| gone())?
     }
 
@@ -115,7 +122,12 @@ mod tests {
         let path = dir.path().join("journal.jsonl");
         let keeper = Keeper::start(Journal::create(&path).unwrap(), State::default()).unwrap();
         for n in 0..3 {
-            keeper.append(Event::Note(Note { lane: None, text: n.to_string() })).unwrap();
+            keeper
+                .append(Event::Note(Note {
+                    lane: None,
+                    text: n.to_string(),
+                }))
+                .unwrap();
         }
         assert_eq!(replay(&path).unwrap().entries.len(), 3);
         assert_eq!(keeper.state().notes.len(), 3);

@@ -12,19 +12,23 @@ use super::{
     start::name_processes,
 };
 use crate::{
-    env,
+    env::{self, EnvError, Missing},
     framework::{self, Adapter, Context, VisibleGpu},
     gpu::{self, Gpu, Placement},
     journal::{Event, GpuFile, LaneEnded, LaneOutcome, LaneStarted},
     load::LoadEngine,
     plan::{CellInput, Estimate, Framework, Lane, Model, Plan, Provision, Source},
     prompt::Calibration,
-    server::{Attached, EventSink, Failed, Interrupt, Launched, Prepared, Ready, Reaped, ReleaseHeld, ReleaseProof, StopWhy, Watch},
+    server::{
+        Attached, EventSink, Failed, Interrupt, Launched, Prepared, Ready, Reaped, ReleaseHeld, ReleaseProof,
+        StopWhy, Watch,
+    },
 };
 
 /// What all lanes of a run share.
 pub(super) struct Shared<'a> {
     pub(super) plan: &'a Plan,
+    pub(super) plan_path: &'a std::path::Path,
     pub(super) lanes: &'a [Lane],
     pub(super) run: &'a Begun,
     pub(super) engine: &'a LoadEngine,
@@ -50,7 +54,13 @@ pub(super) struct LaneEnd {
 
 impl LaneEnd {
     pub(super) fn finished() -> Self {
-        Self { outcome: LaneOutcome::Finished, stage: "", reason: None, log_tail: Vec::new(), halt: None }
+        Self {
+            outcome: LaneOutcome::Finished,
+            stage: "",
+            reason: None,
+            log_tail: Vec::new(),
+            halt: None,
+        }
     }
 
     pub(super) fn failed(stage: &'static str, reason: impl Into<String>) -> Self {
@@ -64,13 +74,22 @@ impl LaneEnd {
     }
 
     pub(super) fn interrupted() -> Self {
-        Self { outcome: LaneOutcome::Interrupted, stage: "", reason: None, log_tail: Vec::new(), halt: None }
+        Self {
+            outcome: LaneOutcome::Interrupted,
+            stage: "",
+            reason: None,
+            log_tail: Vec::new(),
+            halt: None,
+        }
     }
 
     /// The disk refuses: the run must end, keeping what is whole.
     pub(super) fn disk(error: impl std::fmt::Display) -> Self {
         let text = error.to_string();
-        Self { halt: Some(Halt::Disk(text.clone())), ..Self::failed("results", text) }
+        Self {
+            halt: Some(Halt::Disk(text.clone())),
+            ..Self::failed("results", text)
+        }
     }
 }
 
@@ -89,7 +108,10 @@ impl EventSink for Sink {
 
 /// Runs one attempt of a lane.
 pub(super) async fn run(shared: &mut Shared<'_>, lane: &Lane, index: usize, attempt: u32) -> LaneEnd {
-    let started = Event::LaneStarted(LaneStarted { lane: lane.id.clone(), attempt });
+    let started = Event::LaneStarted(LaneStarted {
+        lane: lane.id.clone(),
+        attempt,
+    });
     if let Err(error) = shared.run.keeper.append(started) {
         return LaneEnd::disk(error);
     }
@@ -112,12 +134,13 @@ pub(super) async fn run(shared: &mut Shared<'_>, lane: &Lane, index: usize, atte
 
 async fn drive(shared: &mut Shared<'_>, lane: &Lane, index: usize, attempt: u32) -> LaneEnd {
     let plan = shared.plan;
-    let (Some(framework), Some(model)) =
-        (plan.frameworks.get(&lane.id.framework), plan.models.get(&lane.id.model))
-    else {
+    let (Some(framework), Some(model)) = (
+        plan.frameworks.get(&lane.id.framework),
+        plan.models.get(&lane.id.model),
+    ) else {
         return LaneEnd::failed("prepare", "the plan names no such framework or model");
     };
-    if let Err(end) = ensure_environment(shared, framework).await {
+    if let Err(end) = ensure_environment(shared, framework, model).await {
         return end;
     }
     if let Err(end) = ensure_alone(shared).await {
@@ -149,7 +172,16 @@ async fn drive(shared: &mut Shared<'_>, lane: &Lane, index: usize, attempt: u32)
         Ok(log) => log,
         Err(error) => return LaneEnd::failed("prepare", error.to_string()),
     };
-    let work = LaneWork { shared, lane, index, attempt, framework, model, adapter: &*adapter, gpu_log: &gpu_log };
+    let work = LaneWork {
+        shared,
+        lane,
+        index,
+        attempt,
+        framework,
+        model,
+        adapter: &*adapter,
+        gpu_log: &gpu_log,
+    };
     let mut end = match &framework.source {
         Source::Url(url) => attached(work, url).await,
         Source::Venv(_) | Source::Binary(_) | Source::Command { .. } => launched(work).await,
@@ -174,47 +206,53 @@ pub(super) struct LaneWork<'a, 'r> {
     pub(super) gpu_log: &'a GpuLog,
 }
 
-/// A missing environment is made where the plan says so; else the lane fails with the command that makes it.
-async fn ensure_environment(shared: &Shared<'_>, framework: &Framework) -> Result<(), LaneEnd> {
-    let Some(missing) = env::missing(framework) else { return Ok(()) };
-    let path = missing.path.display();
-    let Some(recipe) = missing.recipe.clone() else {
-        return Err(LaneEnd::failed(
-            "prepare",
-            format!("{path} is missing, and there is no recipe beside it\n  hint: make it by hand, or correct the plan"),
-        ));
+/// What is missing on disk is made where the plan says so; else the lane fails with the command that makes it.
+async fn ensure_environment(
+    shared: &Shared<'_>,
+    framework: &Framework,
+    model: &Model,
+) -> Result<(), LaneEnd> {
+    let missing: Vec<Missing> = env::missing(framework)
+        .into_iter()
+        .chain(env::missing_of_model(model))
+        .collect();
+    let recipes = env::recipes(&missing);
+    let hints = |missing: &[Missing]| {
+        let lines: Vec<String> = missing
+            .iter()
+            .map(|m| format!("{m}\n  hint: {}", m.hint(shared.plan_path)))
+            .collect();
+        LaneEnd::failed("prepare", lines.join("\n"))
     };
-    if framework.provision != Provision::Auto {
-        return Err(LaneEnd::failed(
-            "prepare",
-            format!("{path} is missing\n  hint: `benchd env PLAN` makes it, or `provision: auto` in the plan"),
-        ));
+    if missing.iter().any(|m| m.recipe.is_none())
+        || (!recipes.is_empty() && framework.provision != Provision::Auto)
+    {
+        return Err(hints(&missing));
     }
-    say(shared.display, Tone::Plain, &format!("making {path} with {}", recipe.display()));
-    let (lines, mut shown) = tokio::sync::mpsc::unbounded_channel::<String>();
-    let stop = shared.signals.clean().clone();
-    let making = tokio::task::spawn_blocking(move || {
-        env::provision(&recipe, &mut |line| {
-            // The display may be gone; the recipe goes on.
-            let _ = lines.send(line.to_owned());
-        })
-    });
-    tokio::pin!(making);
-    loop {
-        tokio::select! {
-            Some(line) = shown.recv() => {
-                tracing::info!(target: "benchd::env", "{line}");
-                shared.display.status(line);
-            }
-            made = &mut making => {
-                return match made {
-                    _ if stop.is_cancelled() => Err(LaneEnd::interrupted()),
-                    Ok(Ok(())) => Ok(()),
-                    Ok(Err(error)) => Err(LaneEnd::failed("prepare", error.to_string())),
-                    Err(error) => Err(LaneEnd::failed("prepare", error.to_string())),
-                };
-            }
+    for recipe in recipes {
+        say(
+            shared.display,
+            Tone::Plain,
+            &format!("  making what is missing: {}", recipe.display()),
+        );
+        let progress = |line: &str| {
+            tracing::info!(target: "benchd::env", "{line}");
+            shared.display.status(format!("  {line}"));
+        };
+        match env::provision(&recipe, shared.signals.clean(), progress).await {
+            Ok(()) => {}
+            Err(EnvError::Cancelled { .. }) => return Err(LaneEnd::interrupted()),
+            Err(error) => return Err(LaneEnd::failed("prepare", error.to_string())),
         }
+    }
+    let still: Vec<Missing> = env::missing(framework)
+        .into_iter()
+        .chain(env::missing_of_model(model))
+        .collect();
+    if still.is_empty() {
+        Ok(())
+    } else {
+        Err(hints(&still))
     }
 }
 
@@ -223,7 +261,10 @@ async fn ensure_alone(shared: &Shared<'_>) -> Result<(), LaneEnd> {
     let found = match shared.run.gpu.processes().await {
         Ok(found) => found,
         Err(error) => {
-            return Err(LaneEnd::failed("prepare", format!("whether the GPU is idle can't be told: {error}")));
+            return Err(LaneEnd::failed(
+                "prepare",
+                format!("whether the GPU is idle can't be told: {error}"),
+            ));
         }
     };
     if found.is_empty() {
@@ -233,10 +274,16 @@ async fn ensure_alone(shared: &Shared<'_>) -> Result<(), LaneEnd> {
     if shared.plan.host.exclusive {
         return Err(LaneEnd::failed(
             "prepare",
-            format!("the GPU is not idle: {named}\n  hint: end these processes, or set `host.exclusive: false`"),
+            format!(
+                "the GPU is not idle: {named}\n  hint: end these processes, or set `host.exclusive: false`"
+            ),
         ));
     }
-    say(shared.display, Tone::Warn, &format!("note  also on the GPU: {named}"));
+    say(
+        shared.display,
+        Tone::Warn,
+        &format!("note  also on the GPU: {named}"),
+    );
     Ok(())
 }
 
@@ -255,7 +302,11 @@ async fn launched(mut work: LaneWork<'_, '_>) -> LaneEnd {
     if let Some(ours) = work.shared.run.gpu.ours() {
         ours.set([launched.leader().pid]);
     }
-    work.shared.display.status(format!("lane {}  starting (pid {})", work.lane.id, launched.leader().pid));
+    work.shared.display.status(format!(
+        "lane {}  starting (pid {})",
+        work.lane.id,
+        launched.leader().pid
+    ));
     let (end, reaped) = match wait_ready(&work, launched).await {
         Ok(ready) => {
             say(
@@ -270,7 +321,9 @@ async fn launched(mut work: LaneWork<'_, '_>) -> LaneEnd {
                 LaneOutcome::Interrupted => StopWhy::Interrupted,
             };
             let end = with_tail(end, &ready);
-            work.shared.display.status(format!("lane {}  stopping", work.lane.id));
+            work.shared
+                .display
+                .status(format!("lane {}  stopping", work.lane.id));
             (end, Some(ready.stop(why, work.shared.signals.at_once()).await))
         }
         Err(mut failed) => {
@@ -286,7 +339,10 @@ async fn launched(mut work: LaneWork<'_, '_>) -> LaneEnd {
 
 fn with_tail(end: LaneEnd, ready: &Ready) -> LaneEnd {
     if end.outcome == LaneOutcome::Failed && end.log_tail.is_empty() {
-        return LaneEnd { log_tail: ready.log_tail(), ..end };
+        return LaneEnd {
+            log_tail: ready.log_tail(),
+            ..end
+        };
     }
     end
 }
@@ -295,16 +351,25 @@ fn failed_end(failed: &Failed) -> LaneEnd {
     if failed.interrupted {
         return LaneEnd::interrupted();
     }
-    LaneEnd { log_tail: failed.log_tail.clone(), ..LaneEnd::failed(failed.stage.as_str(), failed.to_string()) }
+    LaneEnd {
+        log_tail: failed.log_tail.clone(),
+        ..LaneEnd::failed(failed.stage.as_str(), failed.to_string())
+    }
 }
 
 async fn wait_ready(work: &LaneWork<'_, '_>, launched: Launched) -> Result<Ready, Box<Failed>> {
     let signals = work.shared.signals;
-    let interrupt = Interrupt { stop: signals.clean().clone(), now: signals.at_once().clone() };
+    let interrupt = Interrupt {
+        stop: signals.clean().clone(),
+        now: signals.at_once().clone(),
+    };
     let prepared = async {
         // May read a whole GGUF file.
-        let steps = tokio::task::block_in_place(|| work.adapter.prepare_calls()).map_err(|e| e.to_string())?;
-        let target = target(work.adapter.endpoint(), work.adapter.chat_path()).await.map_err(|e| e.to_string())?;
+        let steps =
+            tokio::task::block_in_place(|| work.adapter.prepare_calls()).map_err(|e| e.to_string())?;
+        let target = target(work.adapter.endpoint(), work.adapter.chat_path())
+            .await
+            .map_err(|e| e.to_string())?;
         Ok::<_, String>((steps, target))
     }
     .await;
@@ -316,9 +381,16 @@ async fn wait_ready(work: &LaneWork<'_, '_>, launched: Launched) -> Result<Ready
         }
     };
     let plan = ready_plan(work.adapter, steps, &work.shared.plan.request);
-    let completion =
-        Completion::ready(work.adapter, target, work.model.reasoning_effort, signals.clean().clone());
-    launched.wait_ready(&plan, &completion, &interrupt).await.map_err(Box::new)
+    let completion = Completion::ready(
+        work.adapter,
+        target,
+        work.model.reasoning_effort,
+        signals.clean().clone(),
+    );
+    launched
+        .wait_ready(&plan, &completion, &interrupt)
+        .await
+        .map_err(Box::new)
 }
 
 /// What is done with a server that answers.
@@ -387,13 +459,20 @@ impl Drop for FollowPids {
 /// A server that someone else runs.
 async fn attached(mut work: LaneWork<'_, '_>, url: &str) -> LaneEnd {
     let signals = work.shared.signals;
-    let interrupt = Interrupt { stop: signals.clean().clone(), now: signals.at_once().clone() };
+    let interrupt = Interrupt {
+        stop: signals.clean().clone(),
+        now: signals.at_once().clone(),
+    };
     let target = match target(work.adapter.endpoint(), work.adapter.chat_path()).await {
         Ok(target) => target,
         Err(error) => return LaneEnd::failed("prepare", format!("{url}: {error}")),
     };
-    let completion =
-        Completion::ready(work.adapter, target, work.model.reasoning_effort, signals.clean().clone());
+    let completion = Completion::ready(
+        work.adapter,
+        target,
+        work.model.reasoning_effort,
+        signals.clean().clone(),
+    );
     let plan = ready_plan(work.adapter, Vec::new(), &work.shared.plan.request);
     let sink = Sink(work.shared.run.keeper.clone());
     let attached = Attached::wait_ready(
@@ -410,7 +489,8 @@ async fn attached(mut work: LaneWork<'_, '_>, url: &str) -> LaneEnd {
         Ok(attached) => attached,
         Err(failed) => return failed_end(&failed),
     };
-    let mut cells = match LaneCells::begin(&mut work, attached.control(), attached.answer.clone(), None).await {
+    let mut cells = match LaneCells::begin(&mut work, attached.control(), attached.answer.clone(), None).await
+    {
         Ok(cells) => cells,
         Err(end) => return end,
     };
@@ -423,7 +503,9 @@ async fn attached(mut work: LaneWork<'_, '_>, url: &str) -> LaneEnd {
 async fn prove_release(work: &LaneWork<'_, '_>, reaped: Reaped, end: LaneEnd) -> LaneEnd {
     let run = work.shared.run;
     let framework = work.framework;
-    work.shared.display.status(format!("lane {}  waiting for the GPU memory", work.lane.id));
+    work.shared
+        .display
+        .status(format!("lane {}  waiting for the GPU memory", work.lane.id));
     let proven = reaped
         .prove_release(async |pids: Vec<i32>| {
             gpu::prove_release(
@@ -434,7 +516,10 @@ async fn prove_release(work: &LaneWork<'_, '_>, reaped: Reaped, end: LaneEnd) ->
                 framework.release_timeout,
             )
             .await
-            .map(|proof| ReleaseProof { used_bytes: proof.used_bytes, baseline_bytes: proof.baseline_bytes })
+            .map(|proof| ReleaseProof {
+                used_bytes: proof.used_bytes,
+                baseline_bytes: proof.baseline_bytes,
+            })
             .map_err(|held| ReleaseHeld {
                 waited: held.waited,
                 used_bytes: held.used_bytes.iter().map(|used| used.unwrap_or(0)).collect(),
@@ -452,7 +537,10 @@ async fn prove_release(work: &LaneWork<'_, '_>, reaped: Reaped, end: LaneEnd) ->
             let reaped = &released.reaped;
             let how = if reaped.killed { "killed" } else { "stopped" };
             let memory = if run.gpu.host().is_some() {
-                format!(", GPU memory back after {:.2} s", released.release_took.as_secs_f64())
+                format!(
+                    ", GPU memory back after {:.2} s",
+                    released.release_took.as_secs_f64()
+                )
             } else {
                 String::new()
             };
@@ -480,9 +568,10 @@ pub fn longest_prompt_tokens(lane: &Lane) -> u32 {
         .map(|cell| {
             let prompt = match cell.input {
                 CellInput::Exact { input_tokens } => input_tokens,
-                CellInput::SharedPrefix { system_tokens, question_tokens } => {
-                    system_tokens.saturating_add(question_tokens)
-                }
+                CellInput::SharedPrefix {
+                    system_tokens,
+                    question_tokens,
+                } => system_tokens.saturating_add(question_tokens),
                 CellInput::Written { .. } => WRITTEN_PROMPT_TOKENS,
             };
             prompt.saturating_add(cell.output_tokens)

@@ -46,7 +46,11 @@ impl Lock {
             .into_iter()
             .find(|dir| dir.is_dir() && nix::unistd::access(*dir, nix::unistd::AccessFlags::W_OK).is_ok())
             .unwrap_or(Path::new("/tmp"));
-        Self::file(&dir.join(format!("benchd-{uuid}.lock")), &format!("GPU {uuid}"), holder)
+        Self::file(
+            &dir.join(format!("benchd-{uuid}.lock")),
+            &format!("GPU {uuid}"),
+            holder,
+        )
     }
 
     /// Takes the lock on `path`, and writes who holds it into the file.
@@ -54,7 +58,10 @@ impl Lock {
     /// # Errors
     /// [`LockError::Held`] names the holder.
     pub fn file(path: &Path, what: &str, holder: &str) -> Result<Self, LockError> {
-        let io = |source| LockError::Io { path: path.to_owned(), source };
+        let io = |source| LockError::Io {
+            path: path.to_owned(),
+            source,
+        };
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -68,8 +75,15 @@ impl Lock {
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
                 file.read_to_string(&mut text).map_err(io)?;
-                let holder = if text.trim().is_empty() { "(it did not say who)" } else { text.trim() };
-                return Err(LockError::Held { what: what.to_owned(), holder: holder.to_owned() });
+                let holder = if text.trim().is_empty() {
+                    "(it did not say who)"
+                } else {
+                    text.trim()
+                };
+                return Err(LockError::Held {
+                    what: what.to_owned(),
+                    holder: holder.to_owned(),
+                });
             }
             Err(TryLockError::Error(source)) => return Err(io(source)),
         }

@@ -25,15 +25,19 @@ pub struct Log {
 /// When the file can't be opened.
 pub fn to_file(path: &Path) -> std::io::Result<Log> {
     let file = OpenOptions::new().create(true).append(true).open(path)?;
-    let filter =
-        EnvFilter::try_from_env(FILTER_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::registry()
-        .with(filter)
-        .with(fmt::layer().json().with_writer(Mutex::new(file)).with_thread_names(true));
+    let filter = EnvFilter::try_from_env(FILTER_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
+    let subscriber = tracing_subscriber::registry().with(filter).with(
+        fmt::layer()
+            .json()
+            .with_writer(Mutex::new(file))
+            .with_thread_names(true),
+    );
     let subscriber = Arc::new(subscriber);
     // Other threads log too, so the subscriber is global; a second run in one process (tests) has its own.
     match tracing::subscriber::set_global_default(Arc::clone(&subscriber)) {
         Ok(()) => Ok(Log { _guard: None }),
-        Err(_) => Ok(Log { _guard: Some(tracing::subscriber::set_default(subscriber)) }),
+        Err(_) => Ok(Log {
+            _guard: Some(tracing::subscriber::set_default(subscriber)),
+        }),
     }
 }

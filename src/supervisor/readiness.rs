@@ -13,7 +13,8 @@ use crate::{
     process::{LogSettings, StopPolicy},
     record::{DoneWhen, EndMarker, LaneId, Message, Outcome, Step, StreamShape},
     server::{
-        CompletionProbe, LaunchSpec, ProbeAnswer, ProbeError, ReadyPlan, Requirement, ResetProbe, ServerSettings,
+        CompletionProbe, LaunchSpec, ProbeAnswer, ProbeError, ReadyPlan, Requirement, ResetProbe,
+        ServerSettings,
     },
 };
 
@@ -24,7 +25,10 @@ const READY_TOKENS: u32 = 8;
 const READY_TRIES: u32 = 3;
 
 /// What a stream shows is learned from the first answer, so that answer is asked for nothing.
-const ANY_SHAPE: StreamShape = StreamShape { usage: false, end: EndMarker::EndOfBody };
+const ANY_SHAPE: StreamShape = StreamShape {
+    usage: false,
+    end: EndMarker::EndOfBody,
+};
 
 /// Paragraphs of the reset probe: some hundred tokens, so that several cache blocks are filled.
 const RESET_PROBE_LINES: u32 = 40;
@@ -53,7 +57,12 @@ pub(super) fn server_settings(
         requirements: adapter
             .requirements()
             .into_iter()
-            .map(|r| Requirement { path: r.path, what: r.what, executable: r.executable, remedy: r.remedy })
+            .map(|r| Requirement {
+                path: r.path,
+                what: r.what,
+                executable: r.executable,
+                remedy: r.remedy,
+            })
             .collect(),
         start_timeout: framework.start_timeout,
         stop: StopPolicy::with_grace(framework.stop_grace),
@@ -87,9 +96,12 @@ pub(super) async fn target(endpoint: &Endpoint, path: &str) -> std::io::Result<T
         "::" | "[::]" => "::1",
         host => host.trim_matches(['[', ']']),
     };
-    let addr: SocketAddr = tokio::net::lookup_host((host, endpoint.port)).await?.next().ok_or_else(|| {
-        std::io::Error::new(std::io::ErrorKind::NotFound, format!("`{host}` has no address"))
-    })?;
+    let addr: SocketAddr = tokio::net::lookup_host((host, endpoint.port))
+        .await?
+        .next()
+        .ok_or_else(|| {
+            std::io::Error::new(std::io::ErrorKind::NotFound, format!("`{host}` has no address"))
+        })?;
     Ok(Target::new(addr, path))
 }
 
@@ -111,7 +123,15 @@ impl Completion {
         cancel: CancellationToken,
     ) -> Self {
         let text = "Say hello.".to_owned();
-        Self::new(adapter, target, text, READY_TOKENS, reasoning_effort, Duration::MAX, cancel)
+        Self::new(
+            adapter,
+            target,
+            text,
+            READY_TOKENS,
+            reasoning_effort,
+            Duration::MAX,
+            cancel,
+        )
     }
 
     /// A prompt of some hundred tokens that nothing else sends (`salt`), answered by one token: shows whether a
@@ -127,7 +147,15 @@ impl Completion {
         let lines: Vec<String> = (0..RESET_PROBE_LINES)
             .map(|line| format!("{salt:012} cache probe line {line}: nothing else sends this text."))
             .collect();
-        Self::new(adapter, target, lines.join("\n"), 1, reasoning_effort, timeout, cancel)
+        Self::new(
+            adapter,
+            target,
+            lines.join("\n"),
+            1,
+            reasoning_effort,
+            timeout,
+            cancel,
+        )
     }
 
     fn new(
@@ -166,7 +194,10 @@ impl Completion {
         };
         let answer = request_once(&self.target, self.body.clone(), how)
             .await
-            .map_err(|error| ProbeError { text: error.to_string(), retryable: false })?;
+            .map_err(|error| ProbeError {
+                text: error.to_string(),
+                retryable: false,
+            })?;
         if answer.is_ok() {
             return Ok(answer);
         }
@@ -199,7 +230,10 @@ impl CompletionProbe for Completion {
 impl ResetProbe for Completion {
     fn send(&self) -> BoxFuture<'_, Result<ProbeAnswer, String>> {
         Box::pin(async move {
-            self.ask(self.timeout).await.map(|answer| probe_answer(&answer)).map_err(|error| error.text)
+            self.ask(self.timeout)
+                .await
+                .map(|answer| probe_answer(&answer))
+                .map_err(|error| error.text)
         })
     }
 }

@@ -17,7 +17,10 @@ const TRUST_OWN_SPEED_AFTER_S: f64 = 5.0;
 impl Remaining {
     /// Starts with `total` estimated for everything.
     pub fn new(total: Duration) -> Self {
-        Self { estimated_left_s: total.as_secs_f64(), ..Self::default() }
+        Self {
+            estimated_left_s: total.as_secs_f64(),
+            ..Self::default()
+        }
     }
 
     /// A piece of work estimated at `estimated` took `actual`.

@@ -28,8 +28,20 @@ pub async fn run(options: RunOptions, signals: &Signals, display: &Display) -> R
     process::become_subreaper().context("benchd can't adopt what servers leave behind")?;
     let begun = begin(&options).await?;
     let _log = logging::to_file(&begun.dir.benchd_log()).context("benchd's log can't be opened")?;
-    say(display, Tone::Plain, &format!("run {}  results in {}", begun.dir.id(), begun.dir.root().display()));
-    say(display, Tone::Plain, &format!("logs {}", begun.dir.logs().display()));
+    say(
+        display,
+        Tone::Plain,
+        &format!(
+            "run {}  results in {}",
+            begun.dir.id(),
+            begun.dir.root().display()
+        ),
+    );
+    say(
+        display,
+        Tone::Plain,
+        &format!("logs {}", begun.dir.logs().display()),
+    );
     for note in &begun.notes {
         say(display, Tone::Warn, &format!("note  {note}"));
     }
@@ -38,6 +50,7 @@ pub async fn run(options: RunOptions, signals: &Signals, display: &Display) -> R
     let estimate = plan::estimate(&options.loaded.plan, &options.lanes, &Assumptions::default());
     let mut shared = Shared {
         plan: &options.loaded.plan,
+        plan_path: &options.loaded.path,
         lanes: &options.lanes,
         run: &begun,
         engine: &engine,
@@ -57,19 +70,30 @@ pub async fn run(options: RunOptions, signals: &Signals, display: &Display) -> R
                 say(
                     display,
                     Tone::Plain,
-                    &format!("lane {}  ({} of {}){}", lane.id, index + 1, options.lanes.len(), nth(attempt)),
+                    &format!(
+                        "lane {}  ({} of {}){}",
+                        lane.id,
+                        index + 1,
+                        options.lanes.len(),
+                        nth(attempt)
+                    ),
                 );
                 let end = lane::run(&mut shared, lane, index, attempt).await;
                 tell(display, lane, &end);
                 halt = end.halt;
             }
-            Next::End { outcome, exit_code, reason } => break (outcome, exit_code, reason),
+            Next::End {
+                outcome,
+                exit_code,
+                reason,
+            } => break (outcome, exit_code, reason),
         }
     };
-    end(&begun, display, outcome, exit_code, reason)
+    end(&options, &begun, display, outcome, exit_code, reason)
 }
 
 fn end(
+    options: &RunOptions,
     begun: &Begun,
     display: &Display,
     outcome: RunOutcome,
@@ -80,9 +104,17 @@ fn end(
         say(display, Tone::Bad, &format!("stopped: {reason}"));
     }
     let mut exit_code = exit_code;
-    let ended = Event::RunEnded(RunEnded { outcome, exit_code, reason });
+    let ended = Event::RunEnded(RunEnded {
+        outcome,
+        exit_code,
+        reason,
+    });
     if let Err(error) = begun.keeper.append(ended) {
-        say(display, Tone::Bad, &format!("the end of the run could not be journalled: {error}"));
+        say(
+            display,
+            Tone::Bad,
+            &format!("the end of the run could not be journalled: {error}"),
+        );
         exit_code = exit_code.max(super::EXIT_MACHINE);
     }
     let mut info = begun.info.clone();
@@ -94,22 +126,33 @@ fn end(
     };
     info.updated_unix_us = begun.keeper.state().last_unix_us;
     if let Err(error) = info.write(&begun.dir.run_json()) {
-        say(display, Tone::Bad, &format!("run.json could not be written: {error}"));
+        say(
+            display,
+            Tone::Bad,
+            &format!("run.json could not be written: {error}"),
+        );
     }
-    match report::write_all(&begun.dir) {
+    match report::write_all(&begun.dir, &options.loaded.plan, &options.lanes) {
         Ok(summary) => {
             display.close();
-            println!("{}", report::headline(&summary));
+            print!("\n{}\n", report::final_table(&summary));
             println!("report {}", begun.dir.report_md().display());
         }
         // What is measured is safe in the run's folder; the report can be written again from it.
         Err(error) => say(
             display,
             Tone::Bad,
-            &format!("the report could not be written: {error}\n  hint: `benchd report {}` tries again", begun.dir.id()),
+            &format!(
+                "the report could not be written: {error}\n  hint: `benchd report {}` tries again",
+                begun.dir.id()
+            ),
         ),
     }
-    say(display, Tone::Plain, &format!("took {}", short_duration(display.elapsed())));
+    say(
+        display,
+        Tone::Plain,
+        &format!("took {}", short_duration(display.elapsed())),
+    );
     Ok(exit_code)
 }
 
@@ -124,7 +167,11 @@ pub(super) fn say(display: &Display, tone: Tone, text: &str) {
 }
 
 fn nth(attempt: u32) -> String {
-    if attempt > 1 { format!(", attempt {attempt}") } else { String::new() }
+    if attempt > 1 {
+        format!(", attempt {attempt}")
+    } else {
+        String::new()
+    }
 }
 
 fn tell(display: &Display, lane: &Lane, end: &LaneEnd) {
@@ -133,7 +180,11 @@ fn tell(display: &Display, lane: &Lane, end: &LaneEnd) {
         LaneOutcome::Interrupted => say(display, Tone::Warn, &format!("lane {}  interrupted", lane.id)),
         LaneOutcome::Failed => {
             let reason = end.reason.as_deref().unwrap_or("no reason given");
-            say(display, Tone::Bad, &format!("lane {}  failed at {}: {reason}", lane.id, end.stage));
+            say(
+                display,
+                Tone::Bad,
+                &format!("lane {}  failed at {}: {reason}", lane.id, end.stage),
+            );
             for line in &end.log_tail {
                 display.line(Tone::Plain, &format!("  | {line}"));
             }
@@ -158,8 +209,12 @@ fn view(options: &RunOptions, begun: &Begun, halt: Option<Halt>) -> RunView {
             let known = state.lanes.get(&lane.id);
             let finished = |cell: &plan::Cell| state.finished(&lane.id, &cell.id);
             let open = lane.cells.iter().filter(|cell| finished(cell).is_none()).count();
-            let retries =
-                options.loaded.plan.frameworks.get(&lane.id.framework).map_or(0, |framework| framework.retries);
+            let retries = options
+                .loaded
+                .plan
+                .frameworks
+                .get(&lane.id.framework)
+                .map_or(0, |framework| framework.retries);
             LaneView {
                 id: lane.id.clone(),
                 open_cells: u32::try_from(open).unwrap_or(u32::MAX),
@@ -167,7 +222,11 @@ fn view(options: &RunOptions, begun: &Begun, halt: Option<Halt>) -> RunView {
                 failures: known.map_or(0, |l| l.failures),
                 retries,
                 last: known.and_then(|l| l.ended.as_ref()).map(|ended| ended.outcome),
-                failed_requests: lane.cells.iter().filter_map(finished).any(|cell| cell.ended.failed > 0),
+                failed_requests: lane
+                    .cells
+                    .iter()
+                    .filter_map(finished)
+                    .any(|cell| cell.ended.failed > 0),
             }
         })
         .collect();
@@ -180,12 +239,18 @@ fn read_calibrations(begun: &Begun) -> Result<HashMap<String, Calibration>, Fail
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(HashMap::new()),
-        Err(error) => return Err(anyhow::Error::from(error).context(format!("{} can't be read", path.display())).into()),
+        Err(error) => {
+            return Err(anyhow::Error::from(error)
+                .context(format!("{} can't be read", path.display()))
+                .into());
+        }
     };
     let read: HashMap<String, Calibration> = serde_json::from_str(&text)
         .with_context(|| format!("{} is damaged: start a new run", path.display()))?;
     for calibration in read.values() {
-        calibration.check_version().map_err(|e| Failure::machine(anyhow::Error::from(e)))?;
+        calibration
+            .check_version()
+            .map_err(|e| Failure::machine(anyhow::Error::from(e)))?;
     }
     Ok(read)
 }

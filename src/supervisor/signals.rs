@@ -36,7 +36,11 @@ impl Signals {
         let mut hup = signal(SignalKind::hangup())?;
         let (tx, request) = watch::channel(StopRequest::None);
         let (clean, at_once) = (CancellationToken::new(), CancellationToken::new());
-        let this = Self { request, clean: clean.clone(), at_once: at_once.clone() };
+        let this = Self {
+            request,
+            clean: clean.clone(),
+            at_once: at_once.clone(),
+        };
         tokio::spawn(async move {
             loop {
                 let number = tokio::select! {

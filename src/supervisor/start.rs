@@ -9,8 +9,8 @@ use super::{Failure, Keeper, Lock, boot_id, host::host_info};
 use crate::{
     gpu::{self, Gpu},
     journal::{
-        Event, GpuBaseline, HostInfo, Journal, Note, RUN_INFO_VERSION, RunDir, RunInfo, RunStarted, RunState, State,
-        write_atomic,
+        Event, GpuBaseline, HostInfo, Journal, Note, RUN_INFO_VERSION, RunDir, RunInfo, RunStarted, RunState,
+        State, write_atomic,
     },
     plan::{GpuSelection, Lane, LoadedPlan},
     process::{self, StopPolicy, Witnesses},
@@ -65,7 +65,10 @@ pub async fn begin(options: &RunOptions) -> Result<Begun, Failure> {
     if let Some(host) = gpu.host() {
         let mismatches = gpu::check_expectations(&plan.host, host);
         if !mismatches.is_empty() {
-            let texts: Vec<String> = mismatches.iter().map(|m| format!("{}\n  hint: {}", m.text, m.hint)).collect();
+            let texts: Vec<String> = mismatches
+                .iter()
+                .map(|m| format!("{}\n  hint: {}", m.text, m.hint))
+                .collect();
             return Err(Failure::machine(anyhow!("{}", texts.join("\n"))));
         }
     }
@@ -73,7 +76,8 @@ pub async fn begin(options: &RunOptions) -> Result<Begun, Failure> {
     let mut notes = Vec::new();
     let (dir, journal, state, resumed) = match earlier {
         Some(dir) => {
-            let opened = Journal::open(&dir.journal()).map_err(|e| Failure::machine(anyhow::Error::from(e)))?;
+            let opened =
+                Journal::open(&dir.journal()).map_err(|e| Failure::machine(anyhow::Error::from(e)))?;
             if let Some(torn) = &opened.replay.torn_tail {
                 notes.push(torn.to_string());
             }
@@ -81,10 +85,17 @@ pub async fn begin(options: &RunOptions) -> Result<Begun, Failure> {
             (dir, opened.journal, state, true)
         }
         None => {
-            let dir = RunDir::create(&options.results, &options.logs, &plan.name, jiff::Timestamp::now())
-                .context("the run's folder can't be made")?;
-            write_atomic(&dir.plan_yaml(), options.loaded.text.as_bytes()).context("the plan can't be frozen")?;
-            let journal = Journal::create(&dir.journal()).map_err(|e| Failure::machine(anyhow::Error::from(e)))?;
+            let dir = RunDir::create(
+                &options.results,
+                &options.logs,
+                &plan.name,
+                jiff::Timestamp::now(),
+            )
+            .context("the run's folder can't be made")?;
+            write_atomic(&dir.plan_yaml(), options.loaded.text.as_bytes())
+                .context("the plan can't be frozen")?;
+            let journal =
+                Journal::create(&dir.journal()).map_err(|e| Failure::machine(anyhow::Error::from(e)))?;
             (dir, journal, State::default(), false)
         }
     };
@@ -105,19 +116,36 @@ pub async fn begin(options: &RunOptions) -> Result<Begun, Failure> {
             lanes: options
                 .lanes
                 .iter()
-                .map(|lane| (lane.id.clone(), u32::try_from(lane.cells.len()).unwrap_or(u32::MAX)))
+                .map(|lane| {
+                    (
+                        lane.id.clone(),
+                        u32::try_from(lane.cells.len()).unwrap_or(u32::MAX),
+                    )
+                })
                 .collect(),
         }))
         .context("the journal can't be written")?;
     for text in &notes {
         keeper
-            .append(Event::Note(Note { lane: None, text: text.clone() }))
+            .append(Event::Note(Note {
+                lane: None,
+                text: text.clone(),
+            }))
             .context("the journal can't be written")?;
     }
     let baseline_bytes = baseline(&gpu, &keeper, &strangers).await?;
     let info = run_info(options, &dir, &keeper, &gpu, &baseline_bytes);
     info.write(&dir.run_json()).context("run.json can't be written")?;
-    Ok(Begun { dir, keeper, gpu, baseline_bytes, strangers, info, notes, _locks: locks })
+    Ok(Begun {
+        dir,
+        keeper,
+        gpu,
+        baseline_bytes,
+        strangers,
+        info,
+        notes,
+        _locks: locks,
+    })
 }
 
 async fn open_gpu(selection: &GpuSelection) -> Result<Gpu, Failure> {
@@ -126,7 +154,10 @@ async fn open_gpu(selection: &GpuSelection) -> Result<Gpu, Failure> {
         .await
         .context("the thread that opens NVML is gone")?;
     opened.map_err(|error| {
-        let hint = error.hint().map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
+        let hint = error
+            .hint()
+            .map(|hint| format!("\n  hint: {hint}"))
+            .unwrap_or_default();
         Failure::machine(anyhow!("{error}{hint}"))
     })
 }
@@ -141,7 +172,9 @@ fn lock_gpus(gpu: &Gpu, plan: &str) -> Result<Vec<Lock>, Failure> {
 
 /// The run to go on with: unfinished, of this plan, unchanged.
 fn find_earlier(options: &RunOptions) -> Result<Option<RunDir>, Failure> {
-    let Some(wanted) = &options.resume else { return Ok(None) };
+    let Some(wanted) = &options.resume else {
+        return Ok(None);
+    };
     let read = |dir: &RunDir| -> anyhow::Result<State> {
         let replay = crate::journal::replay(&dir.journal())?;
         Ok(State::from_entries(&replay.entries))
@@ -158,11 +191,15 @@ fn find_earlier(options: &RunOptions) -> Result<Option<RunDir>, Failure> {
         Ok(())
     };
     if !wanted.is_empty() {
-        let dir = RunDir::find(&options.results, &options.logs, Some(wanted))
-            .map_err(|e| Failure::plan(anyhow::Error::from(e).context("there is no such run to go on with")))?;
+        let dir = RunDir::find(&options.results, &options.logs, Some(wanted)).map_err(|e| {
+            Failure::plan(anyhow::Error::from(e).context("there is no such run to go on with"))
+        })?;
         let state = read(&dir)?;
         if state.is_finished() {
-            return Err(Failure::plan(anyhow!("run {} is finished: there is nothing to go on with", dir.id())));
+            return Err(Failure::plan(anyhow!(
+                "run {} is finished: there is nothing to go on with",
+                dir.id()
+            )));
         }
         unchanged(&dir, &state).map_err(Failure::plan)?;
         return Ok(Some(dir));
@@ -171,7 +208,9 @@ fn find_earlier(options: &RunOptions) -> Result<Option<RunDir>, Failure> {
         let state = read(&dir)?;
         // A run that died before its first line was whole has no plan to compare.
         let mine = if state.starts == 0 {
-            dir.id().split_once('-').is_some_and(|(_, plan)| plan == options.loaded.plan.name)
+            dir.id()
+                .split_once('-')
+                .is_some_and(|(_, plan)| plan == options.loaded.plan.name)
         } else {
             state.plan == options.loaded.plan.name
         };
@@ -197,12 +236,23 @@ async fn clear_leftovers(state: &State) -> Result<Vec<String>, Failure> {
             members: server.descendants.clone(),
             cgroup: None,
         };
-        let cleared =
-            process::clear(&witnesses, &StopPolicy::with_grace(LEFTOVER_GRACE), &Default::default()).await;
-        let names: Vec<String> =
-            cleared.report.found.iter().map(|p| format!("{} ({})", p.pid, p.name)).collect();
+        let cleared = process::clear(
+            &witnesses,
+            &StopPolicy::with_grace(LEFTOVER_GRACE),
+            &Default::default(),
+        )
+        .await;
+        let names: Vec<String> = cleared
+            .report
+            .found
+            .iter()
+            .map(|p| format!("{} ({})", p.pid, p.name))
+            .collect();
         if !names.is_empty() {
-            notes.push(format!("cleared what was left of {lane}'s server: {}", names.join(", ")));
+            notes.push(format!(
+                "cleared what was left of {lane}'s server: {}",
+                names.join(", ")
+            ));
         }
         for suspect in &cleared.suspects {
             notes.push(format!(
@@ -250,7 +300,10 @@ pub(super) fn name_processes(processes: &[GpuProcess]) -> String {
         .iter()
         .map(|p| {
             let name = p.name.as_deref().unwrap_or("not visible here");
-            let memory = p.used_bytes.map(|b| format!(", {} MiB", b >> 20)).unwrap_or_default();
+            let memory = p
+                .used_bytes
+                .map(|b| format!(", {} MiB", b >> 20))
+                .unwrap_or_default();
             format!("pid {} ({name}{memory} on GPU {})", p.pid, p.device)
         })
         .collect();
@@ -259,19 +312,35 @@ pub(super) fn name_processes(processes: &[GpuProcess]) -> String {
 
 /// The baseline of every release proof: the run's first look at the GPU, never one over leftovers.
 async fn baseline(gpu: &Gpu, keeper: &Keeper, strangers: &[GpuProcess]) -> Result<Vec<u64>, Failure> {
-    let Some(host) = gpu.host() else { return Ok(Vec::new()) };
+    let Some(host) = gpu.host() else {
+        return Ok(Vec::new());
+    };
     let known = keeper.state().baseline.clone();
     if let Some(known) = known {
-        let same = known.host.devices.iter().map(|d| &d.uuid).eq(host.devices.iter().map(|d| &d.uuid));
+        let same = known
+            .host
+            .devices
+            .iter()
+            .map(|d| &d.uuid)
+            .eq(host.devices.iter().map(|d| &d.uuid));
         if !same {
             return Err(Failure::machine(anyhow!(
                 "the run began on other devices ({}); its baseline proves nothing here",
-                known.host.devices.iter().map(|d| d.uuid.as_str()).collect::<Vec<_>>().join(", ")
+                known
+                    .host
+                    .devices
+                    .iter()
+                    .map(|d| d.uuid.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", ")
             )));
         }
         return Ok(known.used_bytes);
     }
-    let used_bytes = gpu.used_bytes().await.map_err(|e| Failure::machine(anyhow::Error::from(e)))?;
+    let used_bytes = gpu
+        .used_bytes()
+        .await
+        .map_err(|e| Failure::machine(anyhow::Error::from(e)))?;
     keeper
         .append(Event::GpuBaseline(GpuBaseline {
             host: host.clone(),
@@ -282,7 +351,13 @@ async fn baseline(gpu: &Gpu, keeper: &Keeper, strangers: &[GpuProcess]) -> Resul
     Ok(used_bytes)
 }
 
-fn run_info(options: &RunOptions, dir: &RunDir, keeper: &Keeper, gpu: &Gpu, baseline_bytes: &[u64]) -> RunInfo {
+fn run_info(
+    options: &RunOptions,
+    dir: &RunDir,
+    keeper: &Keeper,
+    gpu: &Gpu,
+    baseline_bytes: &[u64],
+) -> RunInfo {
     let earlier = RunInfo::read(&dir.run_json()).ok();
     let state = keeper.state();
     RunInfo {
@@ -298,7 +373,10 @@ fn run_info(options: &RunOptions, dir: &RunDir, keeper: &Keeper, gpu: &Gpu, base
         host: HostInfo { ..host_info() },
         gpu: gpu.host().cloned(),
         gpu_baseline_bytes: baseline_bytes.to_vec(),
-        versions: earlier.as_ref().map(|info| info.versions.clone()).unwrap_or_default(),
+        versions: earlier
+            .as_ref()
+            .map(|info| info.versions.clone())
+            .unwrap_or_default(),
         client: earlier.and_then(|info| info.client),
         state: RunState::Running,
     }

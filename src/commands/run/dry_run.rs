@@ -18,7 +18,10 @@ use crate::{
 /// When a framework's settings contradict what benchd sets itself (2).
 pub(super) fn print(plan: &Plan, lanes: &[Lane]) -> CommandResult {
     let text = render(plan, lanes)?;
-    std::io::stdout().lock().write_all(text.as_bytes()).context("stdout is closed")?;
+    std::io::stdout()
+        .lock()
+        .write_all(text.as_bytes())
+        .context("stdout is closed")?;
     DONE
 }
 
@@ -37,9 +40,10 @@ fn render(plan: &Plan, lanes: &[Lane]) -> Result<String, Failure> {
         short_duration(estimate.total)
     );
     for (lane, estimated) in lanes.iter().zip(&estimate.lanes) {
-        let (Some(fw), Some(model)) =
-            (plan.frameworks.get(&lane.id.framework), plan.models.get(&lane.id.model))
-        else {
+        let (Some(fw), Some(model)) = (
+            plan.frameworks.get(&lane.id.framework),
+            plan.models.get(&lane.id.model),
+        ) else {
             continue;
         };
         let context = Context {
@@ -49,7 +53,12 @@ fn render(plan: &Plan, lanes: &[Lane]) -> Result<String, Failure> {
             work_dir: PathBuf::from("logs/<run-id>"),
         };
         let adapter = framework::adapter(fw, model, &context).map_err(Failure::plan)?;
-        let _ = writeln!(out, "\nlane {}  (about {})", lane.id, short_duration(estimated.total));
+        let _ = writeln!(
+            out,
+            "\nlane {}  (about {})",
+            lane.id,
+            short_duration(estimated.total)
+        );
         match (adapter.launch(), &fw.source) {
             (Some(launch), _) => {
                 let shown = launch.redacted();
@@ -83,17 +92,21 @@ fn render(plan: &Plan, lanes: &[Lane]) -> Result<String, Failure> {
 
 /// Without a GPU at hand its UUID is not known: a place-holder says where it will stand.
 fn shown_gpus(selection: &GpuSelection) -> Vec<VisibleGpu> {
-    let GpuSelection::Devices(devices) = selection else { return Vec::new() };
+    let GpuSelection::Devices(devices) = selection else {
+        return Vec::new();
+    };
     devices
         .iter()
         .enumerate()
         .map(|(place, device)| match device {
-            DeviceSelector::Index(index) => {
-                VisibleGpu { index: *index, uuid: format!("<UUID of GPU {index}>") }
-            }
-            DeviceSelector::Uuid(uuid) => {
-                VisibleGpu { index: u32::try_from(place).unwrap_or(u32::MAX), uuid: uuid.clone() }
-            }
+            DeviceSelector::Index(index) => VisibleGpu {
+                index: *index,
+                uuid: format!("<UUID of GPU {index}>"),
+            },
+            DeviceSelector::Uuid(uuid) => VisibleGpu {
+                index: u32::try_from(place).unwrap_or(u32::MAX),
+                uuid: uuid.clone(),
+            },
         })
         .collect()
 }
