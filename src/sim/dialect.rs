@@ -1,8 +1,9 @@
 //! The wire format: what a chunk of each imitated server looks like.
 //!
 //! Everything that can be known when a request arrives is written then ([`Script`]); at emission only three slices
-//! are copied and the times patched in. The shapes follow recorded streams of vLLM 0.26 and SGLang 0.5.17, and the
-//! sources of Ollama 0.15.6 and llama.cpp.
+//! are copied and the times patched in. vLLM and SGLang have the fields of recorded streams of vLLM 0.26 and SGLang
+//! 0.5.17 (without vLLM's null `prompt_token_ids`, `prompt_text` and its fingerprint); Ollama and llama.cpp have the
+//! known traits of their streams (role in each chunk; null content first, timings last), not compared with a recording.
 //!
 //! The simulated server's own field, in each chunk that has JSON:
 //!

@@ -1,9 +1,9 @@
 //! The simulated inference server: the project's ground truth for timing, and the server that misbehaves on demand.
 //!
-//! Two threads. The *front* ([`front`]) accepts, reads and parses, and answers what needs no engine. The *emitter*
-//! ([`metronome`]) holds the pure scheduling model ([`engine`]) and writes each chunk at its due time, with the
+//! Two threads. The *front* (`front`) accepts, reads and parses, and answers what needs no engine. The *emitter*
+//! (`metronome`) holds the pure scheduling model ([`engine`]) and writes each chunk at its due time, with the
 //! monotonic time of its emission inside. Each fault that a test needs is a flag, a request header, or a control
-//! call ([`faults`]).
+//! call (see [`KINDS`]).
 //!
 //! ```text
 //!   socket -> front: read, parse, tokenise, script ----orders----> emitter: engine -> due -> write -> socket
@@ -17,6 +17,7 @@
 mod api;
 mod args;
 mod cache;
+mod chat;
 mod clock;
 mod dialect;
 pub mod engine;
