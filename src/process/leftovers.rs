@@ -13,9 +13,10 @@ use tokio_util::sync::CancellationToken;
 use super::{
     cgroup::Cgroup,
     family::{Family, Membership, Surroundings},
+    hunt::{Hunt, Quarry},
     log::lock,
     signal, spawn,
-    stop::{Hunt, Quarry, StopPolicy, StopReport},
+    stop::{StopPolicy, StopReport},
     table::{self, ProcessTable, Seen},
 };
 use crate::journal::ProcessIdentity;

@@ -10,17 +10,19 @@
 //! - `signal`: subreaper, signals through pidfds, reaping.
 //! - `cgroup`: a delegated cgroup, where there is one.
 //! - `lines`, `log`: output cut into lines; the bounded log.
-//! - `spawn`: the start, and the pump that never stops reading.
-//! - `stop`: the stop sequence, as a decision (pure) and its execution.
+//! - `spawn`: the start; `pump`: the reading of its output, which never stops.
+//! - `stop`: the stop sequence as a decision (pure); `hunt`: its execution.
 //! - `leftovers`: what a dead benchd left, by its witnesses.
 //! - `ports`: who listens where.
 
 mod cgroup;
 mod family;
+mod hunt;
 mod leftovers;
 mod lines;
 mod log;
 mod ports;
+mod pump;
 mod signal;
 mod spawn;
 mod stop;

@@ -1,4 +1,4 @@
-//! The start of a server, and the pump that reads its output until nobody writes any more.
+//! The start of a server, and the handle on what was started.
 
 use std::{
     collections::BTreeSet,
@@ -6,36 +6,25 @@ use std::{
     path::PathBuf,
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
 };
 
-use futures_util::StreamExt;
 use tokio::{
     io::unix::AsyncFd,
     process::Command,
     sync::{oneshot, watch},
     task::JoinHandle,
 };
-use tokio_process_stream::{Item, ProcessChunkStream};
+use tokio_process_stream::ProcessChunkStream;
 
 use super::{
     cgroup::Cgroup,
     family::{Family, Membership, Surroundings},
-    lines::{LineSplitter, Progress},
-    log::{LogSettings, LogState, LogWriter, Origin, Shared, lock, stamp},
+    log::{LogSettings, LogState, LogWriter, Shared, lock},
+    pump,
     signal::{self, ProcessHandle},
     table::{self, ProcessTable, Seen},
 };
 use crate::journal::ProcessIdentity;
-
-/// Most bytes taken from the pipes once nobody of the server is left: what two full pipes hold.
-const LAST_BYTES: usize = 2 << 20;
-
-/// How long a silence means that nothing more is in the pipes.
-const LAST_PAUSE: Duration = Duration::from_millis(10);
-
-/// How long the last lines may take to reach the disk before benchd goes on without.
-const LOG_CLOSE: Duration = Duration::from_secs(2);
 
 /// What to start.
 #[derive(Debug)]
@@ -110,7 +99,7 @@ pub enum LeaderExit {
 }
 
 impl LeaderExit {
-    fn from_status(status: ExitStatus) -> Self {
+    pub(super) fn from_status(status: ExitStatus) -> Self {
         use std::os::unix::process::ExitStatusExt;
         match (status.code(), status.signal()) {
             (Some(code), _) => Self::Code(code),
@@ -221,7 +210,7 @@ impl ServerProcess {
         let (exit_tx, exit) = watch::channel(None);
         let output = log.shared();
         let (release, released) = oneshot::channel();
-        let task = tokio::spawn(pump(stream, ended, log, exit_tx, released));
+        let task = tokio::spawn(pump::pump(stream, ended, log, exit_tx, released));
         Ok(Self {
             family: Mutex::new(Family::new(leader.clone())),
             registered: Mutex::new(Some(Registered(leader.pid))),
@@ -373,148 +362,4 @@ fn command(spec: &SpawnSpec) -> std::io::Result<Command> {
         command.pre_exec(enter);
     }
     Ok(command)
-}
-
-/// The last exit told, the output's state, and what goes to the log, of one server.
-struct Reader {
-    log: LogWriter,
-    out: (LineSplitter, Progress),
-    err: (LineSplitter, Progress),
-}
-
-impl Reader {
-    fn take(&mut self, origin: Origin, bytes: &[u8]) {
-        let now = Instant::now();
-        let stamp = stamp();
-        let (splitter, progress) = match origin {
-            Origin::Out => &mut self.out,
-            _ => &mut self.err,
-        };
-        let log = &mut self.log;
-        splitter.push(bytes, |line| {
-            for line in progress.pass(line, now) {
-                log.line(&stamp, origin, &line);
-            }
-        });
-        log.hand_over();
-    }
-
-    /// Writes unfinished lines and held bars.
-    fn flush(&mut self) {
-        let stamp = stamp();
-        let log = &mut self.log;
-        for (origin, (splitter, progress)) in [(Origin::Out, &mut self.out), (Origin::Err, &mut self.err)] {
-            if let Some(line) = progress.flush() {
-                log.line(&stamp, origin, &line);
-            }
-            splitter.flush(|line| log.line(&stamp, origin, &line));
-        }
-        log.hand_over();
-    }
-
-    fn remark(&mut self, text: String) {
-        let line = super::lines::Line {
-            text,
-            continues: false,
-            overwritten: false,
-        };
-        self.log.line(&stamp(), Origin::Remark, &line);
-        self.log.hand_over();
-    }
-}
-
-/// Reads until all pipes are closed and the leader is reaped, or until released. Never waits for anything
-/// else, so the server never waits for its reader.
-async fn pump(
-    mut stream: ProcessChunkStream,
-    ended: AsyncFd<OwnedFd>,
-    log: LogWriter,
-    exit: watch::Sender<Option<LeaderExit>>,
-    mut released: oneshot::Receiver<()>,
-) {
-    let mut reader = Reader {
-        log,
-        out: Default::default(),
-        err: Default::default(),
-    };
-    let mut told = false;
-    loop {
-        tokio::select! {
-            biased;
-            _ = &mut released => {
-                let done = last_words(&mut stream, &mut reader).await;
-                // Ended, or there would be no release: this reaps it. Who can't be killed is left to tokio.
-                if let Some(how) = done.or_else(|| reaped(&mut stream)) {
-                    tell(&exit, &mut reader, &mut told, how);
-                }
-                break;
-            }
-            _ = ended.readable(), if !told => {
-                // The leader's end, without reaping it: as a zombie it keeps its group's number from being
-                // given to others until the group is swept.
-                let peeked = signal::peek_exit(ended.get_ref());
-                // What it wrote before its end is in the pipes already; whoever is told of the end asks for
-                // the last lines at once.
-                let done = last_words(&mut stream, &mut reader).await;
-                if let Some(how) = peeked.or(done).or_else(|| reaped(&mut stream)) {
-                    tell(&exit, &mut reader, &mut told, how);
-                }
-            }
-            item = stream.next() => match item {
-                Some(Item::Stdout(bytes)) => reader.take(Origin::Out, &bytes),
-                Some(Item::Stderr(bytes)) => reader.take(Origin::Err, &bytes),
-                Some(Item::Done(Ok(status))) => {
-                    tell(&exit, &mut reader, &mut told, LeaderExit::from_status(status));
-                    break;
-                }
-                Some(Item::Done(Err(error))) => {
-                    tracing::warn!(%error, "could not wait for a server's process");
-                    break;
-                }
-                None => break,
-            },
-        }
-    }
-    reader.flush();
-    let thread = reader.log.close();
-    let written = tokio::task::spawn_blocking(move || thread.join());
-    if tokio::time::timeout(LOG_CLOSE, written).await.is_err() {
-        tracing::warn!("the disk is slow: the last lines of a server's log are still on their way");
-    }
-}
-
-/// The leader's status, reaping it; `None` while it runs.
-fn reaped(stream: &mut ProcessChunkStream) -> Option<LeaderExit> {
-    let status = stream.child_mut()?.try_wait().ok()??;
-    Some(LeaderExit::from_status(status))
-}
-
-/// Tells the leader's end once.
-fn tell(exit: &watch::Sender<Option<LeaderExit>>, reader: &mut Reader, told: &mut bool, how: LeaderExit) {
-    if !std::mem::replace(told, true) {
-        reader.flush();
-        reader.remark(format!("the server's process ended: {how}"));
-        exit.send_replace(Some(how));
-    }
-}
-
-/// Takes what is in the pipes, until nothing has come for a moment; bounded, for there may be somebody who
-/// never stops writing. Tells the leader's end where that came out as well.
-async fn last_words(stream: &mut ProcessChunkStream, reader: &mut Reader) -> Option<LeaderExit> {
-    let mut taken = 0;
-    while taken < LAST_BYTES {
-        match tokio::time::timeout(LAST_PAUSE, stream.next()).await {
-            Ok(Some(Item::Stdout(bytes))) => {
-                taken += bytes.len();
-                reader.take(Origin::Out, &bytes);
-            }
-            Ok(Some(Item::Stderr(bytes))) => {
-                taken += bytes.len();
-                reader.take(Origin::Err, &bytes);
-            }
-            Ok(Some(Item::Done(status))) => return status.ok().map(LeaderExit::from_status),
-            Ok(None) | Err(_) => break,
-        }
-    }
-    None
 }

@@ -70,12 +70,7 @@ fn python(dir: &Path, script: &str) -> ServerProcess {
 }
 
 /// Waits until a condition holds.
-#[track_caller]
-fn failed_to(what: &str) -> ! {
-    panic!("never happened: {what}")
-}
-
-async fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     while start.elapsed() < PATIENCE {
         if let Some(value) = condition() {
@@ -83,7 +78,7 @@ async fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    failed_to(what)
+    panic!("never happened: {what}")
 }
 
 async fn says(server: &ServerProcess, line: &str) {

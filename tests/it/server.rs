@@ -25,7 +25,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::process::ALONE;
+use super::process::{ALONE, until};
 
 /// Events as they came.
 #[derive(Default)]
@@ -565,14 +565,11 @@ async fn a_listener_in_a_child_of_its_own_session_is_the_servers() {
         .find(|p| p.pgid != ready.leader().pgid)
         .unwrap();
     // The inventory tells of it while it runs, not only when it is stopped.
-    while !bench
-        .sink
-        .all()
-        .iter()
-        .any(|e| matches!(e, Event::ServerDescendants(d) if d.processes.iter().any(|p| p.pid == child.pid)))
-    {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let told = |e: &Event| matches!(e, Event::ServerDescendants(d) if d.processes.iter().any(|p| p.pid == child.pid));
+    until("the inventory", || {
+        bench.sink.all().iter().any(told).then_some(())
+    })
+    .await;
     let reaped = ready.stop(StopWhy::Finished, &CancellationToken::new()).await;
     assert!(reaped.swept.iter().any(|p| p.pid == child.pid));
 }
