@@ -1,1 +1,239 @@
-//! (see lib.rs)
+//! Making environments: what of a plan is not on disk, and the recipe that makes it.
+//!
+//! An environment is a folder `envs/<name>/` with an executable `setup.sh`, which makes everything else in it.
+//! A recipe may be run at any time: it does nothing where all is made, and leaves nothing half-made.
+
+mod provision;
+
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+pub use provision::{EnvError, provision};
+
+use crate::plan::{Framework, FrameworkKind, Model, Plan, Source};
+
+/// Name of the folder that holds environments.
+const ENVS: &str = "envs";
+
+/// Name of the recipe in an environment.
+const RECIPE: &str = "setup.sh";
+
+/// Something that a plan needs and that is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// What it is for, as the plan names it: `frameworks.vllm`, `models.smollm2-135m`.
+    pub what: String,
+    /// Where it should be.
+    pub path: PathBuf,
+    /// The recipe that makes it, where there is one.
+    pub recipe: Option<PathBuf>,
+}
+
+impl Missing {
+    /// What to do about it.
+    pub fn hint(&self, plan: &Path) -> String {
+        match &self.recipe {
+            Some(_) => format!("make it: benchd env {}", plan.display()),
+            None => format!("install it there, or correct {} in {}", self.what, plan.display()),
+        }
+    }
+}
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {} is not there", self.what, self.path.display())
+    }
+}
+
+/// What is missing of a framework: its venv's program or its binary. A program that is looked for on the path,
+/// and a server that someone else runs, are never missing here.
+pub fn missing(framework: &Framework) -> Option<Missing> {
+    let path = match &framework.source {
+        Source::Venv(folder) => folder.join(match framework.kind {
+            FrameworkKind::Vllm => "bin/vllm",
+            _ => "bin/python3",
+        }),
+        Source::Binary(path) => path.clone(),
+        Source::Command { command, .. } => PathBuf::from(command.first()?),
+        Source::Url(_) => return None,
+    };
+    let looked_for_on_path = path.components().count() == 1;
+    if looked_for_on_path || is_executable(&path) {
+        return None;
+    }
+    Some(Missing {
+        what: format!("frameworks.{}", framework.name),
+        recipe: recipe_for(&path),
+        path,
+    })
+}
+
+/// What is missing of a model: the files that the plan names.
+pub fn missing_of_model(model: &Model) -> Vec<Missing> {
+    [&model.gguf, &model.tokenizer]
+        .into_iter()
+        .flatten()
+        .filter(|path| !path.is_file())
+        .map(|path| Missing {
+            what: format!("models.{}", model.name),
+            recipe: recipe_for(path),
+            path: path.clone(),
+        })
+        .collect()
+}
+
+/// What is missing of a whole plan, frameworks first.
+pub fn missing_of_plan(plan: &Plan) -> Vec<Missing> {
+    let mut all: Vec<Missing> = plan.frameworks.values().filter_map(missing).collect();
+    all.extend(plan.models.values().flat_map(missing_of_model));
+    all
+}
+
+/// The recipes that make what is missing, each once, in order.
+pub fn recipes(missing: &[Missing]) -> Vec<PathBuf> {
+    let mut recipes: Vec<PathBuf> = Vec::new();
+    for recipe in missing.iter().filter_map(|m| m.recipe.as_ref()) {
+        if !recipes.contains(recipe) {
+            recipes.push(recipe.clone());
+        }
+    }
+    recipes
+}
+
+/// The recipe of the environment that a path lies in: `envs/<name>/setup.sh`.
+pub fn recipe_for(path: &Path) -> Option<PathBuf> {
+    let environment = path.ancestors().find(|folder| {
+        folder
+            .parent()
+            .and_then(Path::file_name)
+            .is_some_and(|name| name == ENVS)
+    })?;
+    let recipe = environment.join(RECIPE);
+    is_executable(&recipe).then_some(recipe)
+}
+
+fn is_executable(path: &Path) -> bool {
+    path.metadata()
+        .is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, time::Duration};
+
+    use super::*;
+    use crate::plan::Provision;
+
+    fn framework(kind: FrameworkKind, source: Source) -> Framework {
+        Framework {
+            name: "fw".to_owned(),
+            kind,
+            version: None,
+            source,
+            host: "127.0.0.1".to_owned(),
+            port: 8000,
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            scenarios: None,
+            start_timeout: Duration::from_secs(1),
+            stop_grace: Duration::from_secs(1),
+            release_timeout: Duration::from_secs(1),
+            release_tolerance_bytes: 0,
+            retries: 0,
+            provision: Provision::Auto,
+        }
+    }
+
+    fn put(path: &Path, mode: u32) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "#!/bin/sh\n").unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_missing_venv_has_the_recipe_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let environment = dir.path().join("envs/vllm");
+        let fw = framework(FrameworkKind::Vllm, Source::Venv(environment.join(".venv")));
+        let without = missing(&fw).unwrap();
+        assert_eq!(without.recipe, None);
+        assert!(without.hint(Path::new("p.yaml")).contains("frameworks.fw"));
+
+        put(&environment.join("setup.sh"), 0o644);
+        assert_eq!(
+            missing(&fw).unwrap().recipe,
+            None,
+            "a file that can't be run is no recipe"
+        );
+        put(&environment.join("setup.sh"), 0o755);
+        let with = missing(&fw).unwrap();
+        assert_eq!(with.recipe, Some(environment.join("setup.sh")));
+        assert_eq!(with.path, environment.join(".venv/bin/vllm"));
+        assert_eq!(with.hint(Path::new("p.yaml")), "make it: benchd env p.yaml");
+
+        put(&environment.join(".venv/bin/vllm"), 0o755);
+        assert_eq!(missing(&fw), None);
+    }
+
+    #[test]
+    fn only_a_folder_of_envs_holds_a_recipe() {
+        let dir = tempfile::tempdir().unwrap();
+        put(&dir.path().join("setup.sh"), 0o755);
+        put(&dir.path().join("opt/ollama/setup.sh"), 0o755);
+        assert_eq!(recipe_for(&dir.path().join("opt/ollama/bin/ollama")), None);
+        put(&dir.path().join("envs/q/setup.sh"), 0o755);
+        assert_eq!(
+            recipe_for(&dir.path().join("envs/q/a/b/c")),
+            Some(dir.path().join("envs/q/setup.sh"))
+        );
+        assert_eq!(recipe_for(&dir.path().join("envs/other/a")), None);
+    }
+
+    #[test]
+    fn bare_programs_and_urls_are_never_missing() {
+        for source in [
+            Source::Url("http://gpu1:8000".to_owned()),
+            Source::Binary("ollama".into()),
+            Source::Command {
+                command: vec!["benchd".to_owned(), "sim".to_owned()],
+                ready_path: "/health".to_owned(),
+            },
+        ] {
+            assert_eq!(missing(&framework(FrameworkKind::Openai, source)), None);
+        }
+        let absent = Source::Command {
+            command: vec!["/nowhere/llama-server".to_owned()],
+            ready_path: "/health".to_owned(),
+        };
+        assert!(missing(&framework(FrameworkKind::Openai, absent)).is_some());
+    }
+
+    #[test]
+    fn files_of_a_model_are_looked_for_and_recipes_named_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let environment = dir.path().join("envs/q");
+        put(&environment.join("setup.sh"), 0o755);
+        let model = Model {
+            name: "m".to_owned(),
+            hf: None,
+            ollama: Some("m:1b".to_owned()),
+            openai: None,
+            tokenizer: Some(environment.join("tokenizer.json")),
+            gguf: Some(environment.join("m.gguf")),
+            reasoning_effort: None,
+            precision: None,
+            args: BTreeMap::new(),
+        };
+        let mut all = missing_of_model(&model);
+        assert_eq!(all.len(), 2);
+        all.extend(missing(&framework(
+            FrameworkKind::Ollama,
+            Source::Binary(environment.join("bin/ollama")),
+        )));
+        assert_eq!(recipes(&all), [environment.join("setup.sh")]);
+        put(&environment.join("m.gguf"), 0o644);
+        assert_eq!(missing_of_model(&model).len(), 1);
+    }
+}

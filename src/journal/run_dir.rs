@@ -146,6 +146,11 @@ impl RunDir {
         self.root.join("plan.yaml")
     }
 
+    /// How the exact lengths of the prompts were found, by model.
+    pub fn calibration_json(&self) -> PathBuf {
+        self.root.join("calibration.json")
+    }
+
     /// The frozen prompts.
     pub fn prompts(&self) -> PathBuf {
         self.root.join("prompts.jsonl")

@@ -50,6 +50,8 @@ pub struct LaneState {
     pub planned_cells: u32,
     /// Attempts begun.
     pub attempts: u32,
+    /// Attempts that failed by themselves; an interrupted one did not.
+    pub failures: u32,
     /// When the last attempt began, microseconds since the Unix epoch.
     pub started_unix_us: Option<u64>,
     /// How the last attempt ended; `None` while it runs, or where benchd died.
@@ -294,6 +296,7 @@ impl State {
             Event::LaneEnded(e) => {
                 let lane = self.lane(&e.lane);
                 lane.attempts = lane.attempts.max(e.attempt);
+                lane.failures += u32::from(e.outcome == LaneOutcome::Failed);
                 lane.ended = Some(e.clone());
                 lane.ended_unix_us = Some(at);
                 for server in lane.servers.iter_mut().filter(|s| s.leader.is_none()) {

@@ -2,12 +2,14 @@
 //!
 //! Nothing here does I/O. Every quantity carries its unit in its name.
 
+mod call;
 mod flag;
 mod gpu;
 mod message;
 mod request;
 mod stream;
 
+pub use call::{CacheReset, DoneWhen, HttpCall, Method, ResetProof, Step};
 pub use flag::{Flag, FlagKind};
 pub use gpu::{GPU_SAMPLE_VERSION, GpuDevice, GpuHost, GpuProcess, GpuSample, ThrottleReason};
 pub use message::{Message, Role};

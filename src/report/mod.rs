@@ -6,12 +6,14 @@ mod csv;
 mod markdown;
 pub mod number;
 mod table;
+mod terminal;
 
 use serde::Serialize;
 use thiserror::Error;
 
 pub use csv::{CSV_HEADER, summary_csv};
 pub use markdown::report_md;
+pub use terminal::{cell_line, final_table};
 
 use crate::{
     analysis::{AnalysisError, LaneSummary, RunSummary, SUMMARY_VERSION, summarise_run},
