@@ -222,8 +222,10 @@ impl<'a> Fold<'a> {
         }
         self.evidence.chunks += r.chunks_us.len() as u64;
         self.evidence.coalesced += u64::from(r.coalesced);
-        self.text
-            .add(r, self.context.prompts, self.context.template_tokens);
+        if !self.fixed_length() {
+            self.text
+                .add(r, self.context.prompts, self.context.template_tokens);
+        }
 
         let tokens_per_s = r
             .output_tokens

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Distribution, distribution::SEED};
 use crate::{
     plan::{Cell, CellInput, Language, PromptType},
+    prompt::{Ending, quality},
     record::RequestRecord,
     stats::{DEFAULT_LEVEL, Interval, Sorted, median_ratio_interval, stratified_ratio_interval},
 };
@@ -61,6 +62,48 @@ pub struct TextFigures {
     pub chars_per_s: Option<Distribution>,
     /// Bytes of a request's answer over its latency, bytes per second.
     pub bytes_per_s: Option<Distribution>,
+    /// Signs of the answers' quality.
+    pub quality: QualitySigns,
+}
+
+/// Share of repeated four-word phrases from which on an answer counts as a loop.
+pub const LOOP_SHARE: f64 = 0.5;
+
+/// Signs of the quality of a cell's answers (without reasoning). They judge no text; they show where to read.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct QualitySigns {
+    /// Answers looked at: all successful requests.
+    pub answers: u64,
+    /// Share of Hangul among the letters, 0 to 1, mean over the answers that have letters.
+    pub hangul_share: Option<f64>,
+    /// Answers with replacement characters (U+FFFD): bytes that were no text.
+    pub broken: u64,
+    /// Answers in which at least [`LOOP_SHARE`] of the four-word phrases came before.
+    pub looping: u64,
+    /// Answers that end in mid-sentence at the output limit (finish reason `length`).
+    pub cut_at_limit: u64,
+    /// Answers that end in mid-sentence though the model ended them itself.
+    pub cut_before: u64,
+    /// Answers without any text.
+    pub empty: u64,
+}
+
+impl QualitySigns {
+    /// Counts one answer; its share of Hangul, where it has letters.
+    fn add(&mut self, r: &RequestRecord) -> Option<f64> {
+        let signs = quality(&r.text);
+        self.answers += 1;
+        self.broken += u64::from(signs.replacement_characters > 0);
+        self.looping += u64::from(signs.repetition.repeated_share >= LOOP_SHARE);
+        let at_limit = r.finish_reason.as_deref() == Some("length");
+        match signs.ending {
+            Ending::Empty => self.empty += 1,
+            Ending::Cut if at_limit => self.cut_at_limit += 1,
+            Ending::Cut => self.cut_before += 1,
+            Ending::Complete => {}
+        }
+        signs.hangul_share
+    }
 }
 
 /// Sums over a cell's answers.
@@ -75,6 +118,9 @@ pub(super) struct TextFold {
     chars_per_s: Vec<f64>,
     bytes_per_s: Vec<f64>,
     tokens_per_char: Vec<f64>,
+    quality: QualitySigns,
+    /// Sum of the answers' shares of Hangul, and how many answers have one.
+    hangul: (f64, u64),
 }
 
 impl TextFold {
@@ -86,6 +132,9 @@ impl TextFold {
     ) {
         let size = TextSize::of(&r.text) + TextSize::of(&r.reasoning);
         self.size = self.size + size;
+        if let Some(share) = self.quality.add(r) {
+            self.hangul = (self.hangul.0 + share, self.hangul.1 + 1);
+        }
         if let Some(tokens) = r.output_tokens {
             self.tokens += tokens;
             self.counted = self.counted + size;
@@ -115,6 +164,10 @@ impl TextFold {
             prompt_tokens_per_byte: ratio(self.prompt_tokens, self.prompt_size.bytes),
             chars_per_s: Some(Distribution::of_values(self.chars_per_s.clone(), 0)?),
             bytes_per_s: Distribution::of_values(self.bytes_per_s.clone(), 0),
+            quality: QualitySigns {
+                hangul_share: (self.hangul.1 > 0).then(|| self.hangul.0 / self.hangul.1 as f64),
+                ..self.quality.clone()
+            },
         })
     }
 }

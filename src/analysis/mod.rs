@@ -20,7 +20,7 @@ pub use flags::{
     THROTTLED_SHARE, TOKENS_PER_CHUNK, UNKNOWN_TEMPLATE,
 };
 pub use gpu::{GpuSummary, GpuWindow, gpu_windows};
-pub use korean::{Comparison, KoreanComparison, TextFigures, TextSize};
+pub use korean::{Comparison, KoreanComparison, LOOP_SHARE, QualitySigns, TextFigures, TextSize};
 pub use run::{AnalysisError, summarise_run};
 pub use summary::*;
 

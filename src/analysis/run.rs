@@ -177,10 +177,15 @@ impl Run<'_> {
             korean: Vec::new(),
             gpu_lines_unreadable,
         };
+        // Fewer cells than the plan has: `--only`; what it left out is not missing.
+        let narrowed = (state.planned_cells as usize) < cells.len();
         let mut written = Vec::new();
         for cell in cells {
             let at = finished.iter().position(|(c, _)| c.id == cell.id);
             let Some((at, (_, done))) = at.and_then(|at| Some((at, finished.get(at)?))) else {
+                if narrowed && !state.cells.contains_key(&cell.id) {
+                    continue;
+                }
                 lane.missing.push(MissingCell {
                     cell: cell.id.clone(),
                     why: why_missing(state, &cell.id),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{testing::*, *};
 use crate::{
-    journal::{ClientLag, LaneOutcome},
+    journal::{ClientLag, Event, LaneOutcome},
     plan::{Language, PromptMode, PromptType, ScenarioKind, Slo},
     record::{FlagKind, GpuProcess, Outcome, ThrottleReason},
     stats::IntervalMethod,
@@ -333,6 +333,16 @@ fn korean_and_english_are_paired_by_prompt() {
     close(ko.output_tokens_per_char.expect("tokens"), 55.0 / 25.0);
     close(ko.output_tokens_per_byte.expect("tokens"), 55.0 / 75.0);
     close(ko.chars_per_s.as_ref().expect("a rate").p50, 5.0);
+    // 가나다라마 is all Hangul, no sentence, and ended at the limit.
+    let signs = &ko.quality;
+    assert_eq!(
+        (signs.answers, signs.hangul_share, signs.cut_at_limit),
+        (5, Some(1.0), 5)
+    );
+    assert_eq!(
+        (signs.broken, signs.cut_before, signs.empty, signs.looping),
+        (0, 0, 0, 0)
+    );
     // One prompt's text is known: 190 tokens without the template for 5 characters.
     close(ko.prompt_tokens_per_char.expect("a prompt"), 38.0);
 
@@ -546,4 +556,18 @@ fn a_measured_cell_that_the_plan_does_not_have_is_named() {
         summary.lanes[0].missing[0].why,
         "measured, but the plan has no such cell"
     );
+}
+
+#[test]
+fn cells_that_only_left_out_are_not_missing() {
+    let cells = vec![single(), exact("single/in128", ScenarioKind::Single, 1, 128)];
+    let mut b = Builder::new(vec![(lane(), cells)]);
+    if let Some(Event::RunStarted(e)) = b.events.first_mut() {
+        e.lanes[0].1 = 1;
+    }
+    b.ready(&lane());
+    b.measured(&lane(), "single/in512", &[(400, vec![Did::ok(0, 10, 90)])]);
+    let summary = b.summary().expect("a summary");
+    assert_eq!(summary.lanes[0].missing, []);
+    assert!(!summary.partial);
 }

@@ -282,8 +282,31 @@ fn korean(summary: &RunSummary, model: &str, scenario: &str, cells: &[&CellSumma
         ">characters/s p50",
         ">bytes/s p50",
     ]);
+    let mut signs = Table::new([
+        "cell",
+        "framework",
+        ">answers",
+        ">Hangul among letters",
+        ">broken characters",
+        ">loops",
+        ">cut at the limit",
+        ">cut before it",
+        ">empty",
+    ]);
     for c in cells {
         let Some(t) = &c.text else { continue };
+        let q = &t.quality;
+        signs.row([
+            format!("`{}`", c.cell),
+            framework(&c.lane),
+            count(q.answers),
+            q.hangul_share.map_or(NONE.to_owned(), percent),
+            count(q.broken),
+            count(q.looping),
+            count(q.cut_at_limit),
+            count(q.cut_before),
+            count(q.empty),
+        ]);
         texts.row([
             format!("`{}`", c.cell),
             framework(&c.lane),
@@ -303,5 +326,9 @@ fn korean(summary: &RunSummary, model: &str, scenario: &str, cells: &[&CellSumma
         );
     }
     let _ = writeln!(text, "Text of the answers:\n\n{texts}");
+    let _ = writeln!(
+        text,
+        "Signs of the answers' quality (they judge no text; they show where to read, `text` in requests.jsonl):\n\n{signs}"
+    );
     text
 }
