@@ -34,11 +34,10 @@ pub enum Command {
     Report(ReportArgs),
     /// Make the environments that a plan names
     Env(EnvArgs),
-
     /// Print the JSON Schema of the plan
     Schema,
     /// Serve the simulated inference server
-    Sim(crate::sim::Args),
+    Sim(Box<crate::sim::Args>),
 }
 
 /// Where results and logs lie.

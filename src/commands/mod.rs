@@ -21,7 +21,7 @@ pub fn dispatch(cli: Cli) -> u8 {
         Command::Report(args) => report::run(args),
         Command::Env(args) => env::run(args),
         Command::Schema => schema::run(),
-        Command::Sim(args) => sim::run(args),
+        Command::Sim(args) => sim::run(&args),
     };
     match result {
         Ok(code) => code,

@@ -6,7 +6,7 @@ use super::{CommandResult, DONE};
 ///
 /// # Errors
 /// When the port is taken or a flag can't be honoured.
-pub fn run(args: crate::sim::Args) -> CommandResult {
-    crate::sim::run(&args).map_err(anyhow::Error::from)?;
+pub fn run(args: &crate::sim::Args) -> CommandResult {
+    crate::sim::run(args).map_err(anyhow::Error::from)?;
     DONE
 }

@@ -14,7 +14,7 @@ const FILTER_VARIABLE: &str = "BENCHD_LOG";
 
 /// Ends with the run.
 #[derive(Debug)]
-pub struct Log {
+pub(super) struct Log {
     _guard: Option<DefaultGuard>,
 }
 
@@ -23,7 +23,7 @@ pub struct Log {
 ///
 /// # Errors
 /// When the file can't be opened.
-pub fn to_file(path: &Path) -> std::io::Result<Log> {
+pub(super) fn to_file(path: &Path) -> std::io::Result<Log> {
     let file = OpenOptions::new().create(true).append(true).open(path)?;
     let filter = EnvFilter::try_from_env(FILTER_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
     let subscriber = tracing_subscriber::registry().with(filter).with(
