@@ -1,30 +1,28 @@
 //! One request over one connection: the timed path.
 //!
-//! The clock is read right before the first byte is written and right after each read returned; between a
-//! read and the next there is only splitting (reader and framer) and copying the events' bytes into the
-//! request's block. All requests of a thread share one read buffer, so a waiting stream holds little more
-//! than its unfinished line and its block.
+//! The clock is read right before the first byte is written and right after each read returned, less the time
+//! that the kernel had had the bytes by then (see [`receive`](super::receive)); between a read and the next
+//! there is only splitting (reader and framer) and copying the events' bytes into the request's block. All
+//! requests of a thread share one read buffer, so a waiting stream holds little more than its block.
 
-use std::cell::RefCell;
 use std::future::Future;
 use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker, ready};
+use std::sync::OnceLock;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::Closing;
 use super::block::Block;
 use super::intake::{End, Intake};
+use super::receive::{Clock, Received, ask_for_stamps, poll_receive};
 use super::target::Request;
 use crate::record::micros;
-
-/// Size of a thread's read buffer. A read that fills it is followed by another at once.
-const READ_BUFFER_BYTES: usize = 64 << 10;
 
 /// The longest limit of a request; a longer one is taken as this, so that no addition of times overflows.
 const MAX_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -32,10 +30,6 @@ const MAX_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How long the rest of a body (the terminal chunk, most often) is awaited after the last event, before the
 /// connection is closed over the server's head.
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
-
-thread_local! {
-    static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice());
-}
 
 /// An open connection on which nothing was sent yet.
 #[derive(Debug)]
@@ -51,7 +45,7 @@ pub struct ConnectFailure {
 }
 
 impl Connection {
-    /// Opens a connection to `addr`, for one request. Nagle's algorithm is off.
+    /// Opens a connection to `addr`, for one request. Nagle's algorithm is off, the kernel's time stamps on.
     ///
     /// # Errors
     /// Refused, unreachable, not open within `limit`, or cancelled.
@@ -70,7 +64,7 @@ impl Connection {
             biased;
             () = cancel.cancelled() => Err(ConnectFailure { end: End::Cancelled }),
             opened = tokio::time::timeout(limit, TcpStream::connect(addr)) => match opened {
-                Ok(Ok(stream)) => match stream.set_nodelay(true) {
+                Ok(Ok(stream)) => match stream.set_nodelay(true).and_then(|()| ask_for_stamps(&stream)) {
                     Ok(()) => Ok(Self { stream, took: started.elapsed() }),
                     Err(error) => fail(format!("setting up a connection to {addr}: {error}")),
                 },
@@ -100,8 +94,9 @@ impl ConnectFailure {
 pub trait Sink {
     /// The request is being sent; `at` is where its times count from.
     fn sent(&mut self, _at: Instant) {}
-    /// `events` more events came, in one read.
-    fn received(&mut self, _events: usize) {}
+    /// One read brought the end of this many events; `lag`: how long the kernel had had its last byte by
+    /// then, where it says so (taken out of the times already).
+    fn received(&mut self, _events: usize, _lag: Option<Duration>) {}
     /// Completed events, some hundred bytes to some kilobytes of them.
     fn block(&mut self, block: Block);
 }
@@ -118,10 +113,11 @@ pub async fn exchange(
 ) -> Closing {
     let Connection { mut stream, took } = connection;
     let limit = limit.min(MAX_LIMIT);
-    let (sent_unix_us, sent_monotonic_ns) = (unix_us(), monotonic_ns());
+    let sent_unix_us = unix_us();
     let sent = Instant::now();
     let mut running = Running {
         sent,
+        clock: Clock::new(sent),
         deadline: sent + limit,
         limit,
         request,
@@ -165,7 +161,7 @@ pub async fn exchange(
     let closing = Closing {
         status: intake.status(),
         sent_unix_us,
-        sent_monotonic_ns,
+        sent_monotonic_ns: monotonic_ns(sent),
         queued_us: planned.map(|planned| micros(sent.saturating_duration_since(planned))),
         connect_us: Some(micros(took)),
         end_us: micros(at - sent),
@@ -180,6 +176,7 @@ pub async fn exchange(
 /// A request on its way.
 struct Running {
     sent: Instant,
+    clock: Clock,
     deadline: Instant,
     limit: Duration,
     request: Request,
@@ -203,17 +200,19 @@ impl Running {
         }
         let mut came = false;
         loop {
-            let (end, at) = match self.read(stream, sink, cx) {
+            let (end, at, read_at) = match self.read(stream, sink, cx) {
                 Poll::Pending => return Step::Waiting { came },
                 Poll::Ready(Ok(read)) => read,
-                Poll::Ready(Err(error)) => (Some(self.intake.broken(&error)), Instant::now()),
+                Poll::Ready(Err(error)) => {
+                    return Step::Over(self.intake.broken(&error), Instant::now());
+                }
             };
             came = true;
             if let Some(end) = end {
                 return Step::Over(end, at);
             }
-            if at >= self.deadline {
-                return Step::Over(self.timed_out(), at);
+            if read_at >= self.deadline {
+                return Step::Over(self.timed_out(), read_at);
             }
         }
     }
@@ -239,27 +238,22 @@ impl Running {
     #[inline]
     fn read(
         &mut self,
-        stream: &mut TcpStream,
+        stream: &TcpStream,
         sink: &mut impl Sink,
         cx: &mut Context<'_>,
-    ) -> Poll<std::io::Result<(Option<End>, Instant)>> {
-        READ_BUFFER.with_borrow_mut(|buffer| {
-            let mut buffer = ReadBuf::new(buffer);
-            ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
-            let at = Instant::now();
-            if buffer.filled().is_empty() {
-                return Poll::Ready(Ok((Some(self.intake.closed()), at)));
+    ) -> Poll<std::io::Result<(Option<End>, Instant, Instant)>> {
+        poll_receive(stream, cx, |received| {
+            let at = self.clock.arrival(received.read_at, received.lag);
+            if received.bytes.is_empty() {
+                return (Some(self.intake.closed()), received.read_at, received.read_at);
             }
             let before = self.intake.block.len();
-            let end = self.intake.push(buffer.filled(), micros(at - self.sent));
-            let events = self.intake.block.len() - before;
-            if events > 0 {
-                sink.received(events);
-                if self.intake.block.is_full() {
-                    sink.block(self.intake.block.take());
-                }
+            let end = self.intake.push(received.bytes, micros(at - self.sent));
+            sink.received(self.intake.block.len() - before, received.lag);
+            if self.intake.block.is_full() {
+                sink.block(self.intake.block.take());
             }
-            Poll::Ready(Ok((end, at)))
+            (end, at, received.read_at)
         })
     }
 
@@ -271,18 +265,11 @@ impl Running {
 
 /// Reads what is left of a body whose last event has come, so that closing does not reset the connection
 /// while the server still writes. Nobody waits for this.
-async fn drain(mut stream: TcpStream) {
-    let rest = std::future::poll_fn(|cx| {
-        READ_BUFFER.with_borrow_mut(|buffer| {
-            loop {
-                let mut buffer = ReadBuf::new(buffer);
-                match ready!(Pin::new(&mut stream).poll_read(cx, &mut buffer)) {
-                    Ok(()) if !buffer.filled().is_empty() => {}
-                    _ => return Poll::Ready(()),
-                }
-            }
-        })
-    });
+async fn drain(stream: TcpStream) {
+    let rest = async {
+        let more = |received: Received<'_>| !received.bytes.is_empty();
+        while let Ok(true) = std::future::poll_fn(|cx| poll_receive(&stream, cx, more)).await {}
+    };
     // The limit is the point: whether the server closed or the time passed, the connection goes now.
     let _ = tokio::time::timeout(DRAIN_LIMIT, rest).await;
 }
@@ -296,8 +283,23 @@ pub(crate) fn unix_us() -> u64 {
     )
 }
 
-/// CLOCK_MONOTONIC, nanoseconds; `None` if the kernel should refuse to tell.
-fn monotonic_ns() -> Option<u64> {
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).ok()?;
-    u64::try_from(Duration::from(now).as_nanos()).ok()
+/// `at` by CLOCK_MONOTONIC, nanoseconds, to within 100 ns. On Linux both are the same clock, but an [`Instant`] does not tell its value.
+fn monotonic_ns(at: Instant) -> Option<u64> {
+    static ANCHOR: OnceLock<Option<(Instant, Duration)>> = OnceLock::new();
+    let (instant, monotonic) = (*ANCHOR.get_or_init(|| {
+        // The pair of readings with the least time between them: a thread can lose its core within one.
+        (0..16)
+            .filter_map(|_| {
+                let before = Instant::now();
+                let monotonic = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).ok()?;
+                Some((before.elapsed(), before, Duration::from(monotonic)))
+            })
+            .min()
+            .map(|(_, instant, monotonic)| (instant, monotonic))
+    }))?;
+    let at = match at.checked_duration_since(instant) {
+        Some(after) => monotonic.checked_add(after)?,
+        None => monotonic.checked_sub(instant.checked_duration_since(at)?)?,
+    };
+    u64::try_from(at.as_nanos()).ok()
 }

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! exchange   socket, clock, limit, cancel            the only part with I/O
+//!   receive  read, with the kernel's time of arrival
 //! intake     bytes + time -> stamped events, end
 //!   http     HTTP/1.1 response -> head, body pieces
 //!   sse      body pieces -> events in a block
@@ -20,6 +21,7 @@ mod chunk;
 mod exchange;
 mod http;
 mod intake;
+mod receive;
 mod sse;
 mod target;
 #[cfg(test)]

@@ -66,6 +66,8 @@ pub struct BatchReport {
     pub duration_us: u64,
     /// The load thread's own lateness, CPU time and events.
     pub lag: ClientLag,
+    /// How late the load thread read what had arrived.
+    pub reads: ReadLag,
     /// The most requests that were in flight at one time.
     pub most_in_flight: u32,
     /// Open loop only: requests that had to wait because [`OPEN_LOOP_CAP`] were in flight. Their wait is in
@@ -73,6 +75,24 @@ pub struct BatchReport {
     pub capped: u32,
     /// Whether the batch was cancelled, so that jobs may be left that were never sent.
     pub cancelled: bool,
+}
+
+/// How long the kernel had had what a read brought. The times of the answers have this taken off already:
+/// it shows how late they would have been, and how late whatever follows an arrival is (the next send of a
+/// closed loop).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReadLag {
+    /// Reads that brought bytes.
+    pub reads: u64,
+    /// Those of which the kernel gave the time of arrival. The others count from the read itself: a few at
+    /// the start of a process's first batch, all where the kernel gives none.
+    pub stamped: u64,
+    /// Median, microseconds.
+    pub p50_us: u64,
+    /// 99th percentile, microseconds.
+    pub p99_us: u64,
+    /// Largest, microseconds.
+    pub max_us: u64,
 }
 
 /// The most requests of an open loop that are in flight at one time, opening connections included.

@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use super::batch::ReadLag;
 use super::timer::PreciseTimer;
 use crate::journal::ClientLag;
 use crate::record::micros;
 
 /// Time between two probes. Not a divisor of the periods that servers like, so that the probe does not
 /// always fall between their tokens.
-const PROBE_PERIOD: Duration = Duration::from_micros(3_700);
+const PROBE_PERIOD: Duration = Duration::from_micros(9_700);
 
 /// Latenesses above this are stored as this, microseconds.
 const MAX_LAG_US: u64 = 60_000_000;
@@ -40,6 +41,50 @@ impl LagHistogram {
             p99_us: self.0.value_at_quantile(0.99),
             max_us: self.0.max(),
             ..ClientLag::default()
+        }
+    }
+}
+
+/// Lateness of reads.
+#[derive(Debug)]
+pub(super) struct ReadLags {
+    reads: u64,
+    stamped: LagHistogram,
+}
+
+impl ReadLags {
+    /// None yet.
+    ///
+    /// # Errors
+    /// As [`LagHistogram::new`].
+    pub(super) fn new() -> Result<Self, hdrhistogram::CreationError> {
+        Ok(Self {
+            reads: 0,
+            stamped: LagHistogram::new()?,
+        })
+    }
+
+    pub(super) fn note(&mut self, lag: Option<Duration>) {
+        self.reads += 1;
+        if let Some(lag) = lag {
+            self.stamped.record(lag);
+        }
+    }
+
+    pub(super) fn summary(&self) -> ReadLag {
+        let ClientLag {
+            probes: stamped,
+            p50_us,
+            p99_us,
+            max_us,
+            ..
+        } = self.stamped.summary();
+        ReadLag {
+            reads: self.reads,
+            stamped,
+            p50_us,
+            p99_us,
+            max_us,
         }
     }
 }

@@ -18,6 +18,6 @@ mod schedule;
 mod tests;
 mod timer;
 
-pub use batch::{Batch, BatchReport, Completed, Job, LoadError, OPEN_LOOP_CAP, Progress};
+pub use batch::{Batch, BatchReport, Completed, Job, LoadError, OPEN_LOOP_CAP, Progress, ReadLag};
 pub use engine::{BatchHandle, LoadEngine, LoadOptions};
 pub use schedule::{ScheduleError, planned_sends};

@@ -11,7 +11,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::batch::{Batch, BatchReport, LoadError, OPEN_LOOP_CAP};
 use super::decoder::{Decoding, Message, Place};
-use super::lag::{LagHistogram, probe};
+use super::lag::{LagHistogram, ReadLags, probe};
 use super::limits::thread_cpu_time;
 use super::timer::PreciseTimer;
 use crate::client::{
@@ -50,6 +50,7 @@ struct Shared {
     in_flight: AtomicU32,
     most_in_flight: AtomicU32,
     span: Mutex<Option<Span>>,
+    reads: Mutex<ReadLags>,
 }
 
 /// From the first send to the last end.
@@ -92,6 +93,7 @@ pub(super) async fn run(
         in_flight: AtomicU32::new(0),
         most_in_flight: AtomicU32::new(0),
         span: Mutex::new(None),
+        reads: Mutex::new(ReadLags::new().map_err(std::io::Error::other)?),
     });
     let capped = match sends {
         None => closed_loop(&shared).await.map(|()| 0),
@@ -100,12 +102,12 @@ pub(super) async fn run(
     probing.abort();
     let cpu = thread_cpu_time().saturating_sub(cpu_before);
     let capped = capped?;
-    let span = shared.span().unwrap_or(Span {
+    let span = lock(&shared.span).unwrap_or(Span {
         first: started,
         first_unix_us: started_unix_us,
         last: started,
     });
-    let lag = lag.lock().unwrap_or_else(PoisonError::into_inner).summary();
+    let lag = lock(&lag).summary();
     Ok(BatchReport {
         started_unix_us: span.first_unix_us,
         duration_us: micros(span.last - span.first),
@@ -114,10 +116,16 @@ pub(super) async fn run(
             events: shared.decoding.progress.events(),
             ..lag
         },
+        reads: lock(&shared.reads).summary(),
         most_in_flight: shared.most_in_flight.load(Ordering::Relaxed),
         capped,
         cancelled: shared.decoding.cancel.is_cancelled(),
     })
+}
+
+/// None of the locks here is held over anything that can panic, nor waited for: one thread runs it all.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// N streams, each sending its next job when its last is answered. The first wave's connections are all
@@ -246,14 +254,6 @@ impl Shared {
         Connection::open(self.batch.target.addr, self.batch.timeout, &self.decoding.cancel).await
     }
 
-    fn span(&self) -> Option<Span> {
-        *self.lock_span()
-    }
-
-    fn lock_span(&self) -> MutexGuard<'_, Option<Span>> {
-        self.span.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// One request from its send to its end. A request that was cancelled before its send leaves no trace.
     async fn request(
         &self,
@@ -316,7 +316,7 @@ impl Shared {
 
     fn note_span(&self, sent: Instant, closing: &Closing) {
         let end = sent + Duration::from_micros(closing.end_us);
-        let mut span = self.lock_span();
+        let mut span = lock(&self.span);
         *span = Some(match *span {
             None => Span {
                 first: sent,
@@ -345,7 +345,8 @@ impl Sink for Handing<'_> {
         self.shared.decoding.progress.sent.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn received(&mut self, events: usize) {
+    fn received(&mut self, events: usize, lag: Option<Duration>) {
+        lock(&self.shared.reads).note(lag);
         self.shared
             .decoding
             .progress
@@ -375,7 +376,7 @@ struct FreeSlots {
 
 impl Slots {
     fn take(&self) -> u32 {
-        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = lock(&self.0);
         match slots.free.pop() {
             Some(Reverse(slot)) => slot,
             None => {
@@ -386,10 +387,6 @@ impl Slots {
     }
 
     fn give_back(&self, slot: u32) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .free
-            .push(Reverse(slot));
+        lock(&self.0).free.push(Reverse(slot));
     }
 }

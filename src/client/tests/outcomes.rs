@@ -315,7 +315,7 @@ async fn a_reset_after_what_was_read_is_truncated() {
     });
     struct Telling(Assembly, Option<std::sync::mpsc::Sender<()>>, usize);
     impl Sink for Telling {
-        fn received(&mut self, events: usize) {
+        fn received(&mut self, events: usize, _lag: Option<Duration>) {
             self.2 += events;
             if self.2 == 3 {
                 self.1.take().unwrap().send(()).unwrap();
