@@ -1,1 +1,100 @@
-//! Command line.
+//! The command line: types only. What each command does stands under `commands/`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Takes a GPU machine for a night and answers, with evidence, which LLM serving framework serves a model
+/// best there.
+#[derive(Debug, Parser)]
+#[command(name = "benchd", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    every cell measured, no request failed
+  1    finished, with lanes, cells or requests that failed; all recorded
+  2    the plan or the arguments are wrong; nothing was started
+  3    the machine is not fit, or the GPU is busy or held by another benchd
+  4    stopped for safety: GPU memory not released, or a process that won't die
+  130  interrupted by INT, 143 by TERM; go on with `benchd run PLAN --resume`";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a plan: every framework, every model, every scenario, one server at a time
+    Run(RunArgs),
+    /// Show where a run stands, also while another process runs it
+    Status(StatusArgs),
+    /// Write report.md, summary.csv and summary.json of a run, finished or not
+    Report(ReportArgs),
+    /// Make the environments that a plan names
+    Env(EnvArgs),
+    /// Print the JSON Schema of the plan
+    Schema,
+    /// Serve the simulated inference server
+    Sim(Box<crate::sim::Args>),
+}
+
+/// Where results and logs lie.
+#[derive(Debug, Clone, Args)]
+pub struct Places {
+    /// Folder of all runs
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    pub results: PathBuf,
+    /// Folder of all logs
+    #[arg(long, value_name = "DIR", default_value = "logs")]
+    pub logs: PathBuf,
+}
+
+/// Arguments of `benchd run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The plan, a YAML file
+    pub plan: PathBuf,
+    /// Go on with an unfinished run of this plan: the newest, or the one named
+    ///
+    /// Starts a run where there is none to go on with. A plan that changed since is refused.
+    #[arg(long, value_name = "RUN", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub resume: Option<String>,
+    /// Run only a part: `framework=vllm,scenario=korean`; may be given several times
+    #[arg(long, value_name = "KEY=NAME,…")]
+    pub only: Vec<String>,
+    /// Print lanes, cells, each server's command line and environment, and the estimated time; start nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Results and logs.
+    #[command(flatten)]
+    pub places: Places,
+}
+
+/// Arguments of `benchd status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Run id or folder; the newest where none is given
+    pub run: Option<String>,
+    /// Folder of all runs
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    pub results: PathBuf,
+}
+
+/// Arguments of `benchd report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Run id or folder; the newest where none is given
+    pub run: Option<String>,
+    /// Folder of all runs
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    pub results: PathBuf,
+}
+
+/// Arguments of `benchd env`.
+#[derive(Debug, Args)]
+pub struct EnvArgs {
+    /// The plan, a YAML file
+    pub plan: PathBuf,
+}

@@ -1,3 +1,9 @@
 //! Entry point: parses, dispatches, picks the exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    ExitCode::from(benchd::commands::dispatch(benchd::cli::Cli::parse()))
+}

@@ -1,1 +1,30 @@
-//! (see lib.rs)
+//! From records and samples to summaries and flags.
+//!
+//! One pass over a cell's records keeps the numbers, never the records; what is kept is bounded by the number of
+//! requests. Definitions are those of `facts/metrics.md` and of the report's own section on method.
+
+mod cell;
+mod distribution;
+mod flags;
+mod gpu;
+mod korean;
+mod run;
+mod steady;
+mod summary;
+
+pub use cell::{CellContext, summarise_cell};
+pub use distribution::{Counts, Distribution, Rate};
+pub use flags::{
+    CACHED_ALLOWANCE, COALESCED_SHARE, DRIFT_CLOCK_SHARE, DRIFT_LATENCY_SHARE, DRIFT_P, DRIFT_REQUESTS,
+    EVENT_RATE_SHARE, LAG_FLOOR_US, LAG_SHARE_OF_TTFT, LAG_US, PROMPT_TOLERANCE, SAMPLE_GAP_MS,
+    THROTTLED_SHARE, TOKENS_PER_CHUNK, UNKNOWN_TEMPLATE,
+};
+pub use gpu::{GpuSummary, GpuWindow, gpu_windows};
+pub use korean::{Comparison, KoreanComparison, LOOP_SHARE, QualitySigns, TextFigures, TextSize};
+pub use run::{AnalysisError, summarise_run};
+pub use summary::*;
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

@@ -464,7 +464,7 @@ pub enum CellInput {
 /// One setting inside a scenario: the unit of measuring, of resuming and of reporting.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cell {
-    /// `concurrent/c16`, `single/in512`, `long_context/c8/in4096`, `prefix_cache/shared`,
+    /// `concurrent/c16`, `single/in512`, `long_context/c8/in4096`, `prefix_cache/sys2048`,
     /// `korean/c8/essay/ko`.
     pub id: String,
     /// The scenario's name in the plan.

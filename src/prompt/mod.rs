@@ -1,1 +1,59 @@
-//! (see lib.rs)
+//! The texts that are sent, and their exact lengths.
+//!
+//! * [`written`]: the Korean scenario's eight prompt types, as Korean and English twins of the same meaning.
+//! * [`calibrate`]: prompts of an exact length in the model's own tokens, found with a tokenizer file
+//!   ([`TokenizerFile`]) or by asking a server ([`TokenCounter`]). The result, a [`Calibration`], is stored
+//!   with the run, so that every framework gets the same texts.
+//! * [`for_cell`]: the texts of a cell, request by request, and those of its warm-up.
+//! * [`quality`]: signs of the quality of an answer's text, for the Korean comparison.
+//!
+//! Every text begins with a *salt*: a twelve-digit number of its own on a line of its own. Texts of one
+//! length share their body; the salt makes them differ from the first tokens on, so that a prefix cache
+//! can't answer for the prefill.
+
+mod calibration;
+mod cell;
+mod corpus;
+mod count;
+mod error;
+mod fit;
+mod quality;
+mod salt;
+mod search;
+mod template;
+#[cfg(test)]
+mod tests;
+mod written;
+
+pub use calibration::{
+    CALIBRATION_VERSION, CalibrateOptions, Calibration, CountSource, JointCheck, Needs, calibrate,
+};
+pub use cell::{CellPrompts, FROZEN_PROMPT_VERSION, FrozenPrompt, PromptText, for_cell, lane_warmup};
+pub use count::{Basis, TokenCounter, TokenizerFile};
+pub use error::PromptError;
+pub use fit::Fitted;
+pub use quality::{Ending, Repetition, TextQuality, ending, hangul_share, quality, repetition};
+pub use salt::{Salt, SaltForm};
+pub use template::{TemplateShare, template_share};
+pub use written::{WrittenPrompt, written};
+
+/// Lower-case hexadecimal of SHA-256 over `parts`, one after another.
+fn sha256_hex(parts: &[&[u8]]) -> String {
+    use std::fmt::Write as _;
+    sha256(parts)
+        .iter()
+        .fold(String::with_capacity(64), |mut text, byte| {
+            // Writing to a String can't fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    use sha2::{Digest, Sha256};
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part);
+    }
+    hash.finalize().into()
+}

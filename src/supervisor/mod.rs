@@ -1,1 +1,32 @@
-//! (see lib.rs)
+//! The run: lanes in order, one server at a time, one decision function ([`next`]).
+
+mod cells;
+mod decide;
+mod display;
+mod error;
+mod gpu_log;
+mod host;
+mod keeper;
+mod lane;
+mod lock;
+mod logging;
+mod readiness;
+mod remaining;
+mod run;
+mod signals;
+mod start;
+
+pub use decide::{
+    EXIT_MACHINE, EXIT_OK, EXIT_PLAN, EXIT_UNSAFE, EXIT_WITH_FAILURES, Halt, LaneView, Next, RunView, next,
+    signal_exit_code,
+};
+pub use display::{Display, Tone, short_duration};
+pub use error::Failure;
+pub use host::boot_id;
+pub use keeper::{Keeper, KeeperError};
+pub use lane::{longest_prompt_tokens, most_streams};
+pub use lock::{Lock, LockError};
+pub use remaining::Remaining;
+pub use run::run;
+pub use signals::{Signals, StopRequest};
+pub use start::{Begun, RunOptions, begin};

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 fn recipe(folder: &Path, script: &str) -> PathBuf {
     let path = folder.join("setup.sh");
-    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a writable folder");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("a file of ours");
     path
 }
 

@@ -31,11 +31,11 @@ impl Server {
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null())
             .spawn()
-            .unwrap();
+            .expect("the server's binary");
         Self {
             child,
             base: format!("http://{}:{}", launch.host, launch.port),
-            client: reqwest::Client::builder().no_proxy().build().unwrap(),
+            client: reqwest::Client::builder().no_proxy().build().expect("a client"),
         }
     }
 
@@ -51,7 +51,7 @@ impl Server {
             request = request.json(body);
         }
         if let Some(file) = &call.upload {
-            request = request.body(std::fs::read(file).unwrap());
+            request = request.body(std::fs::read(file).expect("the model's file"));
         }
         let answer = request.send().await.ok()?;
         Some((answer.status().as_u16(), answer.text().await.ok()?))
@@ -76,7 +76,7 @@ impl Server {
             }
             let started = Instant::now();
             loop {
-                let (status, body) = self.call(&step.call).await.unwrap();
+                let (status, body) = self.call(&step.call).await.expect("an answer");
                 match step.done.check(status, &body) {
                     Ok(()) => break,
                     Err(seen) => {
@@ -93,27 +93,33 @@ impl Server {
 
     async fn chat(&self, adapter: &dyn Adapter, request: &ChatRequest<'_>) -> Vec<Value> {
         let call = HttpCall::post_json(adapter.chat_path(), adapter.request_body(request));
-        let (status, body) = self.call(&call).await.unwrap();
+        let (status, body) = self.call(&call).await.expect("an answer");
         assert_eq!(status, 200, "{body}");
         let mut data: Vec<&str> = body.lines().filter_map(|l| l.strip_prefix("data: ")).collect();
         assert_eq!(data.pop(), Some("[DONE]"));
         data.into_iter()
-            .map(|d| serde_json::from_str(d).unwrap())
+            .map(|d| serde_json::from_str(d).expect("an event of JSON"))
             .collect()
     }
 
     /// TERM to the group, as benchd does; gives the leader's status.
     async fn stop(mut self) -> std::process::ExitStatus {
-        let group = nix::unistd::Pid::from_raw(self.child.id().unwrap().try_into().unwrap());
-        nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGTERM).unwrap();
-        self.child.wait().await.unwrap()
+        let group = nix::unistd::Pid::from_raw(
+            self.child
+                .id()
+                .expect("a process that runs")
+                .try_into()
+                .expect("a process id"),
+        );
+        nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGTERM).expect("a process that runs");
+        self.child.wait().await.expect("a child of ours")
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some(pid) = self.child.id() {
-            let group = nix::unistd::Pid::from_raw(pid.try_into().unwrap());
+            let group = nix::unistd::Pid::from_raw(pid.try_into().expect("a process id"));
             let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
         }
     }
@@ -123,9 +129,9 @@ impl Drop for Server {
 fn quickstart(models: &Path) -> Box<dyn Adapter> {
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("envs/quickstart");
     let free = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
+        .expect("a free port")
         .local_addr()
-        .unwrap()
+        .expect("a free port")
         .port();
     let framework = Framework {
         name: "ollama".to_owned(),
@@ -164,7 +170,7 @@ fn quickstart(models: &Path) -> Box<dyn Adapter> {
         max_concurrency: 1,
         work_dir: models.to_owned(),
     };
-    adapter(&framework, &model, &context).unwrap()
+    adapter(&framework, &model, &context).expect("a framework that fits")
 }
 
 #[tokio::test]

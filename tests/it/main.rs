@@ -2,3 +2,9 @@
 
 mod env;
 mod framework;
+mod gpu;
+mod process;
+mod server;
+mod sim;
+mod sim_process;
+mod support;

@@ -1,0 +1,399 @@
+//! A whole run: its journal folded, its lanes' cells summarised.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs::File,
+    io::{BufRead, BufReader},
+    path::Path,
+};
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use super::{
+    CellContext, GpuWindow, LaneSummary, MissingCell, RunSummary, SUMMARY_VERSION, ServerSummary,
+    cell::{cell_window, fold_cell},
+    gpu_windows,
+    korean::{TextSize, compare},
+};
+use crate::{
+    journal::{
+        self, DiskError, FinishedCell, JournalError, LaneOutcome, LaneState, RunDir, RunInfo, RunOutcome,
+        State,
+    },
+    plan::{Cell, CellInput, Framework, FrameworkKind, GpuSelection, Lane, Plan, Source},
+    record::{Flag, FlagKind},
+};
+
+/// A run can't be summarised at all. A cell that can't be is named in its lane instead.
+#[derive(Debug, Error)]
+pub enum AnalysisError {
+    /// The journal or run.json can't be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The file system said no.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The journal tells of a lane whose framework or model the plan does not have.
+    #[error(
+        "the journal has a lane {lane}, the plan has no such {what}\n  hint: plan.yaml in the run folder was changed"
+    )]
+    NotInPlan {
+        /// The lane.
+        lane: String,
+        /// `framework` or `model`.
+        what: &'static str,
+    },
+}
+
+/// Summarises a run from its folder, at any moment: finished, under way, or dead. `lanes` are the plan's lanes with
+/// their cells.
+pub fn summarise_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSummary, AnalysisError> {
+    let replay = journal::replay(&dir.journal())?;
+    let state = State::from_entries(&replay.entries);
+    let mut notes: Vec<String> = state.notes.iter().map(|(_, n)| n.text.clone()).collect();
+    notes.extend(replay.torn_tail.as_ref().map(ToString::to_string));
+    let info = match RunInfo::read(&dir.run_json()) {
+        Ok(info) => Some(info),
+        Err(JournalError::Disk(e)) if e.source.kind() == std::io::ErrorKind::NotFound => {
+            notes.push("run.json is missing: host and client are not known".to_owned());
+            None
+        }
+        Err(e) => return Err(e.into()),
+    };
+    let prompts = prompt_sizes(&dir.prompts(), &mut notes)?;
+    let run = Run {
+        dir,
+        plan,
+        state: &state,
+        info: info.as_ref(),
+        prompts: &prompts,
+    };
+    let mut summaries = Vec::new();
+    for (id, lane_state) in &state.lanes {
+        let cells = lanes.iter().find(|l| l.id == *id).map_or(&[][..], |l| &l.cells);
+        let lane = run.lane(id, lane_state, cells)?;
+        if lane.gpu_lines_unreadable > 0 {
+            notes.push(format!(
+                "{id}: {} lines of gpu.jsonl could not be read",
+                lane.gpu_lines_unreadable
+            ));
+        }
+        summaries.push(lane);
+    }
+    flag_small_differences(&mut summaries, info.as_ref());
+    let measured: u64 = summaries.iter().map(|l| l.cells.len() as u64).sum();
+    let planned = u64::from(state.cells_planned()).max(measured);
+    Ok(RunSummary {
+        v: SUMMARY_VERSION,
+        run_id: if state.run_id.is_empty() {
+            dir.id().to_owned()
+        } else {
+            state.run_id.clone()
+        },
+        plan: plan.name.clone(),
+        plan_sha256: state.plan_sha256.clone(),
+        benchd_version: state.benchd_version.clone(),
+        started_unix_us: state.started_unix_us,
+        last_unix_us: state.last_unix_us,
+        starts: state.starts,
+        outcome: match state.ended.as_ref().map(|e| e.outcome) {
+            None => "open",
+            Some(RunOutcome::Finished) => "finished",
+            Some(RunOutcome::Interrupted) => "interrupted",
+            Some(RunOutcome::Unsafe) => "unsafe",
+            Some(RunOutcome::Aborted) => "aborted",
+        }
+        .to_owned(),
+        reason: state.ended.as_ref().and_then(|e| e.reason.clone()),
+        partial: measured < planned,
+        cells_measured: measured,
+        cells_planned: planned,
+        info,
+        lanes: summaries,
+        notes,
+    })
+}
+
+struct Run<'a> {
+    dir: &'a RunDir,
+    plan: &'a Plan,
+    state: &'a State,
+    info: Option<&'a RunInfo>,
+    prompts: &'a HashMap<String, TextSize>,
+}
+
+impl Run<'_> {
+    fn lane(
+        &self,
+        id: &crate::record::LaneId,
+        state: &LaneState,
+        cells: &[Cell],
+    ) -> Result<LaneSummary, AnalysisError> {
+        let missing = |what| AnalysisError::NotInPlan {
+            lane: id.to_string(),
+            what,
+        };
+        let framework = self
+            .plan
+            .frameworks
+            .get(&id.framework)
+            .ok_or_else(|| missing("framework"))?;
+        let model = self.plan.models.get(&id.model).ok_or_else(|| missing("model"))?;
+        let model_id = model.id_for(framework.kind);
+        let ready = state.ready();
+        let template_tokens = ready.and_then(|r| r.template_tokens);
+
+        let finished: Vec<(&Cell, &FinishedCell)> = cells
+            .iter()
+            .filter_map(|c| Some((c, state.cells.get(&c.id)?.finished.as_ref()?)))
+            .collect();
+        let windows: Vec<_> = finished.iter().map(|(_, f)| cell_window(f)).collect();
+        let (gpu, gpu_lines_unreadable) = match gpu_windows(&self.dir.gpu(id), &windows)? {
+            Some((folded, unreadable)) => (Some(folded), unreadable),
+            None => (None, 0),
+        };
+        let (own_pids, strangers) = (own_pids(state), self.strangers());
+        let mut lane = LaneSummary {
+            v: SUMMARY_VERSION,
+            lane: id.clone(),
+            framework_kind: framework.kind.to_string(),
+            version: version(framework, state, self.info),
+            model_id: model_id.map(str::to_owned),
+            outcome: outcome(state).to_owned(),
+            stage: state.ended.as_ref().and_then(|e| e.stage.clone()),
+            reason: state.ended.as_ref().and_then(|e| e.reason.clone()),
+            log_tail: state
+                .ended
+                .as_ref()
+                .map(|e| e.log_tail.clone())
+                .unwrap_or_default(),
+            attempts: state.attempts,
+            server: self.server(state),
+            facts: ready.map(|r| r.facts.clone()).unwrap_or_default(),
+            template_tokens,
+            cells: Vec::new(),
+            missing: Vec::new(),
+            korean: Vec::new(),
+            gpu_lines_unreadable,
+        };
+        // Fewer cells than the plan has: `--only`; what it left out is not missing.
+        let narrowed = (state.planned_cells as usize) < cells.len();
+        let mut written = Vec::new();
+        for cell in cells {
+            let at = finished.iter().position(|(c, _)| c.id == cell.id);
+            let Some((at, (_, done))) = at.and_then(|at| Some((at, finished.get(at)?))) else {
+                if narrowed && !state.cells.contains_key(&cell.id) {
+                    continue;
+                }
+                lane.missing.push(MissingCell {
+                    cell: cell.id.clone(),
+                    why: why_missing(state, &cell.id),
+                });
+                continue;
+            };
+            let context = CellContext {
+                cell,
+                timeout: self.plan.request.timeout,
+                template_tokens,
+                model_id: model_id.filter(|_| framework.kind != FrameworkKind::Openai),
+                not_controlled: matches!(framework.source, Source::Url(_)),
+                gpu_expected: self.plan.host.gpu != GpuSelection::None,
+                gpu: gpu.as_ref().and_then(|g: &Vec<GpuWindow>| g.get(at)),
+                own_pids: &own_pids,
+                strangers: &strangers,
+                max_events_per_s: self.info.and_then(|i| i.client.as_ref()?.max_events_per_s),
+                prompts: self.prompts,
+            };
+            match fold_cell(self.dir.root(), done, &context) {
+                Ok((summary, samples)) => {
+                    lane.cells.push(summary);
+                    if matches!(cell.input, CellInput::Written { .. }) {
+                        written.push((cell, samples));
+                    }
+                }
+                Err(e) => lane.missing.push(MissingCell {
+                    cell: cell.id.clone(),
+                    why: e.to_string(),
+                }),
+            }
+        }
+        for (id, _) in state
+            .finished_cells()
+            .filter(|(id, _)| cells.iter().all(|c| c.id != *id))
+        {
+            lane.missing.push(MissingCell {
+                cell: id.to_owned(),
+                why: "measured, but the plan has no such cell".to_owned(),
+            });
+        }
+        lane.korean = compare(written);
+        Ok(lane)
+    }
+
+    fn strangers(&self) -> BTreeSet<u32> {
+        self.state
+            .baseline
+            .iter()
+            .flat_map(|b| b.strangers.iter().map(|p| p.pid))
+            .collect()
+    }
+
+    fn server(&self, state: &LaneState) -> Option<ServerSummary> {
+        let server = state.servers.last()?;
+        let (ready, reaped) = (server.ready.as_ref(), server.reaped.as_ref());
+        let baseline = self
+            .state
+            .baseline
+            .as_ref()
+            .map(|b| b.used_bytes.iter().sum::<u64>());
+        Some(ServerSummary {
+            argv: server.argv.clone(),
+            env: server.env.clone(),
+            healthy_ms: ready.map(|r| r.healthy_ms),
+            ready_ms: ready.map(|r| r.ready_ms),
+            stop_ms: reaped.map(|r| r.stop_ms),
+            exit: reaped.map(|r| r.exit.clone()),
+            killed: reaped.map(|r| r.killed),
+            swept: reaped.map(|r| r.swept.len() as u64),
+            release_ms: server.released.as_ref().map(|r| r.release_ms),
+            held: server.held.as_ref().map(|h| h.reason.clone()),
+            gpu_idle_bytes: ready
+                .and_then(|r| r.gpu_used_bytes)
+                .map(|b| b.saturating_sub(baseline.unwrap_or(0))),
+        })
+    }
+}
+
+fn own_pids(state: &LaneState) -> BTreeSet<u32> {
+    let processes = state
+        .servers
+        .iter()
+        .flat_map(|s| s.leader.iter().chain(&s.descendants));
+    processes.filter_map(|p| u32::try_from(p.pid).ok()).collect()
+}
+
+fn version(framework: &Framework, state: &LaneState, info: Option<&RunInfo>) -> Option<String> {
+    let said = state.ready().and_then(|r| r.facts.get("version"));
+    let found = info.and_then(|i| i.versions.get(&framework.name));
+    said.or(found).or(framework.version.as_ref()).cloned()
+}
+
+fn outcome(state: &LaneState) -> &'static str {
+    match &state.ended {
+        Some(ended) => match ended.outcome {
+            LaneOutcome::Finished => "finished",
+            LaneOutcome::Failed => "failed",
+            LaneOutcome::Interrupted => "interrupted",
+        },
+        None if state.attempts > 0 => "running",
+        None => "not started",
+    }
+}
+
+fn why_missing(state: &LaneState, cell: &str) -> String {
+    let Some(cell) = state.cells.get(cell) else {
+        return match &state.ended {
+            Some(ended) if ended.outcome == LaneOutcome::Failed => {
+                format!(
+                    "not reached: the lane failed ({})",
+                    ended.reason.as_deref().unwrap_or("no reason given")
+                )
+            }
+            _ => "not reached yet".to_owned(),
+        };
+    };
+    cell.failures.last().map_or_else(
+        || "begun, not ended: it is measured again from its start".to_owned(),
+        |f| format!("failed: {}", f.reason),
+    )
+}
+
+/// Flags cells of different frameworks whose TTFT differ by less than the client's own error.
+fn flag_small_differences(lanes: &mut [LaneSummary], info: Option<&RunInfo>) {
+    let Some(client) = info.and_then(|i| i.client.as_ref()) else {
+        return;
+    };
+    let error_ms = |streams: u32| {
+        let at = client
+            .points
+            .iter()
+            .find(|p| p.streams >= streams)
+            .or(client.points.last())?;
+        Some(at.ttft_error_us_p99.abs() / 1e3)
+    };
+    let medians: Vec<_> = lanes
+        .iter()
+        .flat_map(|l| {
+            l.cells
+                .iter()
+                .map(move |c| (l.lane.clone(), c.cell.clone(), c.ttft_ms.as_ref().map(|d| d.p50)))
+        })
+        .collect();
+    for lane in lanes {
+        for cell in &mut lane.cells {
+            let (Some(own), Some(error)) = (cell.ttft_ms.as_ref().map(|d| d.p50), error_ms(cell.concurrency))
+            else {
+                continue;
+            };
+            let close = medians.iter().find(|(other, id, p50)| {
+                other.framework != lane.lane.framework
+                    && (other.model.as_str(), other.round) == (lane.lane.model.as_str(), lane.lane.round)
+                    && *id == cell.cell
+                    && p50.is_some_and(|p50| (p50 - own).abs() < error)
+            });
+            if let Some((other, ..)) = close {
+                let text = format!("TTFT differs from {} by less than {error:.3} ms", other.framework);
+                cell.flags.push(Flag::new(FlagKind::BelowClientError, text));
+            }
+        }
+    }
+}
+
+/// What this room needs of a line of prompts.jsonl.
+#[derive(Deserialize)]
+struct PromptLine {
+    id: String,
+    #[serde(default)]
+    messages: Vec<MessageLine>,
+}
+
+#[derive(Deserialize)]
+struct MessageLine {
+    content: String,
+}
+
+fn prompt_sizes(path: &Path, notes: &mut Vec<String>) -> Result<HashMap<String, TextSize>, DiskError> {
+    let mut sizes = HashMap::new();
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(sizes),
+        Err(e) => return Err(DiskError::new("open", path, e)),
+    };
+    let mut reader = BufReader::new(file);
+    let (mut line, mut number) = (Vec::new(), 0);
+    loop {
+        line.clear();
+        if reader
+            .read_until(b'\n', &mut line)
+            .map_err(|e| DiskError::new("read", path, e))?
+            == 0
+        {
+            return Ok(sizes);
+        }
+        number += 1;
+        match serde_json::from_slice::<PromptLine>(&line) {
+            Ok(prompt) => {
+                let size = prompt
+                    .messages
+                    .iter()
+                    .map(|m| TextSize::of(&m.content))
+                    .fold(TextSize::default(), |a, b| a + b);
+                if size.chars > 0 {
+                    sizes.insert(prompt.id, size);
+                }
+            }
+            Err(e) => notes.push(format!("{}:{number}: no prompt: {e}", path.display())),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! `benchd run`: runs a plan, or with `--dry-run` tells what it would do.
+
+use anyhow::{Context, anyhow};
+
+use super::{CommandResult, Failure, load_plan};
+use crate::{
+    cli::RunArgs,
+    plan::{self, Only},
+    supervisor::{self, Display, RunOptions, Signals},
+};
+
+mod dry_run;
+
+/// Threads of the control runtime: journal, pumps, display and control calls. The load has its own.
+const CONTROL_THREADS: usize = 2;
+
+/// Runs the plan.
+///
+/// # Errors
+/// When the plan or the arguments are wrong (2), or the machine is not fit (3).
+pub fn run(args: RunArgs) -> CommandResult {
+    let loaded = load_plan(&args.plan)?;
+    let only = Only::parse(&args.only).map_err(Failure::plan)?;
+    only.check(&loaded.plan).map_err(Failure::plan)?;
+    let lanes = plan::lanes(&loaded.plan, &only);
+    if lanes.is_empty() {
+        return Err(Failure::plan(anyhow!(
+            "nothing is left to run: no lane has a cell that `--only {}` names",
+            args.only.join(" --only ")
+        )));
+    }
+    if args.dry_run {
+        return dry_run::print(&loaded.plan, &lanes);
+    }
+    let options = RunOptions {
+        loaded,
+        lanes,
+        resume: args.resume,
+        results: args.places.results,
+        logs: args.places.logs,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .thread_name("benchd-control")
+        .enable_all()
+        .build()
+        .context("the control runtime can't be started")?;
+    let code = runtime.block_on(async {
+        let signals = Signals::listen().context("signal handlers can't be installed")?;
+        supervisor::run(options, &signals, &Display::new()).await
+    })?;
+    Ok(code)
+}

@@ -1,0 +1,138 @@
+//! What a run would do: lanes, cells, each server's command line and environment, and the estimated time. Needs
+//! neither a GPU nor an environment.
+
+use std::{fmt::Write as _, io::Write as _, path::PathBuf};
+
+use anyhow::Context as _;
+
+use super::super::{CommandResult, DONE, Failure};
+use crate::{
+    framework::{self, Context, VisibleGpu},
+    plan::{self, Assumptions, DeviceSelector, GpuSelection, Lane, Plan, Source},
+    supervisor::{longest_prompt_tokens, most_streams, short_duration},
+};
+
+/// Prints it on stdout.
+///
+/// # Errors
+/// When a framework's settings contradict what benchd sets itself (2).
+pub(super) fn print(plan: &Plan, lanes: &[Lane]) -> CommandResult {
+    let text = render(plan, lanes)?;
+    std::io::stdout()
+        .lock()
+        .write_all(text.as_bytes())
+        .context("stdout is closed")?;
+    DONE
+}
+
+fn render(plan: &Plan, lanes: &[Lane]) -> Result<String, Failure> {
+    let estimate = plan::estimate(plan, lanes, &Assumptions::default());
+    let cells: usize = lanes.iter().map(|lane| lane.cells.len()).sum();
+    let requests: u64 = lanes
+        .iter()
+        .flat_map(|lane| &lane.cells)
+        .map(|cell| u64::from(cell.requests_per_pass) * u64::from(cell.passes))
+        .sum();
+    let mut out = format!(
+        "plan {}: {} lanes, {cells} cells, {requests} counted requests, about {}\n",
+        plan.name,
+        lanes.len(),
+        short_duration(estimate.total)
+    );
+    for (lane, estimated) in lanes.iter().zip(&estimate.lanes) {
+        let (Some(fw), Some(model)) = (
+            plan.frameworks.get(&lane.id.framework),
+            plan.models.get(&lane.id.model),
+        ) else {
+            continue;
+        };
+        let context = Context {
+            longest_prompt_tokens: longest_prompt_tokens(lane),
+            gpus: shown_gpus(&plan.host.gpu),
+            max_concurrency: most_streams(lane),
+            work_dir: PathBuf::from("logs/<run-id>"),
+        };
+        let adapter = framework::adapter(fw, model, &context).map_err(Failure::plan)?;
+        let _ = writeln!(
+            out,
+            "\nlane {}  (about {})",
+            lane.id,
+            short_duration(estimated.total)
+        );
+        match (adapter.launch(), &fw.source) {
+            (Some(launch), _) => {
+                let shown = launch.redacted();
+                let _ = writeln!(out, "  command  {}", shell_line(&shown.argv()));
+                for (name, value) in &shown.env {
+                    let _ = writeln!(out, "  env      {name}={value}");
+                }
+            }
+            (None, Source::Url(url)) => {
+                let _ = writeln!(out, "  url      {url} (benchd neither starts nor stops it)");
+            }
+            (None, _) => {}
+        }
+        for note in adapter.notes() {
+            let _ = writeln!(out, "  note     {note}");
+        }
+        let width = lane.cells.iter().map(|cell| cell.id.len()).max().unwrap_or(0);
+        for cell in &lane.cells {
+            let _ = writeln!(
+                out,
+                "  cell     {:<width$}  {} requests × {} passes, {} streams, {} warm-up, {:?} prompts",
+                cell.id, cell.requests_per_pass, cell.passes, cell.concurrency, cell.warmup, cell.prompts
+            );
+        }
+        for (name, time) in &estimated.scenarios {
+            let _ = writeln!(out, "  time     {name}: about {}", short_duration(*time));
+        }
+    }
+    Ok(out)
+}
+
+/// Without a GPU at hand its UUID is not known: a place-holder says where it will stand.
+fn shown_gpus(selection: &GpuSelection) -> Vec<VisibleGpu> {
+    let GpuSelection::Devices(devices) = selection else {
+        return Vec::new();
+    };
+    devices
+        .iter()
+        .enumerate()
+        .map(|(place, device)| match device {
+            DeviceSelector::Index(index) => VisibleGpu {
+                index: *index,
+                uuid: format!("<UUID of GPU {index}>"),
+            },
+            DeviceSelector::Uuid(uuid) => VisibleGpu {
+                index: u32::try_from(place).unwrap_or(u32::MAX),
+                uuid: uuid.clone(),
+            },
+        })
+        .collect()
+}
+
+/// As it can be pasted into a shell.
+fn shell_line(argv: &[String]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    argv.iter()
+        .map(|arg| {
+            if !arg.is_empty() && arg.chars().all(plain) {
+                arg.clone()
+            } else {
+                format!("'{}'", arg.replace('\'', r"'\''"))
+            }
+        })
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shown_command_can_be_pasted() {
+        let argv = ["a b", "it's", "--x=1", ""].map(str::to_owned);
+        assert_eq!(shell_line(&argv), r"'a b' 'it'\''s' --x=1 ''");
+    }
+}

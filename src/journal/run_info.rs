@@ -1,0 +1,194 @@
+//! `run.json`: who ran what where. Rewritten whole, atomically.
+
+use std::{collections::BTreeMap, path::Path};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    error::{DiskError, JournalError},
+    run_dir::write_atomic,
+};
+use crate::record::GpuHost;
+
+/// Version of `run.json`; a reader refuses a version that it does not know.
+pub const RUN_INFO_VERSION: u32 = 1;
+
+/// The content of `run.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunInfo {
+    /// Layout version, [`RUN_INFO_VERSION`].
+    pub v: u32,
+    /// The run's id.
+    pub run_id: String,
+    /// The plan's name.
+    pub plan: String,
+    /// The plan's file, as given on the command line.
+    pub plan_path: String,
+    /// SHA-256 of the plan's text, hex.
+    pub plan_sha256: String,
+    /// benchd's version.
+    pub benchd_version: String,
+    /// When the run began first, microseconds since the Unix epoch.
+    pub started_unix_us: u64,
+    /// When this file was written, microseconds since the Unix epoch.
+    pub updated_unix_us: u64,
+    /// Folder of the run's logs.
+    pub logs: String,
+    /// The machine.
+    pub host: HostInfo,
+    /// The GPU; `None` where the plan uses none.
+    pub gpu: Option<GpuHost>,
+    /// GPU memory in use before the first server, bytes, by device in the order of `gpu.devices`: the baseline of
+    /// every release proof, also of a resumed run.
+    pub gpu_baseline_bytes: Vec<u64>,
+    /// Versions of the frameworks as found on the machine, by the framework's name in the plan.
+    pub versions: BTreeMap<String, String>,
+    /// What the client's own check found on this machine, where it ran.
+    pub client: Option<ClientCalibration>,
+    /// Where the run stands.
+    pub state: RunState,
+}
+
+/// The machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostInfo {
+    /// Host name.
+    pub hostname: String,
+    /// Distribution and its version.
+    pub os: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// The kernel's boot id when the run last began.
+    pub boot_id: String,
+    /// CPU model.
+    pub cpu: String,
+    /// Logical CPUs that benchd may use.
+    pub cpus: u32,
+    /// Memory, bytes.
+    pub memory_bytes: u64,
+}
+
+/// Where a run stands, as its own process last wrote it. A run whose process died still says `running`; the journal
+/// and the process table decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// Under way.
+    Running,
+    /// All lanes ran.
+    Finished,
+    /// Interrupted by a signal.
+    Interrupted,
+    /// Stopped for safety.
+    Unsafe,
+    /// Stopped by an error of benchd's own or of the disk.
+    Aborted,
+}
+
+/// The client measured against the simulated server on this machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClientCalibration {
+    /// When, microseconds since the Unix epoch.
+    pub measured_unix_us: u64,
+    /// By number of streams, ascending.
+    pub points: Vec<ClientPoint>,
+    /// Largest event rate that the client sustained, events per second; `None` where it was not looked for.
+    pub max_events_per_s: Option<f64>,
+}
+
+/// The client's error at one number of streams, in microseconds: what it saw less what the server did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClientPoint {
+    /// Streams at once.
+    pub streams: u32,
+    /// Events received.
+    pub events: u64,
+    /// Error of TTFT, median.
+    pub ttft_error_us_p50: f64,
+    /// Error of TTFT, 95th percentile.
+    pub ttft_error_us_p95: f64,
+    /// Error of TTFT, 99th percentile.
+    pub ttft_error_us_p99: f64,
+    /// Error of TTFT, largest.
+    pub ttft_error_us_max: f64,
+    /// Error of a gap between chunks, absolute, median.
+    pub gap_error_us_p50: f64,
+    /// Error of a gap between chunks, absolute, 95th percentile.
+    pub gap_error_us_p95: f64,
+    /// Error of a gap between chunks, absolute, 99th percentile.
+    pub gap_error_us_p99: f64,
+    /// Error of a gap between chunks, absolute, largest.
+    pub gap_error_us_max: f64,
+    /// CPU time of the load thread, microseconds an event.
+    pub cpu_us_per_event: f64,
+}
+
+impl RunInfo {
+    /// Writes `run.json`.
+    pub fn write(&self, path: &Path) -> Result<(), DiskError> {
+        let mut text =
+            serde_json::to_vec_pretty(self).map_err(|e| DiskError::new("write", path, e.into()))?;
+        text.push(b'\n');
+        write_atomic(path, &text)
+    }
+
+    /// Reads `run.json`; refuses a layout that it does not know.
+    pub fn read(path: &Path) -> Result<Self, JournalError> {
+        let text = std::fs::read(path).map_err(|e| DiskError::new("read", path, e))?;
+        let damaged = |e: serde_json::Error| JournalError::Damaged {
+            path: path.to_owned(),
+            line: e.line() as u64,
+            reason: e.to_string(),
+        };
+        let value: serde_json::Value = serde_json::from_slice(&text).map_err(damaged)?;
+        let found = value.get("v").and_then(serde_json::Value::as_u64).unwrap_or(0);
+        if found != u64::from(RUN_INFO_VERSION) {
+            return Err(JournalError::Version {
+                path: path.to_owned(),
+                line: 1,
+                found,
+                known: RUN_INFO_VERSION,
+            });
+        }
+        serde_json::from_slice(&text).map_err(damaged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(crate) fn example() -> RunInfo {
+        RunInfo {
+            v: RUN_INFO_VERSION,
+            run_id: "20261124T190000Z-a100".to_owned(),
+            plan: "a100".to_owned(),
+            plan_path: "plans/a100.yaml".to_owned(),
+            plan_sha256: "ab".repeat(32),
+            benchd_version: "0.1.0".to_owned(),
+            started_unix_us: 1,
+            updated_unix_us: 2,
+            logs: "logs/20261124T190000Z-a100".to_owned(),
+            host: HostInfo::default(),
+            gpu: None,
+            gpu_baseline_bytes: vec![1 << 20],
+            versions: BTreeMap::from([("vllm".to_owned(), "0.15.1".to_owned())]),
+            client: None,
+            state: RunState::Running,
+        }
+    }
+
+    #[test]
+    fn it_comes_back_as_written_and_another_version_is_refused() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("run.json");
+        example().write(&path).expect("write");
+        assert_eq!(RunInfo::read(&path).expect("read"), example());
+        let text = std::fs::read_to_string(&path)
+            .expect("read")
+            .replace("\"v\": 1", "\"v\": 7");
+        std::fs::write(&path, text).expect("write");
+        let error = RunInfo::read(&path).expect_err("version 7");
+        assert!(matches!(error, JournalError::Version { found: 7, .. }), "{error}");
+    }
+}

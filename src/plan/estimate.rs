@@ -1,0 +1,279 @@
+//! How long a plan will take: a rough figure for people, from named assumptions and the plan alone.
+//!
+//! It knows neither the machine nor the model's size. The assumptions are those of one data-centre GPU with a model
+//! of 8 to 20 billion parameters; on other machines the figure is off by a factor, the shares of the lanes much
+//! less.
+
+use std::time::Duration;
+
+use super::{
+    Arrival, CachePolicy, Cell, CellInput, Framework, FrameworkKind, Lane, Plan, PromptType, Source,
+};
+
+/// What an estimate assumes. [`Assumptions::default`] has the figures, each with its reason.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Assumptions {
+    /// Prompt tokens that a server reads per second, over all requests.
+    pub prefill_tokens_per_s: f64,
+    /// Output tokens per second of one stream that has the server to itself.
+    pub decode_tokens_per_s: f64,
+    /// Streams at which a batching server's decode rate per stream has fallen to the half.
+    pub half_rate_streams: f64,
+    /// From launch to the first real answer, for vLLM and SGLang: weights, compilation, CUDA graphs.
+    pub start_large: Duration,
+    /// The same, for Ollama and other commands.
+    pub start_small: Duration,
+    /// From SIGTERM to the proof that the GPU memory is back.
+    pub stop_and_release: Duration,
+    /// Resetting the cache by a call.
+    pub cache_reset: Duration,
+    /// Resetting the cache by unloading and loading the model again (Ollama).
+    pub cache_reload: Duration,
+    /// One-token requests that find the text of one exact length.
+    pub probes_per_length: f64,
+}
+
+impl Default for Assumptions {
+    fn default() -> Self {
+        Self {
+            // An A100 reads 8 to 20 thousand tokens a second with an 8B model in bf16; the lower end.
+            prefill_tokens_per_s: 8_000.0,
+            // An A100 writes 80 to 150 tokens a second in one stream with these models.
+            decode_tokens_per_s: 90.0,
+            // Decode is bound by memory traffic, which a batch shares: per stream it falls slowly.
+            half_rate_streams: 64.0,
+            // vLLM and SGLang take one to three minutes with warm disk caches.
+            start_large: Duration::from_secs(120),
+            // Ollama maps the file: seconds.
+            start_small: Duration::from_secs(15),
+            // SGLang drains in steps of 5 s; the driver gives memory back within a second or two.
+            stop_and_release: Duration::from_secs(10),
+            cache_reset: Duration::from_secs(1),
+            cache_reload: Duration::from_secs(10),
+            // A first guess, a bisection of a few steps, and a check.
+            probes_per_length: 12.0,
+        }
+    }
+}
+
+/// An estimate of a whole plan.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Estimate {
+    /// Each lane, in the order given.
+    pub lanes: Vec<LaneEstimate>,
+    /// All together.
+    pub total: Duration,
+}
+
+/// An estimate of one lane.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LaneEstimate {
+    /// Launch to the first real answer.
+    pub start: Duration,
+    /// Finding the texts of exact length; in the first lane of a model only.
+    pub calibration: Duration,
+    /// The lane's own warm-up requests.
+    pub warmup: Duration,
+    /// Each scenario with its name: cache resets, warm-up waves and passes of its cells.
+    pub scenarios: Vec<(String, Duration)>,
+    /// SIGTERM to the proof of release.
+    pub stop: Duration,
+    /// All together.
+    pub total: Duration,
+}
+
+/// How many requests a server works on at once.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Service {
+    /// All that come.
+    Batching,
+    /// This many; the others wait.
+    Slots(u32),
+}
+
+/// Estimates a plan's duration.
+pub fn estimate(plan: &Plan, lanes: &[Lane], assumptions: &Assumptions) -> Estimate {
+    let mut calibrated: Vec<&str> = Vec::new();
+    let mut out = Vec::with_capacity(lanes.len());
+    for lane in lanes {
+        let Some(framework) = plan.frameworks.get(&lane.id.framework) else {
+            continue;
+        };
+        let file = plan
+            .models
+            .get(&lane.id.model)
+            .is_some_and(|m| m.tokenizer.is_some());
+        let calibrate = !file && !calibrated.contains(&lane.id.model.as_str());
+        calibrated.push(&lane.id.model);
+        out.push(lane_estimate(plan, framework, lane, calibrate, assumptions));
+    }
+    let total = out.iter().map(|l| l.total).sum();
+    Estimate { lanes: out, total }
+}
+
+fn lane_estimate(
+    plan: &Plan,
+    framework: &Framework,
+    lane: &Lane,
+    calibrate: bool,
+    a: &Assumptions,
+) -> LaneEstimate {
+    let ours = !matches!(framework.source, Source::Url(_));
+    let start = match framework.kind {
+        _ if !ours => Duration::ZERO,
+        FrameworkKind::Sglang | FrameworkKind::Vllm => a.start_large,
+        FrameworkKind::Ollama | FrameworkKind::Openai => a.start_small,
+    };
+    let stop = if ours { a.stop_and_release } else { Duration::ZERO };
+    let service = service(framework);
+    let reset = match framework.kind {
+        FrameworkKind::Ollama => a.cache_reload,
+        FrameworkKind::Sglang | FrameworkKind::Vllm => a.cache_reset,
+        FrameworkKind::Openai => Duration::ZERO,
+    };
+    let calibration = if calibrate {
+        calibration(lane, a)
+    } else {
+        Duration::ZERO
+    };
+    let warmup = lane.cells.first().map_or(Duration::ZERO, |cell| {
+        closed_loop(
+            plan.request.warmup,
+            1,
+            prompt_tokens(cell.input),
+            cell.output_tokens,
+            service,
+            a,
+        )
+    });
+    let mut scenarios: Vec<(String, Duration)> = Vec::new();
+    for cell in &lane.cells {
+        let mut time = cell_time(cell, service, a);
+        if cell.cache == CachePolicy::Reset {
+            time += reset;
+        }
+        match scenarios.last_mut() {
+            Some((name, sum)) if *name == cell.scenario => *sum += time,
+            _ => scenarios.push((cell.scenario.clone(), time)),
+        }
+    }
+    let measured: Duration = scenarios.iter().map(|(_, time)| *time).sum();
+    let total = start + calibration + warmup + measured + stop;
+    LaneEstimate {
+        start,
+        calibration,
+        warmup,
+        scenarios,
+        stop,
+        total,
+    }
+}
+
+/// Ollama works on OLLAMA_NUM_PARALLEL requests at once, 1 by default; the others batch.
+fn service(framework: &Framework) -> Service {
+    match framework.kind {
+        FrameworkKind::Ollama => {
+            let slots = framework
+                .env
+                .get("OLLAMA_NUM_PARALLEL")
+                .and_then(|v| v.parse().ok())
+                .unwrap_or(1);
+            Service::Slots(u32::max(slots, 1))
+        }
+        FrameworkKind::Sglang | FrameworkKind::Vllm | FrameworkKind::Openai => Service::Batching,
+    }
+}
+
+fn cell_time(cell: &Cell, service: Service, a: &Assumptions) -> Duration {
+    let (input, output) = (prompt_tokens(cell.input), cell.output_tokens);
+    let warmup = closed_loop(
+        cell.warmup,
+        cell.concurrency.max(cell.warmup),
+        input,
+        output,
+        service,
+        a,
+    );
+    let pass = match cell.arrival {
+        Arrival::Closed => closed_loop(
+            cell.requests_per_pass,
+            cell.concurrency,
+            input,
+            output,
+            service,
+            a,
+        ),
+        Arrival::Constant { rate_per_s }
+        | Arrival::Poisson { rate_per_s }
+        | Arrival::Gamma { rate_per_s, .. } => {
+            seconds(f64::from(cell.requests_per_pass) / rate_per_s)
+                + closed_loop(1, 1, input, output, service, a)
+        }
+    };
+    warmup + pass * cell.passes
+}
+
+/// Waves of as many requests as are worked on at once; each wave reads its prompts, then writes its answers.
+fn closed_loop(
+    requests: u32,
+    concurrency: u32,
+    input_tokens: u32,
+    output_tokens: u32,
+    service: Service,
+    a: &Assumptions,
+) -> Duration {
+    let at_once = match service {
+        Service::Batching => concurrency,
+        Service::Slots(slots) => concurrency.min(slots),
+    };
+    let at_once = at_once.min(requests).max(1);
+    let streams = f64::from(at_once);
+    let waves = f64::from(requests) / streams;
+    let prefill = streams * f64::from(input_tokens) / a.prefill_tokens_per_s;
+    let rate = a.decode_tokens_per_s / (1.0 + (streams - 1.0) / a.half_rate_streams);
+    seconds(waves * (prefill + f64::from(output_tokens) / rate))
+}
+
+/// Each length of the lane's prompts is searched by one-token requests.
+fn calibration(lane: &Lane, a: &Assumptions) -> Duration {
+    let mut lengths: Vec<u32> = lane
+        .cells
+        .iter()
+        .flat_map(|cell| match cell.input {
+            CellInput::Exact { input_tokens } => vec![input_tokens],
+            CellInput::SharedPrefix {
+                system_tokens,
+                question_tokens,
+            } => vec![system_tokens, question_tokens],
+            CellInput::Written { .. } => Vec::new(),
+        })
+        .collect();
+    lengths.sort_unstable();
+    lengths.dedup();
+    let one = |tokens: u32| f64::from(tokens) / a.prefill_tokens_per_s + 1.0 / a.decode_tokens_per_s;
+    seconds(lengths.into_iter().map(one).sum::<f64>() * a.probes_per_length)
+}
+
+/// Prompt tokens of one request. A prefix cache's savings are left out: not every framework has one.
+fn prompt_tokens(input: CellInput) -> u32 {
+    match input {
+        CellInput::Exact { input_tokens } => input_tokens,
+        CellInput::SharedPrefix {
+            system_tokens,
+            question_tokens,
+        } => system_tokens.saturating_add(question_tokens),
+        CellInput::Written { prompt_type, .. } => match prompt_type {
+            PromptType::Question | PromptType::Summary | PromptType::Translation | PromptType::Essay => 128,
+            PromptType::QuestionLong
+            | PromptType::SummaryLong
+            | PromptType::TranslationLong
+            | PromptType::EssayLong => 512,
+        },
+    }
+}
+
+/// Never panics: what is beyond a thousand years is a thousand years.
+fn seconds(s: f64) -> Duration {
+    const THOUSAND_YEARS_S: f64 = 3.2e10;
+    Duration::from_secs_f64(s.clamp(0.0, THOUSAND_YEARS_S))
+}

@@ -1,0 +1,263 @@
+//! How the servers came and went, on what machine, with what settings.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
+
+use super::{super::number::*, Table, code_block, escape, framework, lanes_of, models};
+use crate::{
+    analysis::{LaneSummary, RunSummary},
+    journal::{ClientCalibration, RunInfo},
+    plan::{GpuSelection, Plan, Source},
+};
+
+pub(super) fn operations(summary: &RunSummary) -> String {
+    let mut table = Table::new([
+        "framework",
+        "model",
+        "lane",
+        ">attempts",
+        ">healthy after",
+        ">first answer after",
+        ">idle GPU memory (MB)",
+        ">stopped in",
+        "exit",
+        ">swept",
+        ">memory back after",
+    ]);
+    for lane in &summary.lanes {
+        let s = lane.server.as_ref();
+        let killed = s.and_then(|s| s.killed).unwrap_or(false);
+        let exit = s.and_then(|s| s.exit.as_deref()).map_or(NONE.to_owned(), escape);
+        let release = match s {
+            Some(s) if s.held.is_some() => "**not back**".to_owned(),
+            s => millis(s.and_then(|s| s.release_ms)),
+        };
+        table.row([
+            framework(&lane.lane),
+            escape(&lane.lane.model),
+            lane.outcome.clone(),
+            lane.attempts.to_string(),
+            millis(s.and_then(|s| s.healthy_ms)),
+            millis(s.and_then(|s| s.ready_ms)),
+            s.and_then(|s| s.gpu_idle_bytes)
+                .map_or(NONE.to_owned(), |b| megabytes(b as f64)),
+            millis(s.and_then(|s| s.stop_ms)),
+            if killed {
+                format!("{exit}, killed after the grace")
+            } else {
+                exit
+            },
+            s.and_then(|s| s.swept).map_or(NONE.to_owned(), count),
+            release,
+        ]);
+    }
+    format!(
+        "## Operations\n\n{table}\nIdle GPU memory is what the server holds when ready, above the baseline. vLLM and SGLang \
+         reserve a fraction of the device whatever they need; it is no measure of the model's need.\n"
+    )
+}
+
+pub(super) fn section(summary: &RunSummary, plan: &Plan) -> String {
+    let mut text = "## Environment\n\n".to_owned();
+    match &summary.info {
+        Some(info) => text.push_str(&machine(info, plan)),
+        None => text.push_str("`run.json` is missing: the machine is not known.\n\n"),
+    }
+    let r = &plan.request;
+    let _ = writeln!(
+        text,
+        "Requests: temperature {}, top_p {}, seed {}, limit {}, warm-up {} a lane and one wave before each cell.\n",
+        r.temperature,
+        r.top_p,
+        r.seed.map_or("not set".to_owned(), |s| s.to_string()),
+        duration(r.timeout),
+        r.warmup
+    );
+    text.push_str(&differences(summary));
+    text.push_str("### Servers\n\n");
+    for lane in &summary.lanes {
+        text.push_str(&server(lane, plan));
+    }
+    text
+}
+
+fn machine(info: &RunInfo, plan: &Plan) -> String {
+    let mut table = Table::new(["", ""]);
+    let mut row = |name: &str, value: String| {
+        if !value.is_empty() {
+            table.row([name.to_owned(), value]);
+        }
+    };
+    let h = &info.host;
+    row("host", escape(&h.hostname));
+    row("system", escape(&[h.os.as_str(), h.kernel.as_str()].join(", ")));
+    row(
+        "CPU",
+        format!("{} ({} logical CPUs for benchd)", escape(&h.cpu), h.cpus),
+    );
+    row("memory", format!("{} MB", megabytes(h.memory_bytes as f64)));
+    match &info.gpu {
+        Some(gpu) => {
+            row(
+                "driver",
+                format!(
+                    "{}, CUDA {}",
+                    escape(&gpu.driver),
+                    escape(gpu.cuda.as_deref().unwrap_or("?"))
+                ),
+            );
+            for (i, d) in gpu.devices.iter().enumerate() {
+                let baseline = info
+                    .gpu_baseline_bytes
+                    .get(i)
+                    .copied()
+                    .unwrap_or(d.memory_used_bytes);
+                let watts = d
+                    .power_limit_mw
+                    .map_or(NONE.to_owned(), |mw| number(f64::from(mw) / 1e3));
+                let text = format!(
+                    "{} (`{}`), {} MB, {} MB in use before the first server, power limit {watts} W",
+                    escape(&d.name),
+                    escape(&d.uuid),
+                    megabytes(d.memory_total_bytes as f64),
+                    megabytes(baseline as f64),
+                );
+                row(&format!("GPU {}", d.index), text);
+            }
+        }
+        None if plan.host.gpu == GpuSelection::None => row("GPU", "none, as the plan says".to_owned()),
+        None => row("GPU", "not known".to_owned()),
+    }
+    row("benchd", escape(&info.benchd_version));
+    row(
+        "plan",
+        format!("`{}`, SHA-256 `{}`", escape(&info.plan_path), info.plan_sha256),
+    );
+    let mut text = format!("{table}\n");
+    match &info.client {
+        Some(client) => text.push_str(&self_check(client)),
+        None => text.push_str("The client was not checked against the simulated server in this run.\n\n"),
+    }
+    text
+}
+
+fn self_check(client: &ClientCalibration) -> String {
+    let mut table = Table::new([
+        ">streams",
+        ">events",
+        ">TTFT error p50 (µs)",
+        ">p99",
+        ">max",
+        ">gap error p50 (µs)",
+        ">p99",
+        ">max",
+        ">CPU an event (µs)",
+    ]);
+    for p in &client.points {
+        table.row([
+            count(p.streams.into()),
+            count(p.events),
+            number(p.ttft_error_us_p50),
+            number(p.ttft_error_us_p99),
+            number(p.ttft_error_us_max),
+            number(p.gap_error_us_p50),
+            number(p.gap_error_us_p99),
+            number(p.gap_error_us_max),
+            number(p.cpu_us_per_event),
+        ]);
+    }
+    let limit = client
+        .max_events_per_s
+        .map(|r| format!(" It sustains {} events a second.", number(r)))
+        .unwrap_or_default();
+    format!(
+        "benchd's own error on this machine, against a simulated server with known times.{limit} Differences smaller than \
+         this are not differences.\n\n{table}\n"
+    )
+}
+
+/// What differs between the frameworks of one model, beside the framework.
+fn differences(summary: &RunSummary) -> String {
+    let mut text = String::new();
+    for model in models(summary) {
+        let mut by_precision: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for lane in lanes_of(summary, model) {
+            if let Some(precision) = lane.facts.get("precision") {
+                by_precision
+                    .entry(precision)
+                    .or_default()
+                    .insert(&lane.lane.framework);
+            }
+        }
+        if by_precision.len() > 1 {
+            let sides: Vec<String> = by_precision
+                .iter()
+                .map(|(precision, names)| {
+                    let names: Vec<String> = names.iter().map(|n| escape(n)).collect();
+                    format!("{} by {}", escape(precision), super::list(&names))
+                })
+                .collect();
+            let _ = writeln!(
+                text,
+                "- **{}: the weights are not the same:** {}. Quantised weights are smaller and faster, and answer \
+                 differently: part of any difference is theirs, not the framework's.",
+                escape(model),
+                sides.join("; ")
+            );
+        }
+    }
+    for lane in &summary.lanes {
+        let env = lane.server.iter().flat_map(|s| &s.env);
+        if let Some((_, parallel)) = env.into_iter().find(|(name, _)| name == "OLLAMA_NUM_PARALLEL") {
+            let _ = writeln!(
+                text,
+                "- **{} / {}: requests at once are limited by a setting** (`OLLAMA_NUM_PARALLEL={}`). What it does under load \
+                 is decided by this, not by how fast it could batch.",
+                framework(&lane.lane),
+                escape(&lane.lane.model),
+                escape(parallel)
+            );
+        }
+    }
+    if text.is_empty() {
+        text
+    } else {
+        format!("### What differs beside the framework\n\n{text}\n")
+    }
+}
+
+fn server(lane: &LaneSummary, plan: &Plan) -> String {
+    let mut text = format!(
+        "#### {} / {}\n\n",
+        framework(&lane.lane),
+        escape(&lane.lane.model)
+    );
+    if let Some(s) = &lane.server {
+        let mut lines: Vec<String> = s.env.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        lines.push(s.argv.join(" "));
+        text.push_str(&code_block(lines.iter().map(String::as_str)));
+        text.push('\n');
+    } else if let Some(Source::Url(url)) = plan.frameworks.get(&lane.lane.framework).map(|f| &f.source) {
+        let _ = writeln!(
+            text,
+            "Run by someone else at `{}`: benchd neither starts nor stops it.\n",
+            escape(url)
+        );
+    }
+    let mut table = Table::new(["fact", "value"]);
+    if let Some(id) = &lane.model_id {
+        table.row(["model id".to_owned(), format!("`{}`", escape(id))]);
+    }
+    if let Some(tokens) = lane.template_tokens {
+        table.row(["tokens of the chat template".to_owned(), tokens.to_string()]);
+    }
+    for (name, value) in &lane.facts {
+        table.row([escape(&name.replace('_', " ")), escape(value)]);
+    }
+    if !table.is_empty() {
+        let _ = writeln!(text, "{table}");
+    }
+    text
+}

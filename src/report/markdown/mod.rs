@@ -1,0 +1,212 @@
+//! `report.md`.
+
+mod environment;
+mod flags;
+mod headline;
+mod method;
+mod scenarios;
+
+use std::fmt::Write as _;
+
+use super::{
+    number::{count, duration, time},
+    table::{Table, code_block, escape},
+};
+use crate::{
+    analysis::{LaneSummary, RunSummary},
+    plan::Plan,
+    record::LaneId,
+};
+
+/// The whole report. `plan` is the run's own (its frozen copy).
+pub fn report_md(summary: &RunSummary, plan: &Plan) -> String {
+    let mut out = String::new();
+    let mut section = |text: String| {
+        if !text.is_empty() {
+            out.push_str(text.trim_end());
+            out.push_str("\n\n");
+        }
+    };
+    section(title(summary));
+    section(headline::section(summary));
+    section(scenarios::sections(summary, plan));
+    section(environment::operations(summary));
+    section(environment::section(summary, plan));
+    section(flags::section(summary));
+    section(failures(summary));
+    section(method::section(summary, plan));
+    out.truncate(out.trim_end().len());
+    out.push('\n');
+    out
+}
+
+/// How a lane's framework is shown: with the round where there are several.
+fn framework(lane: &LaneId) -> String {
+    let name = escape(&lane.framework);
+    if lane.round > 1 {
+        format!("{name} #{}", lane.round)
+    } else {
+        name
+    }
+}
+
+/// The models of a run, in order.
+fn models(summary: &RunSummary) -> Vec<&str> {
+    let mut models: Vec<&str> = Vec::new();
+    for lane in &summary.lanes {
+        if !models.contains(&lane.lane.model.as_str()) {
+            models.push(&lane.lane.model);
+        }
+    }
+    models
+}
+
+fn lanes_of<'a>(summary: &'a RunSummary, model: &'a str) -> impl Iterator<Item = &'a LaneSummary> {
+    summary.lanes.iter().filter(move |l| l.lane.model == model)
+}
+
+fn title(summary: &RunSummary) -> String {
+    let mut text = format!("# benchd: {}\n\n", escape(&summary.plan));
+    let took = std::time::Duration::from_micros(summary.last_unix_us.saturating_sub(summary.started_unix_us));
+    let _ = writeln!(
+        text,
+        "Run `{}`, begun {}, {} until its last event{}.\n",
+        summary.run_id,
+        time(summary.started_unix_us),
+        duration(took),
+        match summary.starts {
+            0 | 1 => String::new(),
+            n => format!("; begun {n} times (resumed)"),
+        }
+    );
+    if summary.partial || summary.outcome != "finished" {
+        let state = match summary.outcome.as_str() {
+            "open" => "the run is under way, or its process died",
+            "finished" => "the run is over",
+            "interrupted" => "the run was interrupted and can go on with `--resume`",
+            "unsafe" => "the run was stopped for safety",
+            _ => "the run was stopped by an error",
+        };
+        let reason = summary
+            .reason
+            .as_deref()
+            .map(|r| format!(" ({})", escape(r)))
+            .unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "> **Partial:** {} of {} cells are measured; {state}{reason}.\n",
+            count(summary.cells_measured),
+            count(summary.cells_planned)
+        );
+    }
+    let frameworks: Vec<String> = {
+        let mut seen: Vec<String> = Vec::new();
+        for lane in &summary.lanes {
+            let version = lane
+                .version
+                .as_deref()
+                .map(|v| format!(" {}", escape(v)))
+                .unwrap_or_default();
+            let name = format!("{}{version}", escape(&lane.lane.framework));
+            if !seen.contains(&name) {
+                seen.push(name);
+            }
+        }
+        seen
+    };
+    let models: Vec<String> = models(summary).into_iter().map(escape).collect();
+    let requests: u64 = summary
+        .lanes
+        .iter()
+        .flat_map(|l| &l.cells)
+        .map(|c| c.requests)
+        .sum();
+    let failed: u64 = summary
+        .lanes
+        .iter()
+        .flat_map(|l| &l.cells)
+        .map(|c| c.failed)
+        .sum();
+    let _ = writeln!(
+        text,
+        "Compared: {} on {}; {} requests measured, {} failed.",
+        list(&frameworks),
+        list(&models),
+        count(requests),
+        count(failed)
+    );
+    text
+}
+
+fn list(names: &[String]) -> String {
+    match names {
+        [] => "nothing yet".to_owned(),
+        [one] => one.clone(),
+        [all @ .., last] => format!("{} and {last}", all.join(", ")),
+    }
+}
+
+fn failures(summary: &RunSummary) -> String {
+    let mut text = String::new();
+    let mut missing = Table::new(["framework", "model", "cell", "why"]);
+    for lane in &summary.lanes {
+        let (framework, model) = (framework(&lane.lane), escape(&lane.lane.model));
+        if lane.reason.is_some() || !lane.log_tail.is_empty() {
+            let stage = lane
+                .stage
+                .as_deref()
+                .map(|s| format!(" at stage `{s}`"))
+                .unwrap_or_default();
+            let _ = writeln!(text, "### {framework} / {model}: {}{stage}\n", lane.outcome);
+            if let Some(reason) = &lane.reason {
+                let _ = writeln!(text, "{}\n", escape(reason));
+            }
+            if !lane.log_tail.is_empty() {
+                let _ = writeln!(
+                    text,
+                    "Last lines of its log:\n\n{}",
+                    code_block(lane.log_tail.iter().map(String::as_str))
+                );
+            }
+        }
+        for cell in &lane.missing {
+            missing.row([
+                framework.clone(),
+                model.clone(),
+                format!("`{}`", cell.cell),
+                escape(&cell.why),
+            ]);
+        }
+    }
+    if !missing.is_empty() {
+        let _ = writeln!(text, "### Cells without figures\n\n{missing}");
+    }
+    let mut errors = Table::new(["framework", "model", "cell", "failures", "an example"]);
+    for cell in summary
+        .lanes
+        .iter()
+        .flat_map(|l| &l.cells)
+        .filter(|c| c.failed > 0)
+    {
+        let kinds: Vec<_> = cell
+            .failures
+            .iter()
+            .map(|(k, n)| format!("{} {k}", count(*n)))
+            .collect();
+        errors.row([
+            framework(&cell.lane),
+            escape(&cell.lane.model),
+            format!("`{}`", cell.cell),
+            escape(&kinds.join(", ")),
+            escape(cell.failure_example.as_deref().unwrap_or("")),
+        ]);
+    }
+    if !errors.is_empty() {
+        let _ = writeln!(text, "### Failed requests\n\n{errors}");
+    }
+    if text.is_empty() {
+        text
+    } else {
+        format!("## Failures\n\n{text}")
+    }
+}

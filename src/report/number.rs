@@ -1,0 +1,226 @@
+//! Numbers for people: one form everywhere.
+
+use std::time::Duration;
+
+use crate::{analysis::Distribution, stats::Interval};
+
+/// What stands where there is no number.
+pub const NONE: &str = "–";
+
+/// Three significant digits below 1,000 (`0.0123`, `1.23`, `12.3`, `123`), whole numbers with separators from there on
+/// (`12,345`).
+pub fn number(value: f64) -> String {
+    if !value.is_finite() {
+        return NONE.to_owned();
+    }
+    if value == 0.0 {
+        return "0".to_owned();
+    }
+    let magnitude = value.abs().log10().floor();
+    // 999.6 becomes 1,000: the digits follow the rounded value.
+    let rounded_up = value.abs() >= 999.5;
+    if rounded_up {
+        return grouped(value.round());
+    }
+    let decimals = (2.0 - magnitude).clamp(0.0, 9.0) as usize;
+    let text = format!("{value:.decimals$}");
+    // 9.996 with two decimals is 10.00: one digit too many.
+    let digits = text.bytes().filter(u8::is_ascii_digit).count();
+    if value.abs() >= 1.0 && digits > 3 && decimals > 0 {
+        return format!("{value:.*}", decimals - 1);
+    }
+    text
+}
+
+/// A whole number with separators.
+pub fn count(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(c);
+    }
+    text
+}
+
+fn grouped(value: f64) -> String {
+    let sign = if value < 0.0 { "-" } else { "" };
+    format!("{sign}{}", count(value.abs() as u64))
+}
+
+/// `value`, or a dash.
+pub fn optional(value: Option<f64>) -> String {
+    value.map_or_else(|| NONE.to_owned(), number)
+}
+
+/// `55.0 [30.0, 80.0]`; without an interval only the value.
+pub fn with_interval(value: f64, interval: Option<&Interval>) -> String {
+    match interval {
+        Some(i) => format!("{} [{}, {}]", number(value), number(i.low), number(i.high)),
+        None => number(value),
+    }
+}
+
+/// A percentile; `~` before one that has too few samples to be certain.
+pub fn percentile(value: f64, certain: bool) -> String {
+    format!("{}{}", if certain { "" } else { "~" }, number(value))
+}
+
+/// Median with interval, 95th and 99th percentile of a distribution; `≥` before one that time-outs reach: it is a lower
+/// bound.
+pub fn spread(d: Option<&Distribution>) -> [String; 3] {
+    let Some(d) = d else {
+        return [NONE, NONE, NONE].map(str::to_owned);
+    };
+    // Time-outs are the largest values: a percentile whose upper rank is among them is at least what is printed.
+    let at_least = |percent: f64| {
+        let upper_rank = ((d.n.saturating_sub(1)) as f64 * percent / 100.0).ceil();
+        if d.timeouts > 0 && upper_rank >= (d.n - d.timeouts) as f64 {
+            "≥"
+        } else {
+            ""
+        }
+    };
+    [
+        format!(
+            "{}{}",
+            at_least(50.0),
+            with_interval(d.p50, d.p50_interval.as_ref())
+        ),
+        format!("{}{}", at_least(95.0), percentile(d.p95, d.p95_certain)),
+        format!("{}{}", at_least(99.0), percentile(d.p99, d.p99_certain)),
+    ]
+}
+
+/// A share as a percentage: `12.3 %`.
+pub fn percent(share: f64) -> String {
+    format!("{} %", number(share * 100.0))
+}
+
+/// Bytes as megabytes (1 MB = 1,000,000 bytes), the number only.
+pub fn megabytes(bytes: f64) -> String {
+    number(bytes / 1e6)
+}
+
+/// `410 ms`, `21.5 s`, `3 min 20 s`, `5 min`, `2 h 5 min`.
+pub fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds < 0.9995 {
+        format!("{} ms", number(seconds * 1e3))
+    } else if seconds < 59.95 {
+        format!("{} s", number(seconds))
+    } else if seconds < 3_599.5 {
+        let whole = seconds.round() as u64;
+        match whole % 60 {
+            0 => format!("{} min", whole / 60),
+            rest => format!("{} min {rest} s", whole / 60),
+        }
+    } else {
+        let minutes = (seconds / 60.0).round() as u64;
+        format!("{} h {} min", count(minutes / 60), minutes % 60)
+    }
+}
+
+/// [`duration`] of milliseconds, or a dash.
+pub fn millis(ms: Option<u64>) -> String {
+    ms.map_or_else(|| NONE.to_owned(), |ms| duration(Duration::from_millis(ms)))
+}
+
+/// `2026-11-24 19:00:05 UTC`.
+pub fn time(unix_us: u64) -> String {
+    i64::try_from(unix_us)
+        .ok()
+        .and_then(|us| jiff::Timestamp::from_microsecond(us).ok())
+        .map_or_else(
+            || NONE.to_owned(),
+            |t| t.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        )
+}
+
+/// A bar of at most `width` characters, in eighths: a picture beside a number, never instead of it.
+pub fn bar(value: f64, largest: f64, width: usize) -> String {
+    const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    if largest <= 0.0 || !value.is_finite() {
+        return String::new();
+    }
+    let eighths = ((value / largest).clamp(0.0, 1.0) * width as f64 * 8.0).round() as usize;
+    format!("{}{}", "█".repeat(eighths / 8), PARTS[eighths % 8])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_digits_then_whole_numbers() {
+        let cases = [
+            (0.0, "0"),
+            (0.000_123_4, "0.000123"),
+            (0.0123, "0.0123"),
+            (0.9996, "1.000"),
+            (1.234, "1.23"),
+            (9.994, "9.99"),
+            (9.996, "10.0"),
+            (12.34, "12.3"),
+            (99.96, "100"),
+            (123.4, "123"),
+            (999.4, "999"),
+            (999.6, "1,000"),
+            (1234.5, "1,235"),
+            (1_234_567.0, "1,234,567"),
+            (-12.34, "-12.3"),
+            (-1234.0, "-1,234"),
+            (f64::NAN, NONE),
+        ];
+        for (value, text) in cases {
+            assert_eq!(number(value), text, "{value}");
+        }
+    }
+
+    #[test]
+    fn percentiles_that_time_outs_reach_are_lower_bounds() {
+        let of = |timeouts| Distribution {
+            n: 101,
+            timeouts,
+            mean: 1.0,
+            sd: None,
+            min: 1.0,
+            p50: 1.0,
+            p50_interval: None,
+            p95: 2.0,
+            p95_certain: true,
+            p99: 3.0,
+            p99_certain: false,
+            max: 4.0,
+        };
+        // Of 101 values the 95th percentile is the 6th from above.
+        assert_eq!(spread(Some(&of(0))), ["1.00", "2.00", "~3.00"]);
+        assert_eq!(spread(Some(&of(5))), ["1.00", "2.00", "≥~3.00"]);
+        assert_eq!(spread(Some(&of(6))), ["1.00", "≥2.00", "≥~3.00"]);
+        assert_eq!(spread(Some(&of(101))), ["≥1.00", "≥2.00", "≥~3.00"]);
+    }
+
+    #[test]
+    fn durations_and_bars() {
+        let of = |s: f64| duration(Duration::from_secs_f64(s));
+        assert_eq!(
+            (of(0.41).as_str(), of(0.9999).as_str(), of(21.5).as_str()),
+            ("410 ms", "1.000 s", "21.5 s")
+        );
+        assert_eq!(
+            (of(59.97).as_str(), of(200.0).as_str(), of(7500.0).as_str()),
+            ("1 min", "3 min 20 s", "2 h 5 min")
+        );
+        assert_eq!(
+            (
+                bar(5.0, 10.0, 4).as_str(),
+                bar(1.0, 32.0, 4).as_str(),
+                bar(0.0, 1.0, 4).as_str()
+            ),
+            ("██", "▏", "")
+        );
+        assert_eq!(time(1_800_000_000_000_000), "2027-01-15 08:00:00 UTC");
+    }
+}

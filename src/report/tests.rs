@@ -1,0 +1,320 @@
+//! The files of synthetic runs: their values agree, and they say what is missing.
+
+use std::collections::HashMap;
+
+use super::{number::*, *};
+use crate::{
+    analysis::testing::*,
+    journal::{ClientCalibration, ClientPoint, HostInfo, LaneOutcome, RUN_INFO_VERSION, RunInfo, RunState},
+    plan::{Language, PromptType, ScenarioKind},
+    record::{GpuDevice, GpuHost},
+};
+
+/// Two frameworks, four scenarios, one lane that failed, a client that was checked.
+fn small_run() -> Builder {
+    let cells = || {
+        vec![
+            exact("single/in512", ScenarioKind::Single, 1, 512),
+            exact("concurrent/c2", ScenarioKind::Concurrent, 2, 512),
+            shared("prefix_cache/sys2048"),
+            written(1, PromptType::Question, Language::Ko),
+            written(1, PromptType::Question, Language::En),
+        ]
+    };
+    let (vllm, ollama, broken) = (
+        lane_id("vllm", "llama"),
+        lane_id("ollama", "llama"),
+        lane_id("vllm-odd|name", "llama"),
+    );
+    let mut b = Builder::new(vec![
+        (vllm.clone(), cells()),
+        (ollama.clone(), cells()),
+        (broken.clone(), cells()),
+    ]);
+    for (lane, slow) in [(&vllm, 1), (&ollama, 3)] {
+        b.ready(lane);
+        let did = |at: u64, ttft: u64, latency: u64| Did {
+            model: if slow == 1 { "meta-llama/Llama" } else { "llama" },
+            ..Did::ok(at, ttft * slow, latency * slow)
+        };
+        b.measured(
+            lane,
+            "single/in512",
+            &[(
+                22_000 * slow,
+                (1..=10).map(|i| did(i * 2000, i * 10, i * 10 + 1000)).collect(),
+            )],
+        );
+        let pass = |n: u64| {
+            (
+                6_000 * slow + n,
+                (0..10).map(|i| did(i / 2 * 1000 * slow, 50, 1000)).collect(),
+            )
+        };
+        b.measured(lane, "concurrent/c2", &[pass(0), pass(10), pass(20)]);
+        let prefix = |first: u64| {
+            let with = |i: u64, ttft: u64, cached: u64| Did {
+                prompt_tokens: 2186,
+                cached: (slow == 1).then_some(cached),
+                ..did(i * 1000, ttft, ttft + 100)
+            };
+            (
+                4000 * slow,
+                vec![
+                    with(0, first, 0),
+                    with(1, 10, 2048),
+                    with(2, 20, 2048),
+                    with(3, 30, 2048),
+                ],
+            )
+        };
+        b.measured(
+            lane,
+            "prefix_cache/sys2048",
+            &[prefix(100), prefix(120), prefix(140)],
+        );
+        let text = |text: &str, prompt_tokens| {
+            let did = |i: u64| Did {
+                text: text.to_owned(),
+                prompt_tokens,
+                ..did(i * 1000, 30 + i, 900)
+            };
+            vec![(4000 * slow, (0..4).map(did).collect())]
+        };
+        b.measured(lane, "korean/c1/question/ko", &text("가나다라마", 210));
+        b.measured(lane, "korean/c1/question/en", &text("abcdefghij", 110));
+        b.samples(
+            lane,
+            &(0..40)
+                .map(|i| gpu_sample(i * 1000, 70_000_000_000 + i * 1_000_000))
+                .collect::<Vec<_>>(),
+        );
+        b.finish_lane(lane);
+    }
+    b.ready(&broken);
+    let tail = ["loading | weights", "CUDA out of memory ```"];
+    b.end_lane(
+        &broken,
+        LaneOutcome::Failed,
+        Some(("ready", "exit 1 while starting: out of *memory*", &tail)),
+    );
+    b.finish();
+    info(&b).write(&b.run.run_json()).expect("run.json");
+    b
+}
+
+fn info(b: &Builder) -> RunInfo {
+    RunInfo {
+        v: RUN_INFO_VERSION,
+        run_id: b.run.id().to_owned(),
+        plan: "night".to_owned(),
+        plan_path: "plans/night.yaml".to_owned(),
+        plan_sha256: "5e".repeat(32),
+        benchd_version: "0.1.0".to_owned(),
+        started_unix_us: T0,
+        updated_unix_us: T0,
+        logs: format!("logs/{}", b.run.id()),
+        host: HostInfo {
+            hostname: "gpu-1".to_owned(),
+            os: "Ubuntu 22.04.3 LTS".to_owned(),
+            kernel: "6.8.0".to_owned(),
+            boot_id: "boot".to_owned(),
+            cpu: "Intel Xeon Platinum 8468".to_owned(),
+            cpus: 192,
+            memory_bytes: 1_000_000_000_000,
+        },
+        gpu: Some(GpuHost {
+            driver: "570.86.10".to_owned(),
+            cuda: Some("12.8".to_owned()),
+            nvml: None,
+            devices: vec![GpuDevice {
+                index: 0,
+                uuid: "GPU-1".to_owned(),
+                name: "NVIDIA A100-SXM4-80GB".to_owned(),
+                memory_total_bytes: 85_899_345_920,
+                memory_used_bytes: 1_000_000,
+                power_limit_mw: Some(400_000),
+                sm_clock_max_mhz: Some(1410),
+                pci_bus_id: None,
+                mig: Some(false),
+                ecc_uncorrected: Some(0),
+            }],
+        }),
+        gpu_baseline_bytes: vec![1_000_000],
+        versions: [].into(),
+        client: Some(ClientCalibration {
+            measured_unix_us: T0,
+            points: vec![ClientPoint {
+                streams: 1,
+                events: 1000,
+                ttft_error_us_p50: 30.0,
+                ttft_error_us_p95: 60.0,
+                ttft_error_us_p99: 90.0,
+                ttft_error_us_max: 120.0,
+                gap_error_us_p50: 5.0,
+                gap_error_us_p95: 20.0,
+                gap_error_us_p99: 40.0,
+                gap_error_us_max: 80.0,
+                cpu_us_per_event: 3.5,
+            }],
+            max_events_per_s: Some(250_000.0),
+        }),
+        state: RunState::Finished,
+    }
+}
+
+fn written_report(b: &Builder) -> (String, String) {
+    b.write_journal();
+    write_all(&b.run, &b.plan, &b.lanes).expect("a report");
+    let read = |path| std::fs::read_to_string(path).expect("a file");
+    (read(b.run.report_md()), read(b.run.summary_csv()))
+}
+
+/// Rows of the CSV by column name.
+fn csv_rows(csv: &str) -> Vec<HashMap<String, String>> {
+    let mut lines = csv
+        .lines()
+        .map(|l| l.split(',').map(str::to_owned).collect::<Vec<_>>());
+    let header = lines.next().expect("a header");
+    lines
+        .map(|row| {
+            assert_eq!(row.len(), header.len(), "{row:?}");
+            header.iter().cloned().zip(row).collect()
+        })
+        .collect()
+}
+
+#[test]
+fn a_small_run_reads_well() {
+    let (md, _) = written_report(&small_run());
+    insta::assert_snapshot!(md);
+}
+
+#[test]
+fn the_csv_has_its_columns_first_and_a_row_a_cell() {
+    let (_, csv) = written_report(&small_run());
+    assert!(csv.starts_with(&format!("{CSV_HEADER},concurrency,")), "{csv}");
+    let rows = csv_rows(&csv);
+    assert_eq!(rows.len(), 10);
+    let row = &rows[0];
+    let is = |name: &str| row[name].as_str();
+    assert_eq!(
+        (is("framework"), is("model"), is("scenario"), is("cell")),
+        ("vllm", "llama", "single", "single/in512")
+    );
+    assert_eq!(
+        (is("requests"), is("failed"), is("ttft_ms_p50"), is("ttft_ms_p95")),
+        ("10", "0", "55", "95.5")
+    );
+    assert_eq!(
+        (is("output_tokens_per_s"), is("requests_per_s")),
+        ("5", "0.454545")
+    );
+    assert_eq!(
+        (
+            is("gpu_memory_mb_peak"),
+            is("gpu_memory_mb_mean"),
+            is("gpu_util_pct_mean")
+        ),
+        ("70022", "70011", "80")
+    );
+    assert_eq!(is("flags"), "few_samples");
+}
+
+#[test]
+fn csv_markdown_and_json_have_the_same_values() {
+    let b = small_run();
+    let (md, csv) = written_report(&b);
+    let json: RunSummary =
+        serde_json::from_slice(&std::fs::read(b.run.summary_json()).expect("a file")).expect("JSON");
+    let cells: Vec<_> = json.lanes.iter().flat_map(|l| &l.cells).collect();
+    let rows = csv_rows(&csv);
+    assert_eq!(cells.len(), rows.len());
+    for (cell, row) in cells.into_iter().zip(rows) {
+        let close = |name: &str, value: f64| {
+            let is: f64 = row[name].parse().expect("a number");
+            assert!((is - value).abs() <= 5e-7, "{name}: {is} is not {value}");
+        };
+        let (ttft, latency) = (
+            cell.ttft_ms.as_ref().expect("TTFT"),
+            cell.latency_ms.as_ref().expect("latency"),
+        );
+        let rate = cell.output_tokens_per_s.as_ref().expect("a rate");
+        close("ttft_ms_p50", ttft.p50);
+        close("latency_ms_p99", latency.p99);
+        close("output_tokens_per_s", rate.median);
+        // The row of the scenario's table: the cell, the framework, then the same numbers.
+        let start = format!("| `{}`", row["cell"]);
+        let line = |part: &str| {
+            md.lines()
+                .find(|l| {
+                    l.starts_with(&start)
+                        && l.contains(&format!("| {} ", row["framework"]))
+                        && l.contains(part)
+                })
+                .unwrap_or_else(|| panic!("{start} of {}: no {part}", row["framework"]))
+        };
+        let value = |name: &str| number(row[name].parse().expect("a number"));
+        let speed = line(&format!(" {} [", value("ttft_ms_p50")));
+        assert!(speed.contains(&format!("~{} ", value("ttft_ms_p95"))), "{speed}");
+        assert!(speed.contains(&value("output_tokens_per_s")), "{speed}");
+        line(&format!("~{} ", value("latency_ms_p95")));
+    }
+}
+
+#[test]
+fn a_lane_has_a_summary_of_its_own() {
+    let b = small_run();
+    written_report(&b);
+    let text = std::fs::read_to_string(b.run.lane_summary(&lane_id("ollama", "llama"))).expect("a file");
+    let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(value["rounds"].as_array().map(Vec::len), Some(1));
+    assert_eq!(value["rounds"][0]["cells"][0]["cell"], "single/in512");
+    assert!(
+        !b.run.lane_summary(&lane_id("vllm-odd|name", "llama")).exists(),
+        "the broken lane has no folder"
+    );
+}
+
+#[test]
+fn a_partial_run_says_so_at_every_moment() {
+    let whole = small_run();
+    let events = whole.events.clone();
+    let mut b = small_run();
+    // A step of three meets every kind of event.
+    for n in (0..events.len()).step_by(3) {
+        b.events = events[..n].to_vec();
+        let (md, csv) = written_report(&b);
+        assert!(md.contains("> **Partial:**"), "after {n} events");
+        assert!(csv.starts_with(CSV_HEADER));
+    }
+    b.events = events[..7].to_vec();
+    let (md, csv) = written_report(&b);
+    assert!(
+        md.contains("1 of 15 cells are measured; the run is under way, or its process died."),
+        "{md}"
+    );
+    assert!(md.contains("not reached yet"));
+    assert_eq!(csv_rows(&csv).len(), 1);
+}
+
+#[test]
+fn a_torn_tail_is_told_in_the_report() {
+    let b = small_run();
+    b.write_journal();
+    let mut text = std::fs::read(b.run.journal()).expect("read");
+    text.truncate(text.len() - 5);
+    std::fs::write(b.run.journal(), text).expect("write");
+    let summary = write_all(&b.run, &b.plan, &b.lanes).expect("a report");
+    assert_eq!(summary.outcome, "open");
+    let md = std::fs::read_to_string(b.run.report_md()).expect("a file");
+    assert!(md.contains("dropped a torn last line"), "{md}");
+}
+
+#[test]
+fn a_run_without_run_json_is_reported_all_the_same() {
+    let b = small_run();
+    std::fs::remove_file(b.run.run_json()).expect("remove");
+    let (md, _) = written_report(&b);
+    assert!(md.contains("`run.json` is missing: the machine is not known."));
+}

@@ -1,0 +1,381 @@
+//! Sends a cell's requests and stores what comes back, as it comes.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc;
+
+use super::requests::{CellRequests, PlannedRequest};
+use crate::{
+    client::Target,
+    journal::{ClientLag, DiskError, PassTimes, RecordFile},
+    load::{Batch, Completed, Job, LoadEngine, LoadError, Progress},
+    plan::{Arrival, Cell},
+    record::{LaneId, Phase, REQUEST_RECORD_VERSION, RequestRecord, StreamShape},
+};
+
+/// How often progress is told and the server is looked at for a hang.
+const TICK: Duration = Duration::from_millis(250);
+
+/// A cell ready to be measured.
+#[derive(Debug)]
+pub struct CellRun<'a> {
+    /// The lane.
+    pub lane: &'a LaneId,
+    /// Attempt of the lane, 1 on.
+    pub lane_attempt: u32,
+    /// The cell.
+    pub cell: &'a Cell,
+    /// Attempt of the cell, 1 on.
+    pub attempt: u32,
+    /// What it sends.
+    pub requests: &'a CellRequests,
+    /// Where to.
+    pub target: Target,
+    /// What a whole answer shows.
+    pub shape: StreamShape,
+    /// Names of the reasoning field.
+    pub reasoning_fields: &'static [&'static str],
+    /// Limit of each request.
+    pub timeout: Duration,
+    /// Seed of the arrival process.
+    pub seed: u64,
+    /// What sends.
+    pub engine: &'a LoadEngine,
+}
+
+/// How far a cell is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CellProgress {
+    /// Counted requests that are over.
+    pub done: u64,
+    /// Counted requests in all.
+    pub total: u64,
+    /// Failed ones among those that are over.
+    pub failed: u64,
+    /// Whether the warm-up is still going on.
+    pub warming_up: bool,
+}
+
+/// What a measured cell came to: the parts of its end event that the load knows.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CellMeasured {
+    /// Lines stored, warm-up included.
+    pub records: u64,
+    /// Counted requests.
+    pub requests: u64,
+    /// Failed ones among them.
+    pub failed: u64,
+    /// Passes.
+    pub passes: Vec<PassTimes>,
+    /// The client's own lag: of the worst pass; probes, CPU time and events of all.
+    pub client: ClientLag,
+    /// Open loop only: requests that the cap on requests in flight held back.
+    pub capped: u64,
+}
+
+/// Why a cell was stopped from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Halted {
+    /// A signal.
+    Interrupted,
+    /// The server's process ended.
+    ServerEnded(String),
+    /// The device is gone, or memory can't be seen any more.
+    GpuLost(String),
+    /// benchd can't store results any more.
+    Disk(String),
+}
+
+/// Why a cell has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum CellError {
+    /// Stopped from outside.
+    #[error("{}", halted_text(.0))]
+    Halted(Halted),
+    /// The server keeps its connections and sends nothing.
+    #[error("the server sent nothing for {} s with {in_flight} requests waiting: it hangs", silent.as_secs())]
+    Hung {
+        /// How long.
+        silent: Duration,
+        /// Requests waiting.
+        in_flight: u64,
+    },
+    /// A record could not be stored.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The load could not be run.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+}
+
+fn halted_text(halted: &Halted) -> String {
+    match halted {
+        Halted::Interrupted => "interrupted".to_owned(),
+        Halted::ServerEnded(how) => format!("the server ended while the cell was measured: {how}"),
+        Halted::GpuLost(why) => format!("the GPU was lost while the cell was measured: {why}"),
+        Halted::Disk(why) => why.clone(),
+    }
+}
+
+/// What stops a cell from outside: resolves with the reason, and not before.
+pub type Halt<'a> = Pin<Box<dyn Future<Output = Halted> + Send + 'a>>;
+
+impl CellRun<'_> {
+    /// Sends the warm-up, as many at a time as the cell will. Failures in it are stored and decide nothing: a
+    /// server that can't answer shows it in what is counted.
+    ///
+    /// # Errors
+    /// See [`CellError`].
+    pub async fn warm_up(
+        &self,
+        records: &mut RecordFile,
+        halt: &mut Halt<'_>,
+        show: &dyn Fn(CellProgress),
+        so_far: &mut CellMeasured,
+    ) -> Result<(), CellError> {
+        if self.requests.warmup.is_empty() {
+            return Ok(());
+        }
+        // The warm-up is a closed loop in every cell: it has no rate to keep.
+        self.batch(
+            0,
+            Phase::Warmup,
+            &self.requests.warmup,
+            Arrival::Closed,
+            records,
+            halt,
+            show,
+            so_far,
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Sends what counts, pass by pass.
+    ///
+    /// # Errors
+    /// See [`CellError`]. What was stored by then stays in the file and is not counted.
+    pub async fn passes(
+        &self,
+        records: &mut RecordFile,
+        halt: &mut Halt<'_>,
+        show: &dyn Fn(CellProgress),
+        so_far: &mut CellMeasured,
+    ) -> Result<(), CellError> {
+        for (pass, requests) in (1u32..).zip(&self.requests.passes) {
+            let report = self
+                .batch(
+                    pass,
+                    Phase::Measured,
+                    requests,
+                    self.cell.arrival,
+                    records,
+                    halt,
+                    show,
+                    so_far,
+                )
+                .await?;
+            so_far.passes.push(report);
+        }
+        Ok(())
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "private; the two callers above differ in half of them"
+    )]
+    async fn batch(
+        &self,
+        pass: u32,
+        phase: Phase,
+        requests: &[PlannedRequest],
+        arrival: Arrival,
+        records: &mut RecordFile,
+        halt: &mut Halt<'_>,
+        show: &dyn Fn(CellProgress),
+        so_far: &mut CellMeasured,
+    ) -> Result<PassTimes, CellError> {
+        let (tx, mut rx) = mpsc::unbounded_channel();
+        let jobs = (0u32..)
+            .zip(requests)
+            .map(|(index, request)| Job {
+                index,
+                body: request.body.clone(),
+                tag: u64::from(index),
+            })
+            .collect();
+        let mut handle = self.engine.run(
+            Batch {
+                target: self.target.clone(),
+                jobs,
+                concurrency: self.cell.concurrency,
+                arrival,
+                seed: self.seed.wrapping_add(u64::from(pass)),
+                timeout: self.timeout,
+                shape: self.shape,
+                reasoning_fields: self.reasoning_fields,
+            },
+            tx,
+        )?;
+        let progress = handle.progress();
+        let mut silence = Silence::new(self.timeout);
+        let mut tick = tokio::time::interval(TICK);
+        let mut stopped = None;
+        let mut store = |completed: Completed, so_far: &mut CellMeasured| -> Result<(), DiskError> {
+            let record = self.record(pass, phase, requests, completed);
+            records.append(&record)?;
+            so_far.records += 1;
+            if phase == Phase::Measured {
+                so_far.requests += 1;
+                so_far.failed += u64::from(!record.is_ok());
+            }
+            Ok(())
+        };
+        let report = loop {
+            tokio::select! {
+                Some(completed) = rx.recv() => {
+                    if let Err(error) = store(completed, so_far) {
+                        handle.cancel();
+                        return Err(error.into());
+                    }
+                }
+                report = handle.wait() => break report?,
+                why = halt.as_mut(), if stopped.is_none() => {
+                    handle.cancel();
+                    stopped = Some(CellError::Halted(why));
+                }
+                _ = tick.tick() => {
+                    show(self.progress(phase, so_far));
+                    if stopped.is_none() && let Some(error) = silence.look(&progress, Instant::now()) {
+                        handle.cancel();
+                        stopped = Some(error);
+                    }
+                }
+            }
+        };
+        // Whatever the batch's end, its last answers are in the channel by now.
+        while let Ok(completed) = rx.try_recv() {
+            store(completed, so_far)?;
+        }
+        show(self.progress(phase, so_far));
+        if let Some(error) = stopped {
+            return Err(error);
+        }
+        if phase == Phase::Measured {
+            so_far.client = worst(&so_far.client, &report.lag);
+            so_far.capped += u64::from(report.capped);
+        }
+        Ok(PassTimes {
+            pass,
+            started_unix_us: report.started_unix_us,
+            duration_us: report.duration_us,
+        })
+    }
+
+    fn progress(&self, phase: Phase, so_far: &CellMeasured) -> CellProgress {
+        CellProgress {
+            done: so_far.requests,
+            total: self.requests.measured() as u64,
+            failed: so_far.failed,
+            warming_up: phase == Phase::Warmup,
+        }
+    }
+
+    fn record(
+        &self,
+        pass: u32,
+        phase: Phase,
+        requests: &[PlannedRequest],
+        completed: Completed,
+    ) -> RequestRecord {
+        let answer = completed.answer;
+        let prompt_id = requests
+            .get(completed.index as usize)
+            .map(|request| request.prompt_id.clone())
+            .unwrap_or_default();
+        RequestRecord {
+            v: REQUEST_RECORD_VERSION,
+            round: self.lane.round,
+            scenario: self.cell.scenario.clone(),
+            cell: self.cell.id.clone(),
+            attempt: self.attempt,
+            lane_attempt: self.lane_attempt,
+            pass,
+            index: completed.index,
+            stream: completed.stream,
+            prompt_id,
+            response_id: answer.response_id,
+            response_model: answer.response_model,
+            phase,
+            outcome: answer.outcome,
+            error: answer.error,
+            status: answer.status,
+            sent_unix_us: answer.sent_unix_us,
+            queued_us: answer.queued_us,
+            connect_us: answer.connect_us,
+            first_chunk_us: answer.first_chunk_us,
+            first_token_us: answer.first_token_us,
+            first_content_us: answer.first_content_us,
+            last_token_us: answer.last_token_us,
+            end_us: answer.end_us,
+            chunks_us: answer.chunks_us,
+            coalesced: answer.coalesced,
+            prompt_tokens: answer.prompt_tokens,
+            output_tokens: answer.output_tokens,
+            cached_tokens: answer.cached_tokens,
+            token_source: answer.token_source,
+            finish_reason: answer.finish_reason,
+            text: answer.text,
+            reasoning: answer.reasoning,
+            server_timings: answer.server_timings,
+        }
+    }
+}
+
+/// Watches for a server that keeps its connections and sends nothing for a whole request limit.
+struct Silence {
+    limit: Duration,
+    events: u64,
+    done: u64,
+    since: Instant,
+}
+
+impl Silence {
+    fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            events: 0,
+            done: 0,
+            since: Instant::now(),
+        }
+    }
+
+    /// Every request that waits has then waited for its whole limit at least: there is nothing left to hope for.
+    fn look(&mut self, progress: &Arc<Progress>, now: Instant) -> Option<CellError> {
+        let (events, done) = (progress.events(), progress.done() - progress.failed());
+        if (events, done) != (self.events, self.done) {
+            (self.events, self.done, self.since) = (events, done, now);
+        }
+        let silent = now - self.since;
+        let in_flight = progress.sent() - progress.done();
+        // Time-outs of the requests themselves come first; only what goes on being silent after them is a hang.
+        let hung = silent > self.limit + self.limit / 2 && in_flight > 0 && progress.failed() > 0;
+        hung.then_some(CellError::Hung { silent, in_flight })
+    }
+}
+
+fn worst(a: &ClientLag, b: &ClientLag) -> ClientLag {
+    ClientLag {
+        probes: a.probes + b.probes,
+        p50_us: a.p50_us.max(b.p50_us),
+        p99_us: a.p99_us.max(b.p99_us),
+        max_us: a.max_us.max(b.max_us),
+        cpu_us: a.cpu_us + b.cpu_us,
+        events: a.events + b.events,
+    }
+}

@@ -1,0 +1,103 @@
+//! What a cell sends: bodies, in order. Pure.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+use crate::{
+    framework::{Adapter, ChatRequest},
+    plan::{Cell, ReasoningEffort, RequestSettings, ScenarioKind},
+    prompt::{CellPrompts, PromptText},
+};
+
+/// One request of a cell.
+#[derive(Debug, Clone)]
+pub struct PlannedRequest {
+    /// The prompt in `prompts.jsonl`.
+    pub prompt_id: String,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// All requests of a cell.
+#[derive(Debug, Clone)]
+pub struct CellRequests {
+    /// Sent before, never counted.
+    pub warmup: Vec<PlannedRequest>,
+    /// Counted, pass by pass.
+    pub passes: Vec<Vec<PlannedRequest>>,
+}
+
+impl CellRequests {
+    /// The requests of `cell` on the framework that `adapter` knows.
+    pub fn new(
+        cell: &Cell,
+        prompts: &CellPrompts,
+        adapter: &dyn Adapter,
+        settings: &RequestSettings,
+        reasoning_effort: Option<ReasoningEffort>,
+    ) -> Self {
+        let mut bodies = Bodies {
+            adapter,
+            settings,
+            reasoning_effort,
+            max_tokens: cell.output_tokens,
+            // The end of an answer in the Korean scenario is the model's own.
+            exact_output: cell.kind != ScenarioKind::Korean,
+            made: HashMap::new(),
+        };
+        Self {
+            warmup: prompts
+                .warmup
+                .iter()
+                .map(|prompt| bodies.request(prompt))
+                .collect(),
+            passes: prompts
+                .passes
+                .iter()
+                .map(|pass| pass.iter().map(|prompt| bodies.request(prompt)).collect())
+                .collect(),
+        }
+    }
+
+    /// Counted requests.
+    pub fn measured(&self) -> usize {
+        self.passes.iter().map(Vec::len).sum()
+    }
+}
+
+struct Bodies<'a> {
+    adapter: &'a dyn Adapter,
+    settings: &'a RequestSettings,
+    reasoning_effort: Option<ReasoningEffort>,
+    max_tokens: u32,
+    exact_output: bool,
+    /// A text that is sent a hundred times is kept once.
+    made: HashMap<String, Bytes>,
+}
+
+impl Bodies<'_> {
+    fn request(&mut self, prompt: &PromptText) -> PlannedRequest {
+        if let Some(body) = self.made.get(&prompt.id) {
+            return PlannedRequest {
+                prompt_id: prompt.id.clone(),
+                body: body.clone(),
+            };
+        }
+        let body = self.adapter.request_body(&ChatRequest {
+            messages: &prompt.messages,
+            max_tokens: self.max_tokens,
+            exact_output: self.exact_output,
+            temperature: self.settings.temperature,
+            top_p: self.settings.top_p,
+            seed: self.settings.seed,
+            reasoning_effort: self.reasoning_effort,
+        });
+        let body = Bytes::from(body.to_string());
+        self.made.insert(prompt.id.clone(), body.clone());
+        PlannedRequest {
+            prompt_id: prompt.id.clone(),
+            body,
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! What a server's life needs to be told, as plain data.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    process::{LogSettings, StopPolicy},
+    record::{DoneWhen, HttpCall, LaneId, Step, StreamShape},
+};
+
+/// A command, its place, and what of it may be shown.
+#[derive(Debug, Clone)]
+pub struct LaunchSpec {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Environment on top of benchd's own.
+    pub env: Vec<(String, String)>,
+    /// Working directory; benchd's own where `None`.
+    pub cwd: Option<PathBuf>,
+    /// Address that it binds.
+    pub host: String,
+    /// Port that it binds.
+    pub port: u16,
+    /// Program and arguments, secrets blanked, for the journal.
+    pub shown_argv: Vec<String>,
+    /// Environment, secrets blanked, for the journal.
+    pub shown_env: Vec<(String, String)>,
+}
+
+/// Something on disk without which a launch is pointless.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Requirement {
+    /// Where it must be.
+    pub path: PathBuf,
+    /// What it is, for people: `the venv's Python`.
+    pub what: String,
+    /// Whether it must be an executable file.
+    pub executable: bool,
+    /// What to do where it is missing.
+    pub remedy: String,
+}
+
+/// One server's settings.
+#[derive(Debug, Clone)]
+pub struct ServerSettings {
+    /// The lane that it serves.
+    pub lane: LaneId,
+    /// The command.
+    pub launch: LaunchSpec,
+    /// What must be there before.
+    pub requirements: Vec<Requirement>,
+    /// From launch to a real answer, at the longest.
+    pub start_timeout: Duration,
+    /// How it is stopped.
+    pub stop: StopPolicy,
+    /// Its log.
+    pub log: LogSettings,
+    /// A delegated cgroup v2 directory in which it gets a cgroup of its own, where there is one.
+    pub delegated_cgroup: Option<PathBuf>,
+}
+
+/// How to tell that a server really answers.
+#[derive(Debug, Clone)]
+pub struct ReadyPlan {
+    /// The health check.
+    pub health: HttpCall,
+    /// What its answer must show.
+    pub health_done: DoneWhen,
+    /// Pause between two checks.
+    pub interval: Duration,
+    /// Limit of one check.
+    pub probe_timeout: Duration,
+    /// What to do between health and the first completion: model presence, preload.
+    pub steps: Vec<Step>,
+    /// Limit of one readiness completion.
+    pub completion_timeout: Duration,
+    /// After how many answers that no waiting mends (404, 400, another model) to give up: the first may come
+    /// from a server that listens before it knows its model.
+    pub completion_tries: u32,
+    /// Names under which the model may answer; any where empty.
+    pub expected_models: Vec<String>,
+}
+
+/// What the readiness completion brought back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeAnswer {
+    /// The model's name in the answer.
+    pub model: Option<String>,
+    /// What the stream showed.
+    pub shape: StreamShape,
+    /// Prompt tokens by the server's usage.
+    pub prompt_tokens: Option<u64>,
+    /// Output tokens by the server's usage.
+    pub output_tokens: Option<u64>,
+    /// Prompt tokens that came from a cache, where the server says so.
+    pub cached_tokens: Option<u64>,
+}
+
+/// Why a completion failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeError {
+    /// For people, with status and text.
+    pub text: String,
+    /// Whether waiting may mend it: no connection, 503, `loading`.
+    pub retryable: bool,
+}
+
+/// One real streamed completion, sent by the client room.
+pub trait CompletionProbe: Send + Sync {
+    /// Sends it; ends within `timeout`.
+    fn complete(&self, timeout: Duration) -> BoxFuture<'_, Result<ProbeAnswer, ProbeError>>;
+}
+
+/// How somebody says stop.
+#[derive(Debug, Clone, Default)]
+pub struct Interrupt {
+    /// Stop cleanly.
+    pub stop: CancellationToken,
+    /// Stop at once, without grace.
+    pub now: CancellationToken,
+}
+
+/// Why a server is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopWhy {
+    /// Its lane is measured.
+    Finished,
+    /// Something failed.
+    Failed,
+    /// Somebody interrupted the run.
+    Interrupted,
+}
+
+impl StopWhy {
+    /// The journal's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// A moment on both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// Monotonic.
+    pub at: Instant,
+    /// Wall clock, microseconds since the Unix epoch.
+    pub unix_us: u64,
+}
+
+impl Moment {
+    /// Now.
+    pub fn now() -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            at: Instant::now(),
+            unix_us: crate::record::micros(since_epoch),
+        }
+    }
+}

@@ -1,0 +1,461 @@
+//! Command line of `benchd sim`: every flag with its unit, range and default, and the checked settings made of it.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use super::SimError;
+use super::clock::nanos;
+use super::engine;
+use super::faults::Fault;
+
+/// Arguments of `benchd sim`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Address to listen on.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub host: IpAddr,
+    /// Port to listen on; 0 takes a free one, which the line on stdout names.
+    #[arg(long, default_value_t = 0)]
+    pub port: u16,
+    /// Name of the served model.
+    #[arg(long, default_value = "sim-model")]
+    pub model: String,
+    /// Whose wire format and endpoints to imitate.
+    #[arg(long, value_enum, default_value_t = Dialect::Vllm)]
+    pub dialect: Dialect,
+
+    /// How streams share the machine. Default: batching, or serial where the dialect is ollama.
+    #[arg(long, value_enum)]
+    pub mode: Option<Mode>,
+    /// Fixed mode: from the request's last byte to the first chunk.
+    #[arg(long, default_value = "50ms", value_parser = parse_duration)]
+    pub ttft: Duration,
+    /// Fixed mode: from chunk to chunk.
+    #[arg(long, default_value = "10ms", value_parser = parse_duration)]
+    pub gap: Duration,
+    /// Fixed mode: least time between the first chunks of two streams, so that a burst of requests becomes streams
+    /// that keep apart (the due times in the stamps say what came of it).
+    #[arg(long, default_value = "0s", value_parser = parse_duration)]
+    pub spacing: Duration,
+    /// Prompt tokens that are prefilled a second (batching and serial), 1 to 1e9.
+    #[arg(long, default_value_t = 8000.0)]
+    pub prefill_rate: f64,
+    /// Tokens a second that one stream gets when it is alone (batching and serial), 0.001 to 1e6.
+    #[arg(long, default_value_t = 100.0)]
+    pub decode_rate: f64,
+    /// What each further stream adds to a decoding step: throughput grows with concurrency, but less and less.
+    #[arg(long, default_value = "100us", value_parser = parse_duration)]
+    pub stream_cost: Duration,
+    /// Streams that run at once; others wait in order. Default: 256, or 1 in serial mode.
+    #[arg(long)]
+    pub slots: Option<u32>,
+    /// Prompt tokens that one step prefills at most (chunked prefill).
+    #[arg(long, default_value_t = 2048)]
+    pub prefill_chunk: u32,
+    /// Random share by which a step or gap is longer or shorter, 0 to 0.9.
+    #[arg(long, default_value_t = 0.0)]
+    pub jitter: f64,
+    /// Seed of the jitter.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+
+    /// Keep prefixes of earlier prompts.
+    #[arg(long, value_enum, default_value_t = Switch::On)]
+    pub prefix_cache: Switch,
+    /// Size of the prefix cache, tokens; the least recently used blocks leave first.
+    #[arg(long, default_value_t = 262_144)]
+    pub cache_tokens: u32,
+    /// Block of the prefix cache, tokens: only whole blocks are found again.
+    #[arg(long, default_value_t = 16)]
+    pub block_tokens: u32,
+
+    /// Tokens that the chat template adds to each prompt.
+    #[arg(long, default_value_t = 10)]
+    pub template_tokens: u32,
+    /// Context length, tokens (prompt and output together).
+    #[arg(long, default_value_t = 131_072)]
+    pub context: u32,
+    /// What happens to a prompt that is longer than the context. Default: refuse, or silently where the dialect is
+    /// ollama.
+    #[arg(long, value_enum)]
+    pub truncate: Option<Truncate>,
+    /// The answer's natural length, tokens. Default: none when `max_tokens` is asked for, else 256.
+    #[arg(long)]
+    pub eos_after: Option<u32>,
+    /// Whether `ignore_eos` and `min_tokens` count. Default: as the dialect does (ollama ignores them).
+    #[arg(long, value_enum)]
+    pub ignore_eos: Option<Switch>,
+    /// Language of the answers.
+    #[arg(long, value_enum, default_value_t = TextKind::English)]
+    pub text: TextKind,
+    /// Tokens of each answer that are reasoning.
+    #[arg(long, default_value_t = 0)]
+    pub reasoning_tokens: u32,
+    /// Field of reasoning deltas. Default: as the dialect does.
+    #[arg(long, value_enum)]
+    pub reasoning_field: Option<ReasoningField>,
+    /// Tokens of each chunk after the first (the first carries one).
+    #[arg(long, default_value_t = 1)]
+    pub tokens_per_chunk: u32,
+    /// Every so many tokens one makes no text, as special tokens do; 0 for never.
+    #[arg(long, default_value_t = 0)]
+    pub empty_every: u32,
+    /// Report cached prompt tokens in the usage.
+    #[arg(long)]
+    pub report_cached: bool,
+    /// A chunk with the role before the first token. Default: as the dialect does.
+    #[arg(long, value_enum)]
+    pub role_chunk: Option<Switch>,
+    /// The finish reason in a chunk of its own. Default: as the dialect does.
+    #[arg(long, value_enum)]
+    pub finish_chunk: Option<Switch>,
+    /// Put `"sim":{…}` with the emission's times into each chunk.
+    #[arg(long, value_enum, default_value_t = Switch::On)]
+    pub stamps: Switch,
+
+    /// How long the server takes to start.
+    #[arg(long, default_value = "0s", value_parser = parse_duration)]
+    pub start_delay: Duration,
+    /// What clients see meanwhile.
+    #[arg(long, value_enum, default_value_t = StartStyle::Refuse)]
+    pub start_style: StartStyle,
+    /// How long each health probe takes to be answered (SGLang: a second).
+    #[arg(long, default_value = "0s", value_parser = parse_duration)]
+    pub health_delay: Duration,
+    /// Ollama: how long loading the model takes (at preload or at the first request).
+    #[arg(long, default_value = "0s", value_parser = parse_duration)]
+    pub load_delay: Duration,
+    /// Ollama: the model is absent until it is created.
+    #[arg(long)]
+    pub absent: bool,
+    /// Ollama: share of the model that is on the GPU, 0 to 1 (`size_vram` of `/api/ps`).
+    #[arg(long, default_value_t = 1.0)]
+    pub gpu_share: f64,
+    /// Quantisation that `/api/show` reports.
+    #[arg(long, default_value = "Q4_K_M")]
+    pub quantization: String,
+    /// An idle connection is closed after this time.
+    #[arg(long, default_value = "5s", value_parser = parse_duration)]
+    pub keep_alive: Duration,
+    /// From TERM to the exit.
+    #[arg(long, default_value = "0s", value_parser = parse_duration)]
+    pub stop_delay: Duration,
+
+    /// A fault: KIND[@N][:PARAMETER], from the Nth completion on; may be given several times. `--fault list` prints
+    /// the kinds.
+    #[arg(long = "fault", value_name = "KIND[@N][:PARAM]")]
+    pub faults: Vec<String>,
+
+    /// GPU memory that this process says it holds, bytes, by a file in `$FAKE_NVML_STATE.d/`.
+    #[arg(long)]
+    pub gpu_bytes: Option<u64>,
+    /// How long that memory stays in use after the exit, or `never` (it stays for good).
+    #[arg(long, default_value = "0s", value_parser = ReleaseDelay::from_str)]
+    pub gpu_release_delay: ReleaseDelay,
+
+    /// How long before a due time the emitter wakes and spins, at most: about what the machine takes to wake a thread.
+    #[arg(long, default_value = "20us", value_parser = parse_duration)]
+    pub spin: Duration,
+    /// Run as one of the helper processes of a process-level fault.
+    #[arg(long, hide = true)]
+    pub as_child: Option<String>,
+}
+
+impl Default for Args {
+    /// The arguments of a plain `benchd sim`.
+    fn default() -> Self {
+        Self::from_flags::<[&str; 0], &str>([]).unwrap_or_else(|e| unreachable!("defaults parse: {e}"))
+    }
+}
+
+impl Args {
+    /// Arguments from flags as on the command line, without the program's and the subcommand's name.
+    ///
+    /// # Errors
+    /// A flag is unknown or its value can't be read.
+    pub fn from_flags<I, S>(flags: I) -> Result<Self, SimError>
+    where
+        I: IntoIterator<Item = S>,
+        S: Into<std::ffi::OsString> + Clone,
+    {
+        #[derive(clap::Parser)]
+        #[command(no_binary_name = true)]
+        struct Alone {
+            #[command(flatten)]
+            args: Args,
+        }
+        use clap::Parser as _;
+        Alone::try_parse_from(flags)
+            .map(|a| a.args)
+            .map_err(|e| SimError::Arguments(e.to_string()))
+    }
+
+    /// The mode, with the dialect's default.
+    pub fn mode(&self) -> Mode {
+        self.mode.unwrap_or(match self.dialect {
+            Dialect::Ollama => Mode::Serial,
+            _ => Mode::Batching,
+        })
+    }
+
+    /// What happens to over-long prompts, with the dialect's default.
+    pub fn truncate(&self) -> Truncate {
+        self.truncate.unwrap_or(match self.dialect {
+            Dialect::Ollama => Truncate::Silently,
+            _ => Truncate::Refuse,
+        })
+    }
+
+    /// Whether `ignore_eos` counts, with the dialect's default.
+    pub fn honours_ignore_eos(&self) -> bool {
+        self.ignore_eos
+            .map_or(self.dialect != Dialect::Ollama, Switch::is_on)
+    }
+
+    /// The faults, parsed.
+    ///
+    /// # Errors
+    /// A fault's kind or parameter can't be read.
+    pub fn faults(&self) -> Result<Vec<Fault>, SimError> {
+        self.faults
+            .iter()
+            .map(|text| Ok(Fault::from_str(text)?))
+            .collect()
+    }
+
+    /// The scheduling model's settings.
+    ///
+    /// # Errors
+    /// A number is outside its range, or a step would take no time.
+    pub fn engine(&self) -> Result<engine::Settings, SimError> {
+        let within = |name: &'static str, value: f64, min: f64, max: f64| {
+            if value.is_finite() && (min..=max).contains(&value) {
+                Ok(value)
+            } else {
+                Err(SimError::Range {
+                    name,
+                    value,
+                    min,
+                    max,
+                })
+            }
+        };
+        within("jitter", self.jitter, 0.0, 0.9)?;
+        within("gpu-share", self.gpu_share, 0.0, 1.0)?;
+        let prefill_rate = within("prefill-rate", self.prefill_rate, 1.0, 1e9)?;
+        let decode_rate = within("decode-rate", self.decode_rate, 0.001, 1e6)?;
+        let at_least_1 = |name: &'static str, value: u32| {
+            within(name, f64::from(value), 1.0, f64::from(u32::MAX)).map(|_| value)
+        };
+        let step_ns = (1e9 / decode_rate) as u64;
+        let stream_cost_ns = nanos(self.stream_cost);
+        let Some(base_ns) = step_ns.checked_sub(stream_cost_ns) else {
+            return Err(SimError::StreamCost {
+                cost: self.stream_cost,
+                step: Duration::from_nanos(step_ns),
+            });
+        };
+        let mode = match self.mode() {
+            Mode::Fixed => engine::Mode::Fixed {
+                ttft_ns: nanos(self.ttft),
+                gap_ns: nanos(self.gap).max(1),
+                spacing_ns: nanos(self.spacing),
+            },
+            Mode::Batching | Mode::Serial => engine::Mode::Steps {
+                base_ns,
+                stream_ns: stream_cost_ns,
+                prefill_ns_per_token: 1e9 / prefill_rate,
+                prefill_chunk: at_least_1("prefill-chunk", self.prefill_chunk)?,
+                slots: match (self.slots, self.mode()) {
+                    (Some(slots), _) => at_least_1("slots", slots)? as usize,
+                    (None, Mode::Serial) => 1,
+                    (None, _) => 256,
+                },
+            },
+        };
+        Ok(engine::Settings {
+            mode,
+            jitter: self.jitter,
+            seed: self.seed,
+            tokens_per_chunk: at_least_1("tokens-per-chunk", self.tokens_per_chunk)?,
+            cache_blocks: if self.prefix_cache.is_on() {
+                (self.cache_tokens / at_least_1("block-tokens", self.block_tokens)?) as usize
+            } else {
+                0
+            },
+            block_tokens: at_least_1("block-tokens", self.block_tokens)?,
+        })
+    }
+}
+
+/// Whose wire format and endpoints to imitate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Dialect {
+    /// vLLM: role chunk, finish reason in the last token's chunk, reasoning in both fields.
+    Vllm,
+    /// SGLang: role chunk, finish reason apart, `reasoning_content` in every delta.
+    Sglang,
+    /// Ollama: role in each chunk, finish reason apart, its native endpoints.
+    Ollama,
+    /// llama.cpp's server: role chunk with null content, finish reason apart, timings in the usage chunk.
+    Llamacpp,
+}
+
+/// How streams share the simulated machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Continuous batching: each step gives one token to every running stream.
+    Batching,
+    /// One stream after the other, in order of arrival.
+    Serial,
+    /// A metronome: fixed first-token time and gap for each stream, whatever the load.
+    Fixed,
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// Yes.
+    On,
+    /// No.
+    Off,
+}
+
+impl Switch {
+    /// Whether it is on.
+    pub fn is_on(self) -> bool {
+        self == Self::On
+    }
+}
+
+/// What happens to a prompt that does not fit the context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Truncate {
+    /// 400 with an error body.
+    Refuse,
+    /// The prompt's start is dropped; only the usage tells.
+    Silently,
+}
+
+/// Language of the answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TextKind {
+    /// English words, ASCII.
+    English,
+    /// Korean words, three bytes a syllable.
+    Korean,
+}
+
+/// Where reasoning deltas stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReasoningField {
+    /// `reasoning`.
+    #[value(name = "reasoning")]
+    Reasoning,
+    /// `reasoning_content`.
+    #[value(name = "reasoning_content")]
+    ReasoningContent,
+    /// Both, with the same text.
+    Both,
+}
+
+/// What clients see while the server starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StartStyle {
+    /// No listener until ready.
+    Refuse,
+    /// Listens; everything is answered with 503 until ready.
+    #[value(name = "503")]
+    Unavailable,
+    /// Listens; health is fine at once, completions are answered with 503 until ready.
+    EarlyOk,
+}
+
+/// How long GPU memory stays in use after the process is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReleaseDelay {
+    /// For this time.
+    After(Duration),
+    /// For good.
+    Never,
+}
+
+impl FromStr for ReleaseDelay {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "never" {
+            Ok(Self::Never)
+        } else {
+            parse_duration(text).map(Self::After)
+        }
+    }
+}
+
+/// A duration with its unit: `250us`, `10ms`, `1.5s`, `2m`; `ns` too.
+///
+/// # Errors
+/// Tells what is wrong: no number, a negative one, or an unknown unit.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let split = text
+        .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: f64 = number
+        .parse()
+        .map_err(|_| format!("`{text}` does not start with a number; write 250us, 10ms, 1.5s or 2m"))?;
+    let seconds = match unit {
+        "ns" => number / 1e9,
+        "us" => number / 1e6,
+        "ms" => number / 1e3,
+        "s" => number,
+        "m" => number * 60.0,
+        "h" => number * 3600.0,
+        _ => {
+            return Err(format!(
+                "`{text}` has no known unit; write 250us, 10ms, 1.5s or 2m"
+            ));
+        }
+    };
+    Duration::try_from_secs_f64(seconds).map_err(|e| format!("`{text}`: {e}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_need_a_known_unit() {
+        assert_eq!(parse_duration("250us"), Ok(Duration::from_micros(250)));
+        assert_eq!(parse_duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert!(parse_duration("10").is_err());
+        assert!(parse_duration("ms").is_err());
+        assert!(parse_duration("-1s").is_err());
+    }
+
+    #[test]
+    fn dialect_gives_the_mode_and_flags_override_it() {
+        let ollama = Args::from_flags(["--dialect", "ollama"]).unwrap();
+        assert_eq!(ollama.mode(), Mode::Serial);
+        assert_eq!(ollama.truncate(), Truncate::Silently);
+        assert!(!ollama.honours_ignore_eos());
+        let other =
+            Args::from_flags(["--dialect", "ollama", "--mode", "fixed", "--ignore-eos", "on"]).unwrap();
+        assert_eq!(other.mode(), Mode::Fixed);
+        assert!(other.honours_ignore_eos());
+    }
+
+    #[test]
+    fn a_step_that_takes_no_time_is_refused() {
+        let args = Args::from_flags(["--decode-rate", "1000", "--stream-cost", "2ms"]).unwrap();
+        assert!(matches!(args.engine(), Err(SimError::StreamCost { .. })));
+        let args = Args::from_flags(["--jitter", "2"]).unwrap();
+        assert!(matches!(
+            args.engine(),
+            Err(SimError::Range { name: "jitter", .. })
+        ));
+    }
+}

@@ -1,0 +1,34 @@
+//! The machine, as `run.json` tells it.
+
+use std::path::Path;
+
+use crate::journal::HostInfo;
+
+/// Reads what is known of this machine. What can't be read is left empty.
+pub(super) fn host_info() -> HostInfo {
+    let system = sysinfo::System::new().ok().map(|mut system| {
+        system.refresh_memory();
+        system.refresh_cpu_list(sysinfo::CpuRefreshKind::nothing());
+        system
+    });
+    HostInfo {
+        hostname: sysinfo::System::host_name().unwrap_or_default(),
+        os: sysinfo::System::long_os_version().unwrap_or_default(),
+        kernel: sysinfo::System::kernel_version().unwrap_or_default(),
+        boot_id: boot_id(),
+        cpu: system
+            .as_ref()
+            .and_then(|system| system.cpus().first())
+            .map(|cpu| cpu.brand().to_owned())
+            .unwrap_or_default(),
+        cpus: std::thread::available_parallelism().map_or(0, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
+        memory_bytes: system.map_or(0, |system| system.total_memory()),
+    }
+}
+
+/// The kernel's boot id; empty where there is none to read.
+pub fn boot_id() -> String {
+    std::fs::read_to_string(Path::new("/proc/sys/kernel/random/boot_id"))
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
+}

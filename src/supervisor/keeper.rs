@@ -1,0 +1,136 @@
+//! The one owner of the journal: a thread of its own, since every append may wait for the disk. Others hold a
+//! [`Keeper`], append through it, and read the state that the journal amounts to.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
+    thread,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::journal::{DiskError, Event, Journal, State};
+
+/// Handle on the journal's owner; clones speak to the same.
+#[derive(Debug, Clone)]
+pub struct Keeper {
+    commands: mpsc::Sender<Command>,
+    state: Arc<Mutex<State>>,
+    failed: CancellationToken,
+    failure: Arc<OnceLock<String>>,
+}
+
+#[derive(Debug)]
+struct Command {
+    event: Event,
+    written: mpsc::SyncSender<Result<(), KeeperError>>,
+}
+
+/// An event that could not be kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct KeeperError(String);
+
+impl Keeper {
+    /// Starts the owner of `journal`, which amounts to `state` so far.
+    ///
+    /// # Errors
+    /// When the thread can't be started.
+    pub fn start(journal: Journal, state: State) -> std::io::Result<Self> {
+        let (commands, received) = mpsc::channel();
+        let this = Self {
+            commands,
+            state: Arc::new(Mutex::new(state)),
+            failed: CancellationToken::new(),
+            failure: Arc::new(OnceLock::new()),
+        };
+        let (state, failed, failure) = (this.state.clone(), this.failed.clone(), this.failure.clone());
+        thread::Builder::new().name("journal".into()).spawn(move || {
+            own(journal, &received, &state, |error: &DiskError| {
+                // The first failure is the cause; what follows is its consequence.
+                let _ = failure.set(error.to_string());
+                failed.cancel();
+            });
+        })?;
+        Ok(this)
+    }
+
+    /// Appends an event and waits until it is written, and on the disk where it is one that must last.
+    ///
+    /// # Errors
+    /// When the disk refuses; [`Self::failed`] is cancelled then.
+    pub fn append(&self, event: Event) -> Result<(), KeeperError> {
+        let (written, answer) = mpsc::sync_channel(1);
+        let gone = || {
+            KeeperError(
+                self.failure()
+                    .unwrap_or_else(|| "the journal's thread is gone".into()),
+            )
+        };
+        self.commands
+            .send(Command { event, written })
+            .map_err(|_| gone())?;
+        answer.recv().map_err(|_| gone())?
+    }
+
+    /// What the journal amounts to now.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Cancelled when an event could not be kept: the run must end, keeping what is whole.
+    pub fn failed(&self) -> &CancellationToken {
+        &self.failed
+    }
+
+    /// Why, for people.
+    pub fn failure(&self) -> Option<String> {
+        self.failure.get().cloned()
+    }
+}
+
+fn own(
+    mut journal: Journal,
+    commands: &mpsc::Receiver<Command>,
+    state: &Mutex<State>,
+    on_failure: impl Fn(&DiskError),
+) {
+    for Command { event, written } in commands {
+        let result = journal.append(event);
+        let answer = match &result {
+            Ok(entry) => {
+                state.lock().unwrap_or_else(PoisonError::into_inner).apply(entry);
+                Ok(())
+            }
+            Err(error) => {
+                on_failure(error);
+                Err(KeeperError(error.to_string()))
+            }
+        };
+        // Whoever asked may be gone; the event is kept all the same.
+        let _ = written.send(answer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{Note, replay};
+
+    #[test]
+    fn what_is_appended_is_in_the_file_and_in_the_state() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal.jsonl");
+        let keeper = Keeper::start(Journal::create(&path).unwrap(), State::default()).unwrap();
+        for n in 0..3 {
+            keeper
+                .append(Event::Note(Note {
+                    lane: None,
+                    text: n.to_string(),
+                }))
+                .unwrap();
+        }
+        assert_eq!(replay(&path).unwrap().entries.len(), 3);
+        assert_eq!(keeper.state().notes.len(), 3);
+        assert!(!keeper.failed().is_cancelled());
+    }
+}

@@ -1,0 +1,590 @@
+//! One lane: a server's whole life, with its cells in the middle. Whatever happens on the way, the server is
+//! stopped, its end is journalled, and its GPU memory is proven to be back.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use super::{
+    Begun, Display, Halt, Keeper, Remaining, Signals, Tone,
+    cells::{self, LaneCells},
+    gpu_log::GpuLog,
+    readiness::{Completion, ready_plan, server_settings, target},
+    run::say,
+    start::name_processes,
+};
+use crate::{
+    env::{self, EnvError, Missing},
+    framework::{self, Adapter, Context, VisibleGpu},
+    gpu::{self, Gpu, Placement},
+    journal::{Event, GpuFile, LaneEnded, LaneOutcome, LaneStarted},
+    load::LoadEngine,
+    plan::{CellInput, Estimate, Framework, Lane, Model, Plan, Provision, Source},
+    prompt::Calibration,
+    server::{
+        Attached, EventSink, Failed, Interrupt, Launched, Prepared, Ready, Reaped, ReleaseHeld, ReleaseProof,
+        StopWhy, Watch,
+    },
+};
+
+/// What all lanes of a run share.
+pub(super) struct Shared<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) plan_path: &'a std::path::Path,
+    pub(super) lanes: &'a [Lane],
+    pub(super) run: &'a Begun,
+    pub(super) engine: &'a LoadEngine,
+    pub(super) signals: &'a Signals,
+    pub(super) display: &'a Display,
+    /// By model: how the texts of exact length were found.
+    pub(super) calibrations: HashMap<String, Calibration>,
+    pub(super) remaining: Remaining,
+    pub(super) estimate: Estimate,
+}
+
+/// How a lane ended.
+#[derive(Debug)]
+pub(super) struct LaneEnd {
+    pub(super) outcome: LaneOutcome,
+    /// Where it failed; empty where it did not.
+    pub(super) stage: &'static str,
+    pub(super) reason: Option<String>,
+    pub(super) log_tail: Vec<String>,
+    /// Set where the run must end.
+    pub(super) halt: Option<Halt>,
+}
+
+impl LaneEnd {
+    pub(super) fn finished() -> Self {
+        Self {
+            outcome: LaneOutcome::Finished,
+            stage: "",
+            reason: None,
+            log_tail: Vec::new(),
+            halt: None,
+        }
+    }
+
+    pub(super) fn failed(stage: &'static str, reason: impl Into<String>) -> Self {
+        Self {
+            outcome: LaneOutcome::Failed,
+            stage,
+            reason: Some(reason.into()),
+            log_tail: Vec::new(),
+            halt: None,
+        }
+    }
+
+    pub(super) fn interrupted() -> Self {
+        Self {
+            outcome: LaneOutcome::Interrupted,
+            stage: "",
+            reason: None,
+            log_tail: Vec::new(),
+            halt: None,
+        }
+    }
+
+    /// The disk refuses: the run must end, keeping what is whole.
+    pub(super) fn disk(error: impl std::fmt::Display) -> Self {
+        let text = error.to_string();
+        Self {
+            halt: Some(Halt::Disk(text.clone())),
+            ..Self::failed("results", text)
+        }
+    }
+}
+
+/// Events go to the journal's owner. An append waits for the disk: what finds a server again must be there
+/// before the server is.
+struct Sink(Keeper);
+
+impl EventSink for Sink {
+    fn event(&self, event: Event) {
+        // The keeper remembers the failure and cancels `failed()`, on which every cell ends.
+        if let Err(error) = self.0.append(event) {
+            tracing::error!(%error, "an event could not be kept");
+        }
+    }
+}
+
+/// Runs one attempt of a lane.
+pub(super) async fn run(shared: &mut Shared<'_>, lane: &Lane, index: usize, attempt: u32) -> LaneEnd {
+    let started = Event::LaneStarted(LaneStarted {
+        lane: lane.id.clone(),
+        attempt,
+    });
+    if let Err(error) = shared.run.keeper.append(started) {
+        return LaneEnd::disk(error);
+    }
+    let mut end = drive(shared, lane, index, attempt).await;
+    let ended = Event::LaneEnded(LaneEnded {
+        lane: lane.id.clone(),
+        attempt,
+        outcome: end.outcome,
+        stage: (!end.stage.is_empty()).then(|| end.stage.to_owned()),
+        reason: end.reason.clone(),
+        log_tail: end.log_tail.clone(),
+    });
+    if let Err(error) = shared.run.keeper.append(ended)
+        && end.halt.is_none()
+    {
+        end.halt = Some(Halt::Disk(error.to_string()));
+    }
+    end
+}
+
+async fn drive(shared: &mut Shared<'_>, lane: &Lane, index: usize, attempt: u32) -> LaneEnd {
+    let plan = shared.plan;
+    let (Some(framework), Some(model)) = (
+        plan.frameworks.get(&lane.id.framework),
+        plan.models.get(&lane.id.model),
+    ) else {
+        return LaneEnd::failed("prepare", "the plan names no such framework or model");
+    };
+    if let Err(end) = ensure_environment(shared, framework, model).await {
+        return end;
+    }
+    if let Err(end) = ensure_alone(shared).await {
+        return end;
+    }
+    let context = Context {
+        longest_prompt_tokens: longest_prompt_tokens(lane),
+        gpus: shared
+            .run
+            .gpu
+            .host()
+            .map(|host| host.devices.iter().map(VisibleGpu::from).collect())
+            .unwrap_or_default(),
+        max_concurrency: most_streams(lane),
+        work_dir: shared.run.dir.logs().to_owned(),
+    };
+    let adapter = match framework::adapter(framework, model, &context) {
+        Ok(adapter) => adapter,
+        Err(error) => return LaneEnd::failed("prepare", error.to_string()),
+    };
+    for note in adapter.notes() {
+        tracing::info!(lane = %lane.id, "{note}");
+    }
+    let gpu_file = match GpuFile::open_append(&shared.run.dir.gpu(&lane.id)) {
+        Ok((file, _)) => file,
+        Err(error) => return LaneEnd::disk(error),
+    };
+    let gpu_log = match GpuLog::start(&shared.run.gpu, gpu_file, &shared.run.strangers) {
+        Ok(log) => log,
+        Err(error) => return LaneEnd::failed("prepare", error.to_string()),
+    };
+    let work = LaneWork {
+        shared,
+        lane,
+        index,
+        attempt,
+        framework,
+        model,
+        adapter: &*adapter,
+        gpu_log: &gpu_log,
+    };
+    let mut end = match &framework.source {
+        Source::Url(url) => attached(work, url).await,
+        Source::Venv(_) | Source::Binary(_) | Source::Command { .. } => launched(work).await,
+    };
+    match gpu_log.stop().await {
+        Ok(report) => tracing::info!(lane = %lane.id, ?report, "GPU sampling stopped"),
+        Err(error) if end.halt.is_none() => end = LaneEnd::disk(error),
+        Err(error) => tracing::error!(%error, "GPU samples were lost"),
+    }
+    end
+}
+
+/// What the parts of one lane attempt need.
+pub(super) struct LaneWork<'a, 'r> {
+    pub(super) shared: &'a mut Shared<'r>,
+    pub(super) lane: &'a Lane,
+    pub(super) index: usize,
+    pub(super) attempt: u32,
+    pub(super) framework: &'a Framework,
+    pub(super) model: &'a Model,
+    pub(super) adapter: &'a dyn Adapter,
+    pub(super) gpu_log: &'a GpuLog,
+}
+
+/// What is missing on disk is made where the plan says so; else the lane fails with the command that makes it.
+async fn ensure_environment(
+    shared: &Shared<'_>,
+    framework: &Framework,
+    model: &Model,
+) -> Result<(), LaneEnd> {
+    let missing: Vec<Missing> = env::missing(framework)
+        .into_iter()
+        .chain(env::missing_of_model(model))
+        .collect();
+    let recipes = env::recipes(&missing);
+    let hints = |missing: &[Missing]| {
+        let lines: Vec<String> = missing
+            .iter()
+            .map(|m| format!("{m}\n  hint: {}", m.hint(shared.plan_path)))
+            .collect();
+        LaneEnd::failed("prepare", lines.join("\n"))
+    };
+    if missing.iter().any(|m| m.recipe.is_none())
+        || (!recipes.is_empty() && framework.provision != Provision::Auto)
+    {
+        return Err(hints(&missing));
+    }
+    for recipe in recipes {
+        say(
+            shared.display,
+            Tone::Plain,
+            &format!("  making what is missing: {}", recipe.display()),
+        );
+        let progress = |line: &str| {
+            tracing::info!(target: "benchd::env", "{line}");
+            shared.display.status(format!("  {line}"));
+        };
+        match env::provision(&recipe, shared.signals.clean(), progress).await {
+            Ok(()) => {}
+            Err(EnvError::Cancelled { .. }) => return Err(LaneEnd::interrupted()),
+            Err(error) => return Err(LaneEnd::failed("prepare", error.to_string())),
+        }
+    }
+    let still: Vec<Missing> = env::missing(framework)
+        .into_iter()
+        .chain(env::missing_of_model(model))
+        .collect();
+    if still.is_empty() {
+        Ok(())
+    } else {
+        Err(hints(&still))
+    }
+}
+
+/// Other processes on the GPU are named and, where the plan wants it for itself, refused.
+async fn ensure_alone(shared: &Shared<'_>) -> Result<(), LaneEnd> {
+    let found = match shared.run.gpu.processes().await {
+        Ok(found) => found,
+        Err(error) => {
+            return Err(LaneEnd::failed(
+                "prepare",
+                format!("whether the GPU is idle can't be told: {error}"),
+            ));
+        }
+    };
+    if found.is_empty() {
+        return Ok(());
+    }
+    let named = name_processes(&found);
+    if shared.plan.host.exclusive {
+        return Err(LaneEnd::failed(
+            "prepare",
+            format!(
+                "the GPU is not idle: {named}\n  hint: end these processes, or set `host.exclusive: false`"
+            ),
+        ));
+    }
+    say(
+        shared.display,
+        Tone::Warn,
+        &format!("note  also on the GPU: {named}"),
+    );
+    Ok(())
+}
+
+/// A server that benchd launches.
+async fn launched(mut work: LaneWork<'_, '_>) -> LaneEnd {
+    let sink: Arc<dyn EventSink> = Arc::new(Sink(work.shared.run.keeper.clone()));
+    let Some(launch) = work.adapter.launch() else {
+        return LaneEnd::failed("prepare", "there is no command to launch this server");
+    };
+    let log = work.shared.run.dir.server_log(&work.lane.id);
+    let settings = server_settings(&work.lane.id, work.framework, work.adapter, &launch, &log);
+    let launched = match Prepared::new(settings, sink).and_then(Prepared::launch) {
+        Ok(launched) => launched,
+        Err(failed) => return failed_end(&failed),
+    };
+    if let Some(ours) = work.shared.run.gpu.ours() {
+        ours.set([launched.leader().pid]);
+    }
+    work.shared.display.status(format!(
+        "lane {}  starting (pid {})",
+        work.lane.id,
+        launched.leader().pid
+    ));
+    let (end, reaped) = match wait_ready(&work, launched).await {
+        Ok(ready) => {
+            say(
+                work.shared.display,
+                Tone::Plain,
+                &format!("  ready after {:.1} s", ready.ready_after().as_secs_f64()),
+            );
+            let end = serve(&mut work, &ready).await;
+            let why = match end.outcome {
+                LaneOutcome::Finished => StopWhy::Finished,
+                LaneOutcome::Failed => StopWhy::Failed,
+                LaneOutcome::Interrupted => StopWhy::Interrupted,
+            };
+            let end = with_tail(end, &ready);
+            work.shared
+                .display
+                .status(format!("lane {}  stopping", work.lane.id));
+            (end, Some(ready.stop(why, work.shared.signals.at_once()).await))
+        }
+        Err(mut failed) => {
+            let reaped = failed.reaped.take().map(|reaped| *reaped);
+            (failed_end(&failed), reaped)
+        }
+    };
+    match reaped {
+        Some(reaped) => prove_release(&work, reaped, end).await,
+        None => end,
+    }
+}
+
+fn with_tail(end: LaneEnd, ready: &Ready) -> LaneEnd {
+    if end.outcome == LaneOutcome::Failed && end.log_tail.is_empty() {
+        return LaneEnd {
+            log_tail: ready.log_tail(),
+            ..end
+        };
+    }
+    end
+}
+
+fn failed_end(failed: &Failed) -> LaneEnd {
+    if failed.interrupted {
+        return LaneEnd::interrupted();
+    }
+    LaneEnd {
+        log_tail: failed.log_tail.clone(),
+        ..LaneEnd::failed(failed.stage.as_str(), failed.to_string())
+    }
+}
+
+async fn wait_ready(work: &LaneWork<'_, '_>, launched: Launched) -> Result<Ready, Box<Failed>> {
+    let signals = work.shared.signals;
+    let interrupt = Interrupt {
+        stop: signals.clean().clone(),
+        now: signals.at_once().clone(),
+    };
+    let prepared = async {
+        // May read a whole GGUF file.
+        let steps =
+            tokio::task::block_in_place(|| work.adapter.prepare_calls()).map_err(|e| e.to_string())?;
+        let target = target(work.adapter.endpoint(), work.adapter.chat_path())
+            .await
+            .map_err(|e| e.to_string())?;
+        Ok::<_, String>((steps, target))
+    }
+    .await;
+    let (steps, target) = match prepared {
+        Ok(prepared) => prepared,
+        Err(reason) => {
+            let reaped = launched.stop(StopWhy::Failed, &interrupt.now).await;
+            return Err(Box::new(Failed::while_starting(reason, reaped)));
+        }
+    };
+    let plan = ready_plan(work.adapter, steps, &work.shared.plan.request);
+    let completion = Completion::ready(
+        work.adapter,
+        target,
+        work.model.reasoning_effort,
+        signals.clean().clone(),
+    );
+    launched
+        .wait_ready(&plan, &completion, &interrupt)
+        .await
+        .map_err(Box::new)
+}
+
+/// What is done with a server that answers.
+async fn serve(work: &mut LaneWork<'_, '_>, ready: &Ready) -> LaneEnd {
+    let processes: Vec<i32> = ready.processes().iter().map(|process| process.pid).collect();
+    if let Some(ours) = work.shared.run.gpu.ours() {
+        ours.set(processes.iter().copied());
+    }
+    match work.shared.run.gpu.devices_of(&processes).await {
+        Ok(Some(Placement::Astray(astray))) => {
+            return LaneEnd::failed(
+                "ready",
+                format!(
+                    "the server is on a device that the plan did not choose: {}\n  hint: does something in its \
+                     arguments or environment override CUDA_VISIBLE_DEVICES?",
+                    name_processes(&astray)
+                ),
+            );
+        }
+        Ok(Some(Placement::NotListed { why })) => tracing::warn!(lane = %work.lane.id, "{why}"),
+        Ok(Some(Placement::OnChosen(_)) | None) => {}
+        Err(error) => tracing::warn!(lane = %work.lane.id, %error, "where the server sits can't be told"),
+    }
+    let _pids = FollowPids::start(work.shared.run.gpu.clone(), ready.watch());
+    let control = ready.control();
+    let answer = ready.answer().clone();
+    let mut cells = match LaneCells::begin(work, control, answer, Some(ready.watch())).await {
+        Ok(cells) => cells,
+        Err(end) => return end,
+    };
+    let used = gpu_used(work).await;
+    ready.announce(cells.facts().clone(), cells.template_tokens(), used);
+    cells::run(work, &mut cells).await
+}
+
+/// GPU memory in use now, all chosen devices together, bytes.
+async fn gpu_used(work: &LaneWork<'_, '_>) -> Option<u64> {
+    let used = work.shared.run.gpu.used_bytes().await.ok()?;
+    (!used.is_empty()).then(|| used.iter().sum())
+}
+
+/// How often the server's process ids are told to the GPU room.
+const PIDS_PERIOD: Duration = Duration::from_secs(2);
+
+/// Keeps the GPU room's list of the server's processes up to date, until dropped.
+struct FollowPids(tokio::task::JoinHandle<()>);
+
+impl FollowPids {
+    fn start(gpu: Gpu, watch: Watch) -> Self {
+        Self(tokio::spawn(async move {
+            let Some(ours) = gpu.ours() else { return };
+            loop {
+                ours.set(watch.processes().iter().map(|process| process.pid));
+                tokio::time::sleep(PIDS_PERIOD).await;
+            }
+        }))
+    }
+}
+
+impl Drop for FollowPids {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A server that someone else runs.
+async fn attached(mut work: LaneWork<'_, '_>, url: &str) -> LaneEnd {
+    let signals = work.shared.signals;
+    let interrupt = Interrupt {
+        stop: signals.clean().clone(),
+        now: signals.at_once().clone(),
+    };
+    let target = match target(work.adapter.endpoint(), work.adapter.chat_path()).await {
+        Ok(target) => target,
+        Err(error) => return LaneEnd::failed("prepare", format!("{url}: {error}")),
+    };
+    let completion = Completion::ready(
+        work.adapter,
+        target,
+        work.model.reasoning_effort,
+        signals.clean().clone(),
+    );
+    let plan = ready_plan(work.adapter, Vec::new(), &work.shared.plan.request);
+    let sink = Sink(work.shared.run.keeper.clone());
+    let attached = Attached::wait_ready(
+        work.lane.id.clone(),
+        url,
+        &plan,
+        &completion,
+        work.framework.start_timeout,
+        &interrupt,
+        &sink,
+    )
+    .await;
+    let attached = match attached {
+        Ok(attached) => attached,
+        Err(failed) => return failed_end(&failed),
+    };
+    let mut cells = match LaneCells::begin(&mut work, attached.control(), attached.answer.clone(), None).await
+    {
+        Ok(cells) => cells,
+        Err(end) => return end,
+    };
+    let used = gpu_used(&work).await;
+    attached.announce(cells.facts().clone(), cells.template_tokens(), used, &sink);
+    cells::run(&mut work, &mut cells).await
+}
+
+/// Waits until the memory is back. What holds it is named, and the run stops.
+async fn prove_release(work: &LaneWork<'_, '_>, reaped: Reaped, end: LaneEnd) -> LaneEnd {
+    let run = work.shared.run;
+    let framework = work.framework;
+    work.shared
+        .display
+        .status(format!("lane {}  waiting for the GPU memory", work.lane.id));
+    let proven = reaped
+        .prove_release(async |pids: Vec<i32>| {
+            gpu::prove_release(
+                &run.gpu,
+                &pids,
+                &run.baseline_bytes,
+                framework.release_tolerance_bytes,
+                framework.release_timeout,
+            )
+            .await
+            .map(|proof| ReleaseProof {
+                used_bytes: proof.used_bytes,
+                baseline_bytes: proof.baseline_bytes,
+            })
+            .map_err(|held| ReleaseHeld {
+                waited: held.waited,
+                used_bytes: held.used_bytes.iter().map(|used| used.unwrap_or(0)).collect(),
+                baseline_bytes: held.baseline_bytes.clone(),
+                holders: held.holders.clone(),
+                reason: format!("{held}\n  hint: {}", held.hint()),
+            })
+        })
+        .await;
+    if let Some(ours) = run.gpu.ours() {
+        ours.set([]);
+    }
+    match proven {
+        Ok(released) => {
+            let reaped = &released.reaped;
+            let how = if reaped.killed { "killed" } else { "stopped" };
+            let memory = if run.gpu.host().is_some() {
+                format!(
+                    ", GPU memory back after {:.2} s",
+                    released.release_took.as_secs_f64()
+                )
+            } else {
+                String::new()
+            };
+            say(
+                work.shared.display,
+                Tone::Plain,
+                &format!("  {how} in {:.1} s{memory}", reaped.stop_took.as_secs_f64()),
+            );
+            end
+        }
+        Err((_, held)) => LaneEnd {
+            outcome: LaneOutcome::Failed,
+            stage: "release",
+            reason: Some(held.reason.clone()),
+            log_tail: end.log_tail,
+            halt: Some(Halt::Unsafe(format!("lane {}: {}", work.lane.id, held.reason))),
+        },
+    }
+}
+
+/// The longest prompt of a lane with its output, tokens, without the chat template.
+pub fn longest_prompt_tokens(lane: &Lane) -> u32 {
+    lane.cells
+        .iter()
+        .map(|cell| {
+            let prompt = match cell.input {
+                CellInput::Exact { input_tokens } => input_tokens,
+                CellInput::SharedPrefix {
+                    system_tokens,
+                    question_tokens,
+                } => system_tokens.saturating_add(question_tokens),
+                CellInput::Written { .. } => WRITTEN_PROMPT_TOKENS,
+            };
+            prompt.saturating_add(cell.output_tokens)
+        })
+        .max()
+        .unwrap_or(0)
+}
+
+/// What the longest written text may take in a tokenizer that is poor at Korean (about one token a byte of its
+/// thousand characters).
+const WRITTEN_PROMPT_TOKENS: u32 = 3072;
+
+/// Most streams at a time.
+pub fn most_streams(lane: &Lane) -> u32 {
+    lane.cells.iter().map(|cell| cell.concurrency).max().unwrap_or(1)
+}

@@ -1,0 +1,106 @@
+//! Ctrl-C and TERM: the first asks for a clean stop, the second for an immediate one.
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+use tokio_util::sync::CancellationToken;
+
+/// What was asked for so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopRequest {
+    /// Nothing.
+    None,
+    /// A clean stop, by this signal.
+    Clean(i32),
+    /// A stop at once: no grace for servers. The signal is the first one.
+    AtOnce(i32),
+}
+
+/// Handle on the signals; clones see the same.
+#[derive(Debug, Clone)]
+pub struct Signals {
+    request: watch::Receiver<StopRequest>,
+    clean: CancellationToken,
+    at_once: CancellationToken,
+}
+
+impl Signals {
+    /// Listens for INT, TERM and HUP from now on.
+    ///
+    /// # Errors
+    /// When the handlers can't be installed.
+    pub fn listen() -> std::io::Result<Self> {
+        let mut int = signal(SignalKind::interrupt())?;
+        let mut term = signal(SignalKind::terminate())?;
+        let mut hup = signal(SignalKind::hangup())?;
+        let (tx, request) = watch::channel(StopRequest::None);
+        let (clean, at_once) = (CancellationToken::new(), CancellationToken::new());
+        let this = Self {
+            request,
+            clean: clean.clone(),
+            at_once: at_once.clone(),
+        };
+        tokio::spawn(async move {
+            loop {
+                let number = tokio::select! {
+                    Some(()) = int.recv() => libc::SIGINT,
+                    Some(()) = term.recv() => libc::SIGTERM,
+                    Some(()) = hup.recv() => libc::SIGHUP,
+                    else => return,
+                };
+                let next = after(*tx.borrow(), number);
+                if matches!(next, StopRequest::AtOnce(_)) {
+                    at_once.cancel();
+                }
+                clean.cancel();
+                if tx.send(next).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(this)
+    }
+
+    /// What was asked for so far.
+    pub fn requested(&self) -> StopRequest {
+        *self.request.borrow()
+    }
+
+    /// The signal that asked first, if any.
+    pub fn first(&self) -> Option<i32> {
+        match self.requested() {
+            StopRequest::None => None,
+            StopRequest::Clean(signal) | StopRequest::AtOnce(signal) => Some(signal),
+        }
+    }
+
+    /// Cancelled by the first signal.
+    pub fn clean(&self) -> &CancellationToken {
+        &self.clean
+    }
+
+    /// Cancelled by the second.
+    pub fn at_once(&self) -> &CancellationToken {
+        &self.at_once
+    }
+}
+
+fn after(before: StopRequest, signal: i32) -> StopRequest {
+    match before {
+        StopRequest::None => StopRequest::Clean(signal),
+        StopRequest::Clean(first) | StopRequest::AtOnce(first) => StopRequest::AtOnce(first),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_signal_is_at_once_and_the_first_names_the_exit_code() {
+        let one = after(StopRequest::None, libc::SIGTERM);
+        assert_eq!(one, StopRequest::Clean(libc::SIGTERM));
+        assert_eq!(after(one, libc::SIGINT), StopRequest::AtOnce(libc::SIGTERM));
+    }
+}

@@ -1,0 +1,387 @@
+//! The start of a run, up to its first lane: the machine is looked at, the run's folder is made (or found, to go
+//! on with), what a dead benchd left is cleared.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, bail};
+
+use super::{Failure, Keeper, Lock, boot_id, host::host_info};
+use crate::{
+    gpu::{self, Gpu},
+    journal::{
+        Event, GpuBaseline, HostInfo, Journal, Note, RUN_INFO_VERSION, RunDir, RunInfo, RunStarted, RunState,
+        State, write_atomic,
+    },
+    plan::{GpuSelection, Lane, LoadedPlan},
+    process::{self, StopPolicy, Witnesses},
+    record::GpuProcess,
+};
+
+/// What to start.
+#[derive(Debug)]
+pub struct RunOptions {
+    /// The plan.
+    pub loaded: LoadedPlan,
+    /// The lanes to run, in order.
+    pub lanes: Vec<Lane>,
+    /// Whether to go on with an earlier run: `Some("")` the newest unfinished one of this plan, else the one
+    /// named.
+    pub resume: Option<String>,
+    /// Folder of all runs.
+    pub results: PathBuf,
+    /// Folder of all logs.
+    pub logs: PathBuf,
+}
+
+/// A run that has begun.
+#[derive(Debug)]
+pub struct Begun {
+    /// Its folder.
+    pub dir: RunDir,
+    /// Its journal.
+    pub keeper: Keeper,
+    /// The GPU.
+    pub gpu: Gpu,
+    /// GPU memory before the first server, bytes, by device.
+    pub baseline_bytes: Vec<u64>,
+    /// Processes that were on the GPU before the first server.
+    pub strangers: Vec<GpuProcess>,
+    /// `run.json`.
+    pub info: RunInfo,
+    /// What to tell people.
+    pub notes: Vec<String>,
+    _locks: Vec<Lock>,
+}
+
+/// Begins, or goes on with, a run.
+///
+/// # Errors
+/// With the exit code that each calls for: the plan changed (2), the machine is not fit (3).
+pub async fn begin(options: &RunOptions) -> Result<Begun, Failure> {
+    let plan = &options.loaded.plan;
+    let earlier = find_earlier(options)?;
+    let gpu = open_gpu(&plan.host.gpu).await?;
+    let locks = lock_gpus(&gpu, &plan.name)?;
+    if let Some(host) = gpu.host() {
+        let mismatches = gpu::check_expectations(&plan.host, host);
+        if !mismatches.is_empty() {
+            let texts: Vec<String> = mismatches
+                .iter()
+                .map(|m| format!("{}\n  hint: {}", m.text, m.hint))
+                .collect();
+            return Err(Failure::machine(anyhow!("{}", texts.join("\n"))));
+        }
+    }
+
+    let mut notes = Vec::new();
+    let (dir, journal, state, resumed) = match earlier {
+        Some(dir) => {
+            let opened =
+                Journal::open(&dir.journal()).map_err(|e| Failure::machine(anyhow::Error::from(e)))?;
+            if let Some(torn) = &opened.replay.torn_tail {
+                notes.push(torn.to_string());
+            }
+            let state = State::from_entries(&opened.replay.entries);
+            (dir, opened.journal, state, true)
+        }
+        None => {
+            let dir = RunDir::create(
+                &options.results,
+                &options.logs,
+                &plan.name,
+                jiff::Timestamp::now(),
+            )
+            .context("the run's folder can't be made")?;
+            write_atomic(&dir.plan_yaml(), options.loaded.text.as_bytes())
+                .context("the plan can't be frozen")?;
+            let journal =
+                Journal::create(&dir.journal()).map_err(|e| Failure::machine(anyhow::Error::from(e)))?;
+            (dir, journal, State::default(), false)
+        }
+    };
+
+    let cleared = clear_leftovers(&state).await?;
+    notes.extend(cleared);
+    let strangers = strangers(&gpu, plan.host.exclusive).await?;
+    let keeper = Keeper::start(journal, state).context("the journal's thread can't be started")?;
+    keeper
+        .append(Event::RunStarted(RunStarted {
+            run_id: dir.id().to_owned(),
+            plan: plan.name.clone(),
+            plan_sha256: options.loaded.sha256.clone(),
+            benchd_version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            boot_id: boot_id(),
+            resumed,
+            lanes: options
+                .lanes
+                .iter()
+                .map(|lane| {
+                    (
+                        lane.id.clone(),
+                        u32::try_from(lane.cells.len()).unwrap_or(u32::MAX),
+                    )
+                })
+                .collect(),
+        }))
+        .context("the journal can't be written")?;
+    for text in &notes {
+        keeper
+            .append(Event::Note(Note {
+                lane: None,
+                text: text.clone(),
+            }))
+            .context("the journal can't be written")?;
+    }
+    let baseline_bytes = baseline(&gpu, &keeper, &strangers).await?;
+    let info = run_info(options, &dir, &keeper, &gpu, &baseline_bytes);
+    info.write(&dir.run_json()).context("run.json can't be written")?;
+    Ok(Begun {
+        dir,
+        keeper,
+        gpu,
+        baseline_bytes,
+        strangers,
+        info,
+        notes,
+        _locks: locks,
+    })
+}
+
+async fn open_gpu(selection: &GpuSelection) -> Result<Gpu, Failure> {
+    let selection = selection.clone();
+    let opened = tokio::task::spawn_blocking(move || Gpu::open(&selection, None))
+        .await
+        .context("the thread that opens NVML is gone")?;
+    opened.map_err(|error| {
+        let hint = error
+            .hint()
+            .map(|hint| format!("\n  hint: {hint}"))
+            .unwrap_or_default();
+        Failure::machine(anyhow!("{error}{hint}"))
+    })
+}
+
+fn lock_gpus(gpu: &Gpu, plan: &str) -> Result<Vec<Lock>, Failure> {
+    let holder = format!("pid {}, plan {plan}", std::process::id());
+    gpu.uuids()
+        .iter()
+        .map(|uuid| Lock::gpu(uuid, &holder).map_err(|e| Failure::machine(anyhow::Error::from(e))))
+        .collect()
+}
+
+/// The run to go on with: unfinished, of this plan, unchanged.
+fn find_earlier(options: &RunOptions) -> Result<Option<RunDir>, Failure> {
+    let Some(wanted) = &options.resume else {
+        return Ok(None);
+    };
+    let read = |dir: &RunDir| -> anyhow::Result<State> {
+        let replay = crate::journal::replay(&dir.journal())?;
+        Ok(State::from_entries(&replay.entries))
+    };
+    let unchanged = |dir: &RunDir, state: &State| -> anyhow::Result<()> {
+        if state.plan_sha256 != options.loaded.sha256 && state.starts > 0 {
+            bail!(
+                "the plan changed since run {} began, so it can't go on with it\n  hint: its frozen plan is {}; \
+                 restore it, or start a new run without --resume",
+                dir.id(),
+                dir.plan_yaml().display()
+            );
+        }
+        Ok(())
+    };
+    if !wanted.is_empty() {
+        let dir = RunDir::find(&options.results, &options.logs, Some(wanted)).map_err(|e| {
+            Failure::plan(anyhow::Error::from(e).context("there is no such run to go on with"))
+        })?;
+        let state = read(&dir)?;
+        if state.is_finished() {
+            return Err(Failure::plan(anyhow!(
+                "run {} is finished: there is nothing to go on with",
+                dir.id()
+            )));
+        }
+        unchanged(&dir, &state).map_err(Failure::plan)?;
+        return Ok(Some(dir));
+    }
+    for dir in RunDir::list(&options.results, &options.logs).context("the runs can't be listed")? {
+        let state = read(&dir)?;
+        // A run that died before its first line was whole has no plan to compare.
+        let mine = if state.starts == 0 {
+            dir.id()
+                .split_once('-')
+                .is_some_and(|(_, plan)| plan == options.loaded.plan.name)
+        } else {
+            state.plan == options.loaded.plan.name
+        };
+        if mine && !state.is_finished() {
+            unchanged(&dir, &state).map_err(Failure::plan)?;
+            return Ok(Some(dir));
+        }
+        if mine {
+            break;
+        }
+    }
+    Ok(None)
+}
+
+/// Ends what a dead benchd started and its journal knows of; nothing else.
+async fn clear_leftovers(state: &State) -> Result<Vec<String>, Failure> {
+    let mut notes = Vec::new();
+    for (lane, server) in state.open_servers() {
+        let witnesses = Witnesses {
+            boot_id: Some(server.boot_id.clone()),
+            token: Some(server.token.clone()),
+            leader: server.leader.clone(),
+            members: server.descendants.clone(),
+            cgroup: None,
+        };
+        let cleared = process::clear(
+            &witnesses,
+            &StopPolicy::with_grace(LEFTOVER_GRACE),
+            &Default::default(),
+        )
+        .await;
+        let names: Vec<String> = cleared
+            .report
+            .found
+            .iter()
+            .map(|p| format!("{} ({})", p.pid, p.name))
+            .collect();
+        if !names.is_empty() {
+            notes.push(format!(
+                "cleared what was left of {lane}'s server: {}",
+                names.join(", ")
+            ));
+        }
+        for suspect in &cleared.suspects {
+            notes.push(format!(
+                "process {} ({}) looks like one of {lane}'s server but nothing proves it: left alone",
+                suspect.pid, suspect.name
+            ));
+        }
+        if !cleared.report.stuck.is_empty() {
+            let stuck: Vec<String> = cleared.report.stuck.iter().map(ToString::to_string).collect();
+            return Err(Failure::unsafe_machine(anyhow!(
+                "what is left of {lane}'s server can't be ended: {}",
+                stuck.join(", ")
+            )));
+        }
+    }
+    Ok(notes)
+}
+
+/// From TERM to KILL for what a dead benchd left: its server has nothing to finish.
+const LEFTOVER_GRACE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Processes already on the GPU; refused where the plan wants it for itself.
+async fn strangers(gpu: &Gpu, exclusive: bool) -> Result<Vec<GpuProcess>, Failure> {
+    let found = match gpu.processes().await {
+        Ok(found) => found,
+        Err(error) if exclusive => {
+            return Err(Failure::machine(anyhow!(
+                "whether the GPU is idle can't be told: {error}\n  hint: `host.exclusive: false` starts all the same"
+            )));
+        }
+        Err(_) => Vec::new(),
+    };
+    if exclusive && !found.is_empty() {
+        return Err(Failure::machine(anyhow!(
+            "the GPU is not idle: {}\n  hint: end these processes, or set `host.exclusive: false` in the plan",
+            name_processes(&found)
+        )));
+    }
+    Ok(found)
+}
+
+/// `pid 12 (python3, 1024 MiB on GPU 0)`, and so on.
+pub(super) fn name_processes(processes: &[GpuProcess]) -> String {
+    let texts: Vec<String> = processes
+        .iter()
+        .map(|p| {
+            let name = p.name.as_deref().unwrap_or("not visible here");
+            let memory = p
+                .used_bytes
+                .map(|b| format!(", {} MiB", b >> 20))
+                .unwrap_or_default();
+            format!("pid {} ({name}{memory} on GPU {})", p.pid, p.device)
+        })
+        .collect();
+    texts.join(", ")
+}
+
+/// The baseline of every release proof: the run's first look at the GPU, never one over leftovers.
+async fn baseline(gpu: &Gpu, keeper: &Keeper, strangers: &[GpuProcess]) -> Result<Vec<u64>, Failure> {
+    let Some(host) = gpu.host() else {
+        return Ok(Vec::new());
+    };
+    let known = keeper.state().baseline.clone();
+    if let Some(known) = known {
+        let same = known
+            .host
+            .devices
+            .iter()
+            .map(|d| &d.uuid)
+            .eq(host.devices.iter().map(|d| &d.uuid));
+        if !same {
+            return Err(Failure::machine(anyhow!(
+                "the run began on other devices ({}); its baseline proves nothing here",
+                known
+                    .host
+                    .devices
+                    .iter()
+                    .map(|d| d.uuid.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            )));
+        }
+        return Ok(known.used_bytes);
+    }
+    let used_bytes = gpu
+        .used_bytes()
+        .await
+        .map_err(|e| Failure::machine(anyhow::Error::from(e)))?;
+    keeper
+        .append(Event::GpuBaseline(GpuBaseline {
+            host: host.clone(),
+            used_bytes: used_bytes.clone(),
+            strangers: strangers.to_vec(),
+        }))
+        .context("the journal can't be written")?;
+    Ok(used_bytes)
+}
+
+fn run_info(
+    options: &RunOptions,
+    dir: &RunDir,
+    keeper: &Keeper,
+    gpu: &Gpu,
+    baseline_bytes: &[u64],
+) -> RunInfo {
+    let earlier = RunInfo::read(&dir.run_json()).ok();
+    let state = keeper.state();
+    RunInfo {
+        v: RUN_INFO_VERSION,
+        run_id: dir.id().to_owned(),
+        plan: options.loaded.plan.name.clone(),
+        plan_path: options.loaded.path.display().to_string(),
+        plan_sha256: options.loaded.sha256.clone(),
+        benchd_version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_unix_us: state.started_unix_us,
+        updated_unix_us: state.last_unix_us,
+        logs: shown(dir.logs()),
+        host: HostInfo { ..host_info() },
+        gpu: gpu.host().cloned(),
+        gpu_baseline_bytes: baseline_bytes.to_vec(),
+        versions: earlier
+            .as_ref()
+            .map(|info| info.versions.clone())
+            .unwrap_or_default(),
+        client: earlier.and_then(|info| info.client),
+        state: RunState::Running,
+    }
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
