@@ -156,8 +156,10 @@ cat >"$work/ollama/ollama-cpu" <<'SH'
 # Starts Ollama with the libraries beside it, on the CPU (without OLLAMA_NUM_GPU=0 this build aborts).
 here=$(dirname "$(readlink -f "$0")")
 export LD_LIBRARY_PATH="$here" OLLAMA_NUM_GPU=0
-# This build takes its context length from a name of its own and ignores OLLAMA_CONTEXT_LENGTH.
-[ -z "${OLLAMA_CONTEXT_LENGTH:-}" ] || export OLLAMA_NUM_CTX="$OLLAMA_CONTEXT_LENGTH"
+# This build ignores OLLAMA_CONTEXT_LENGTH, and takes the context of all parallel requests together from a name of
+# its own.
+[ -z "${OLLAMA_CONTEXT_LENGTH:-}" ] ||
+    export OLLAMA_NUM_CTX=$((OLLAMA_CONTEXT_LENGTH * ${OLLAMA_NUM_PARALLEL:-1}))
 exec "$here/ollama" "$@"
 SH
 chmod 755 "$work/ollama/ollama-cpu"
