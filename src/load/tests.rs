@@ -323,6 +323,48 @@ async fn the_open_loop_sends_whatever_is_in_flight_and_counts_from_the_plan() {
 }
 
 #[tokio::test]
+async fn beyond_the_cap_the_open_loop_waits_and_says_so() {
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    let gone = Mutex::new(gone);
+    let server = TestServer::start(move |mut served: Served| {
+        // Until all that can't be sent yet is due; afterwards the channel is closed and nobody waits.
+        let _ = gone.lock().unwrap().recv();
+        served.answer(1);
+    });
+    let engine = LoadEngine::start(LoadOptions {
+        open_loop_cap: 2,
+        ..LoadOptions::default()
+    })
+    .unwrap();
+    let (out, mut answers) = tokio::sync::mpsc::unbounded_channel();
+    let mut handle = engine
+        .run(
+            batch(&server, 7, 1, Arrival::Constant { rate_per_s: 2_000.0 }),
+            out,
+        )
+        .unwrap();
+    let progress = handle.progress();
+    while progress.capped() < 5 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(progress.sent() <= 2);
+    drop(go);
+    let report = handle.wait().await.unwrap();
+    assert_eq!(report.capped, 5);
+    assert!(report.most_in_flight <= 2);
+    let mut answers = drain(&mut answers);
+    assert_eq!(answers.len(), 7);
+    answers.sort_by_key(|completed| completed.index);
+    assert!(
+        answers
+            .iter()
+            .all(|completed| completed.answer.is_ok() && completed.stream < 2)
+    );
+    // The wait is in the record: the last was due before the first was answered.
+    assert!(answers[6].answer.queued_us.unwrap() > 0);
+}
+
+#[tokio::test]
 async fn the_open_loop_can_be_cancelled_between_sends() {
     let (asked, mut when_asked) = tokio::sync::mpsc::unbounded_channel();
     let server = TestServer::start(move |mut served| {
