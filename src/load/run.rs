@@ -26,7 +26,7 @@ const OPENING_AT_ONCE: usize = 64;
 
 /// How long the first wave waits for its connections. A stream whose connection is not open by then sends as
 /// soon as it is. Shorter than the 5 s after which servers close idle connections.
-const BARRIER_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const BARRIER_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long before its planned send a request of the open loop opens its connection.
 const OPENING_LEAD: Duration = Duration::from_millis(20);
