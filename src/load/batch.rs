@@ -70,9 +70,9 @@ pub struct BatchReport {
     pub reads: ReadLag,
     /// The most requests that were in flight at one time.
     pub most_in_flight: u32,
-    /// Open loop only: requests that had to wait because [`OPEN_LOOP_CAP`] were in flight. Their wait is in
+    /// Open loop only: requests that had to wait because the cap of requests in flight was reached. Their wait is in
     /// their `queued_us`; none is dropped.
-    pub capped: u32,
+    pub capped: u64,
     /// Whether the batch was cancelled, so that jobs may be left that were never sent.
     pub cancelled: bool,
 }
@@ -95,7 +95,8 @@ pub struct ReadLag {
     pub max_us: u64,
 }
 
-/// The most requests of an open loop that are in flight at one time, opening connections included.
+/// How many requests of an open loop may be in flight at one time, where nothing else is said; those whose
+/// connection is being opened count.
 pub const OPEN_LOOP_CAP: u32 = 8_192;
 
 /// How a batch stands, for a display. Each number only grows.
@@ -105,6 +106,7 @@ pub struct Progress {
     pub(super) done: AtomicU64,
     pub(super) failed: AtomicU64,
     pub(super) events: AtomicU64,
+    pub(super) capped: AtomicU64,
 }
 
 impl Progress {
@@ -121,6 +123,11 @@ impl Progress {
     /// Requests that failed.
     pub fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Open loop only: requests that had to wait because the cap of requests in flight was reached.
+    pub fn capped(&self) -> u64 {
+        self.capped.load(Ordering::Relaxed)
     }
 
     /// Events received: about the number of tokens, for servers that send one a chunk.

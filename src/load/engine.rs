@@ -20,11 +20,17 @@ pub struct LoadOptions {
     /// Niceness of the decoder's thread, 0 to 19: it should never delay the load thread or a server on the
     /// same machine.
     pub decoder_niceness: i32,
+    /// The most requests of an open loop that are in flight at one time, at least 1; what is due beyond that
+    /// waits, which its `queued_us` and the batch's report tell.
+    pub open_loop_cap: u32,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { decoder_niceness: 10 }
+        Self {
+            decoder_niceness: 10,
+            open_loop_cap: OPEN_LOOP_CAP,
+        }
     }
 }
 
@@ -43,6 +49,7 @@ pub struct LoadEngine {
     commands: Option<mpsc::UnboundedSender<Command>>,
     threads: Vec<JoinHandle<()>>,
     cancel: CancellationToken,
+    open_loop_cap: u32,
 }
 
 impl std::fmt::Debug for Command {
@@ -88,6 +95,7 @@ impl LoadEngine {
             commands: Some(commands),
             threads,
             cancel: CancellationToken::new(),
+            open_loop_cap: options.open_loop_cap.max(1),
         })
     }
 
@@ -103,7 +111,7 @@ impl LoadEngine {
         let at_once = match &sends {
             None if batch.concurrency == 0 => return Err(LoadError::NoStreams),
             None => batch.jobs.len().min(batch.concurrency as usize),
-            Some(_) => batch.jobs.len().min(OPEN_LOOP_CAP as usize),
+            Some(_) => batch.jobs.len().min(self.open_loop_cap as usize),
         };
         make_room_for(at_once as u64)?;
         let progress = Arc::new(Progress::default());
@@ -117,7 +125,12 @@ impl LoadEngine {
         });
         let (done, when_done) = oneshot::channel();
         let command = Command {
-            checked: Checked { batch, head, sends },
+            checked: Checked {
+                batch,
+                head,
+                sends,
+                open_loop_cap: self.open_loop_cap,
+            },
             decoding,
             done,
         };

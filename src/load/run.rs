@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::batch::{Batch, BatchReport, LoadError, OPEN_LOOP_CAP};
+use super::batch::{Batch, BatchReport, LoadError};
 use super::decoder::{Decoding, Message, Place};
 use super::lag::{LagHistogram, ReadLags, probe};
 use super::limits::thread_cpu_time;
@@ -26,7 +26,7 @@ const OPENING_AT_ONCE: usize = 64;
 
 /// How long the first wave waits for its connections. A stream whose connection is not open by then sends as
 /// soon as it is. Shorter than the 5 s after which servers close idle connections.
-const BARRIER_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const BARRIER_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long before its planned send a request of the open loop opens its connection.
 const OPENING_LEAD: Duration = Duration::from_millis(20);
@@ -37,6 +37,7 @@ pub(super) struct Checked {
     pub(super) head: RequestHead,
     /// Planned sends; `None` in the closed loop.
     pub(super) sends: Option<Vec<Duration>>,
+    pub(super) open_loop_cap: u32,
 }
 
 /// What the tasks of a batch share.
@@ -73,7 +74,12 @@ pub(super) async fn run(
     decoder: std::sync::mpsc::Sender<Message>,
     keys: Arc<AtomicU64>,
 ) -> Result<BatchReport, LoadError> {
-    let Checked { batch, head, sends } = checked;
+    let Checked {
+        batch,
+        head,
+        sends,
+        open_loop_cap,
+    } = checked;
     let lag = Arc::new(Mutex::new(LagHistogram::new().map_err(std::io::Error::other)?));
     let probing = {
         let (timer, lag) = (PreciseTimer::new()?, Arc::clone(&lag));
@@ -95,13 +101,13 @@ pub(super) async fn run(
         span: Mutex::new(None),
         reads: Mutex::new(ReadLags::new().map_err(std::io::Error::other)?),
     });
-    let capped = match sends {
-        None => closed_loop(&shared).await.map(|()| 0),
-        Some(sends) => open_loop(&shared, &sends).await,
+    let result = match sends {
+        None => closed_loop(&shared).await,
+        Some(sends) => open_loop(&shared, &sends, open_loop_cap).await,
     };
     probing.abort();
     let cpu = thread_cpu_time().saturating_sub(cpu_before);
-    let capped = capped?;
+    result?;
     let span = lock(&shared.span).unwrap_or(Span {
         first: started,
         first_unix_us: started_unix_us,
@@ -118,7 +124,7 @@ pub(super) async fn run(
         },
         reads: lock(&shared.reads).summary(),
         most_in_flight: shared.most_in_flight.load(Ordering::Relaxed),
-        capped,
+        capped: shared.decoding.progress.capped(),
         cancelled: shared.decoding.cancel.is_cancelled(),
     })
 }
@@ -174,12 +180,11 @@ async fn stream_task(shared: Arc<Shared>, stream: u32, job: usize, opening: Open
     }
 }
 
-/// Requests at their planned times, whatever is still in flight. Returns how many were held back by the cap.
-async fn open_loop(shared: &Arc<Shared>, sends: &[Duration]) -> Result<u32, LoadError> {
+/// Requests at their planned times, whatever is still in flight, up to `cap`.
+async fn open_loop(shared: &Arc<Shared>, sends: &[Duration], cap: u32) -> Result<(), LoadError> {
     let timer = PreciseTimer::new()?;
     let slots = Arc::new(Slots::default());
-    let permits = Arc::new(Semaphore::new(OPEN_LOOP_CAP as usize));
-    let capped = Arc::new(AtomicU32::new(0));
+    let permits = Arc::new(Semaphore::new(cap as usize));
     let mut tasks = JoinSet::new();
     let mut waiting: std::collections::VecDeque<oneshot::Sender<()>> = std::collections::VecDeque::new();
     let start = Instant::now() + OPENING_LEAD;
@@ -198,11 +203,11 @@ async fn open_loop(shared: &Arc<Shared>, sends: &[Duration]) -> Result<u32, Load
             let (go, gone) = oneshot::channel();
             waiting.push_back(go);
             let (shared, slots) = (Arc::clone(shared), Arc::clone(&slots));
-            let (permits, capped) = (Arc::clone(&permits), Arc::clone(&capped));
+            let permits = Arc::clone(&permits);
             let (job, planned) = (opened, planned(opened));
             tasks.spawn(async move {
                 if permits.available_permits() == 0 {
-                    capped.fetch_add(1, Ordering::Relaxed);
+                    shared.decoding.progress.capped.fetch_add(1, Ordering::Relaxed);
                 }
                 let _permit = permits.acquire().await;
                 let slot = slots.take();
@@ -226,8 +231,7 @@ async fn open_loop(shared: &Arc<Shared>, sends: &[Duration]) -> Result<u32, Load
         }
     }
     drop(waiting);
-    join_all(shared, tasks).await?;
-    Ok(capped.load(Ordering::Relaxed))
+    join_all(shared, tasks).await
 }
 
 async fn join_all(shared: &Shared, mut tasks: JoinSet<()>) -> Result<(), LoadError> {
