@@ -20,11 +20,18 @@ pub struct LoadOptions {
     /// Niceness of the decoder's thread, 0 to 19: it should never delay the load thread or a server on the
     /// same machine.
     pub decoder_niceness: i32,
+    /// Whether the decoder keeps the simulated server's stamps
+    /// ([`Answer::server_stamps`](crate::client::Answer::server_stamps)); the load thread does nothing else
+    /// than without.
+    pub keep_stamps: bool,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { decoder_niceness: 10 }
+        Self {
+            decoder_niceness: 10,
+            keep_stamps: false,
+        }
     }
 }
 
@@ -73,7 +80,7 @@ impl LoadEngine {
             .build()?;
         let decoder = spawn("benchd-decode", move || {
             yield_to_others(options.decoder_niceness);
-            decode_all(&messages);
+            decode_all(&messages, options.keep_stamps);
         })?;
         let load = spawn("benchd-load", move || {
             // Tokio's own timer is as coarse as before; the kernel's slack of 50 µs on top of it is not
