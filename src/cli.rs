@@ -34,6 +34,8 @@ pub enum Command {
     Report(ReportArgs),
     /// Make the environments that a plan names
     Env(EnvArgs),
+    /// Measure this client against the simulated server on this machine, and print its error
+    Selfcheck(SelfcheckArgs),
     /// Print the JSON Schema of the plan
     Schema,
     /// Serve the simulated inference server
@@ -67,6 +69,11 @@ pub struct RunArgs {
     /// Print lanes, cells, each server's command line and environment, and the estimated time; start nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Leave out the client's own short check before the first lane
+    ///
+    /// The report then can't say how large the client's own error is. For runs that test benchd.
+    #[arg(long, hide = true)]
+    pub no_selfcheck: bool,
     /// Results and logs.
     #[command(flatten)]
     pub places: Places,
@@ -90,6 +97,29 @@ pub struct ReportArgs {
     /// Folder of all runs
     #[arg(long, value_name = "DIR", default_value = "results")]
     pub results: PathBuf,
+}
+
+/// Arguments of `benchd selfcheck`.
+#[derive(Debug, Args)]
+pub struct SelfcheckArgs {
+    /// Numbers of streams, up to 20000 [default: 1,8,16,32,64,256,1000; with --quick 1,16,64,256]
+    #[arg(long, value_name = "N,…", value_delimiter = ',')]
+    pub streams: Vec<u32>,
+    /// Take a few seconds instead of about 40: fewer streams and samples
+    #[arg(long)]
+    pub quick: bool,
+    /// Send all streams' tokens at about the same moment, as from one step of a batch, instead of spread over the gap
+    #[arg(long)]
+    pub burst: bool,
+    /// Leave out the search for the largest event rate
+    #[arg(long)]
+    pub no_rate: bool,
+    /// Print JSON instead of the table
+    #[arg(long)]
+    pub json: bool,
+    /// Where the result is stored
+    #[arg(long, value_name = "FILE", default_value = "results/selfcheck.json")]
+    pub output: PathBuf,
 }
 
 /// Arguments of `benchd env`.

@@ -78,6 +78,30 @@ pub struct Answer {
     pub reasoning: String,
     /// Durations that the server gave (llama-server's `timings`), untouched.
     pub server_timings: Option<serde_json::Value>,
+    /// The simulated server's stamps of the token-bearing events that have one, in order; only where they
+    /// were asked for ([`Assembly::keeping_stamps`]).
+    pub server_stamps: Vec<ServerStamp>,
+}
+
+/// When the simulated server did what led to an event, CLOCK_MONOTONIC, nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+pub struct ServerStamp {
+    /// It had read the request's last byte.
+    pub read_ns: u64,
+    /// The event was due.
+    pub due_ns: u64,
+    /// It handed the event to the kernel.
+    pub t_ns: u64,
+}
+
+/// The stamp in an event's text, found without reading the rest again.
+fn server_stamp(data: &[u8]) -> Option<ServerStamp> {
+    const KEY: &[u8] = b"\"sim\":";
+    let at = memchr::memmem::rfind(data, KEY)? + KEY.len();
+    serde_json::Deserializer::from_slice(&data[at..])
+        .into_iter()
+        .next()?
+        .ok()
 }
 
 impl Answer {
@@ -121,6 +145,7 @@ pub struct Closing {
 /// Puts an answer together, block by block.
 #[derive(Debug)]
 pub struct Assembly {
+    keep_stamps: bool,
     shape: StreamShape,
     reasoning_fields: &'static [&'static str],
     answer: Answer,
@@ -161,8 +186,10 @@ impl Assembly {
             text: String::new(),
             reasoning: String::new(),
             server_timings: None,
+            server_stamps: Vec::new(),
         };
         Self {
+            keep_stamps: false,
             shape,
             reasoning_fields,
             answer,
@@ -171,6 +198,12 @@ impl Assembly {
             last_token_read: None,
             failure: None,
         }
+    }
+
+    /// Keeps the simulated server's stamps as well.
+    pub fn keeping_stamps(mut self, keep: bool) -> Self {
+        self.keep_stamps = keep;
+        self
     }
 
     /// Decodes the completed events of a block.
@@ -258,6 +291,9 @@ impl Assembly {
         }
         let at_us = event.stamp.at_us;
         answer.chunks_us.push(at_us);
+        if self.keep_stamps {
+            answer.server_stamps.extend(server_stamp(event.data));
+        }
         answer.first_token_us.get_or_insert(at_us);
         answer.last_token_us = Some(at_us);
         if self.last_token_read.replace(event.stamp.read) == Some(event.stamp.read) {

@@ -34,7 +34,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-pub use answer::{Answer, Assembly, Closing};
+pub use answer::{Answer, Assembly, Closing, ServerStamp};
 pub use block::{BLOCK_BYTES, Block, Event, EventKind, Stamp};
 pub(crate) use exchange::unix_us;
 pub use exchange::{ConnectFailure, Connection, Sink, exchange};

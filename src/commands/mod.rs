@@ -4,6 +4,7 @@ pub mod env;
 pub mod report;
 pub mod run;
 pub mod schema;
+pub mod selfcheck;
 pub mod sim;
 pub mod status;
 
@@ -20,6 +21,7 @@ pub fn dispatch(cli: Cli) -> u8 {
         Command::Status(args) => status::run(args),
         Command::Report(args) => report::run(args),
         Command::Env(args) => env::run(args),
+        Command::Selfcheck(args) => selfcheck::run(args),
         Command::Schema => schema::run(),
         Command::Sim(args) => sim::run(&args),
     };

@@ -38,6 +38,7 @@ pub fn run(args: RunArgs) -> CommandResult {
         resume: args.resume,
         results: args.places.results,
         logs: args.places.logs,
+        selfcheck: !args.no_selfcheck,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)

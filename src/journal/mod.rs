@@ -25,5 +25,7 @@ pub use log::{Journal, Opened};
 pub use read::{CellRecords, GpuSamples, cell_records, gpu_samples};
 pub use replay::{Replay, replay};
 pub use run_dir::{RunDir, write_atomic};
-pub use run_info::{ClientCalibration, ClientPoint, HostInfo, RUN_INFO_VERSION, RunInfo, RunState};
+pub use run_info::{
+    ClientCalibration, ClientPoint, ClientRate, HostInfo, RUN_INFO_VERSION, RateLimit, RunInfo, RunState,
+};
 pub use state::{CellState, FinishedCell, LaneState, ServerLife, State};

@@ -86,23 +86,75 @@ pub enum RunState {
 }
 
 /// The client measured against the simulated server on this machine.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ClientCalibration {
     /// When, microseconds since the Unix epoch.
     pub measured_unix_us: u64,
     /// By number of streams, ascending.
     pub points: Vec<ClientPoint>,
-    /// Largest event rate that the client sustained, events per second; `None` where it was not looked for.
+    /// Largest event rate that the client sustained, events per second; `None` where it was not looked for, or where
+    /// even the lowest rate that was tried was too much.
     pub max_events_per_s: Option<f64>,
+    /// The rates that were tried, in that order.
+    #[serde(default)]
+    pub rates: Vec<ClientRate>,
+    /// What ended the search for a larger rate.
+    #[serde(default)]
+    pub rate_limit: Option<RateLimit>,
+    /// Largest resident memory of the whole process when all was done, bytes.
+    #[serde(default)]
+    pub peak_rss_bytes: Option<u64>,
+}
+
+/// The client at one event rate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClientRate {
+    /// Streams at once.
+    pub streams: u32,
+    /// Rate that the server was asked to send at, events per second.
+    pub offered_per_s: f64,
+    /// Rate at which events came, per second.
+    pub events_per_s: f64,
+    /// How late the load thread read what had arrived, 99th percentile, microseconds.
+    pub read_lag_us_p99: f64,
+    /// Share of the time in which the load thread used a CPU.
+    pub load_thread_share: f64,
+    /// CPU time of the load thread, microseconds an event.
+    pub cpu_us_per_event: f64,
+    /// How late the server sent, 99th percentile, microseconds.
+    pub server_late_us_p99: f64,
+    /// Whether the client sustained it.
+    pub sustained: bool,
+}
+
+/// What ended the search for the largest event rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RateLimit {
+    /// The client: it read too late, or its thread was busy all the time. The largest rate is the client's own.
+    Client,
+    /// The simulated server, which could not send faster. The client sustains at least the largest rate.
+    Server,
+    /// The time for the search. The client sustains at least the largest rate.
+    Time,
 }
 
 /// The client's error at one number of streams, in microseconds: what it saw less what the server did.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ClientPoint {
     /// Streams at once.
     pub streams: u32,
-    /// Events received.
+    /// Events received, those without a token included.
     pub events: u64,
+    /// Requests, of which each has one TTFT.
+    #[serde(default)]
+    pub requests: u64,
+    /// Token-bearing events received.
+    #[serde(default)]
+    pub tokens: u64,
+    /// Events a second that the server was to send, all streams together; role, usage and end marker not counted.
+    #[serde(default)]
+    pub tokens_per_s: f64,
     /// Error of TTFT, median.
     pub ttft_error_us_p50: f64,
     /// Error of TTFT, 95th percentile.
@@ -121,6 +173,36 @@ pub struct ClientPoint {
     pub gap_error_us_max: f64,
     /// CPU time of the load thread, microseconds an event.
     pub cpu_us_per_event: f64,
+    /// From the client's send to the server's having read the request, median: part of every TTFT of a real server
+    /// as well, and the client's only in part.
+    #[serde(default)]
+    pub send_to_read_us_p50: f64,
+    /// The same, 99th percentile.
+    #[serde(default)]
+    pub send_to_read_us_p99: f64,
+    /// How late the load thread read what had arrived, 99th percentile: what TTFT's error would be without the
+    /// kernel's stamps.
+    #[serde(default)]
+    pub read_lag_us_p99: f64,
+    /// How late the server sent a token against its own schedule, median.
+    #[serde(default)]
+    pub server_late_us_p50: f64,
+    /// The same, 99th percentile.
+    #[serde(default)]
+    pub server_late_us_p99: f64,
+    /// The same, largest.
+    #[serde(default)]
+    pub server_late_us_max: f64,
+    /// By how much the process's resident memory grew at most while this was measured, bytes.
+    #[serde(default)]
+    pub rss_grown_bytes: u64,
+}
+
+impl ClientPoint {
+    /// Memory a stream: the growth shared among the streams, answers kept for judging included, bytes.
+    pub fn bytes_per_stream(&self) -> u64 {
+        self.rss_grown_bytes / u64::from(self.streams.max(1))
+    }
 }
 
 impl RunInfo {

@@ -50,9 +50,10 @@ pub(super) enum Message {
 }
 
 /// Decodes until all senders are gone.
-pub(super) fn decode_all(messages: &mpsc::Receiver<Message>) {
+pub(super) fn decode_all(messages: &mpsc::Receiver<Message>, keep_stamps: bool) {
     let mut open: HashMap<u64, Assembly> = HashMap::new();
-    let fresh = |batch: &Decoding| Assembly::new(batch.shape, batch.reasoning_fields);
+    let fresh =
+        |batch: &Decoding| Assembly::new(batch.shape, batch.reasoning_fields).keeping_stamps(keep_stamps);
     for message in messages {
         match message {
             Message::Block { key, batch, block } => {

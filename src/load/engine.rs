@@ -23,6 +23,10 @@ pub struct LoadOptions {
     /// The most requests of an open loop that are in flight at one time, at least 1; what is due beyond that
     /// waits, which its `queued_us` and the batch's report tell.
     pub open_loop_cap: u32,
+    /// Whether the decoder keeps the simulated server's stamps
+    /// ([`Answer::server_stamps`](crate::client::Answer::server_stamps)); the load thread does nothing else
+    /// than without.
+    pub keep_stamps: bool,
 }
 
 impl Default for LoadOptions {
@@ -30,6 +34,7 @@ impl Default for LoadOptions {
         Self {
             decoder_niceness: 10,
             open_loop_cap: OPEN_LOOP_CAP,
+            keep_stamps: false,
         }
     }
 }
@@ -80,7 +85,7 @@ impl LoadEngine {
             .build()?;
         let decoder = spawn("benchd-decode", move || {
             yield_to_others(options.decoder_niceness);
-            decode_all(&messages);
+            decode_all(&messages, options.keep_stamps);
         })?;
         let load = spawn("benchd-load", move || {
             // Tokio's own timer is as coarse as before; the kernel's slack of 50 µs on top of it is not

@@ -156,8 +156,10 @@ fn info(b: &Builder) -> RunInfo {
                 gap_error_us_p99: 40.0,
                 gap_error_us_max: 80.0,
                 cpu_us_per_event: 3.5,
+                ..ClientPoint::default()
             }],
             max_events_per_s: Some(250_000.0),
+            ..ClientCalibration::default()
         }),
         state: RunState::Finished,
     }

@@ -159,6 +159,9 @@ pub struct Args {
     /// How long before a due time the emitter wakes and spins, at most: about what the machine takes to wake a thread.
     #[arg(long, default_value = "20us", value_parser = parse_duration)]
     pub spin: Duration,
+    /// End at once when this process, which must be the one that started this, ends.
+    #[arg(long, hide = true, value_name = "PID")]
+    pub end_with: Option<i32>,
     /// Run as one of the helper processes of a process-level fault.
     #[arg(long, hide = true)]
     pub as_child: Option<String>,

@@ -264,6 +264,13 @@ pub fn run(args: &Args) -> Result<(), SimError> {
         }
         return Ok(());
     }
+    if let Some(parent) = args.end_with {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(|e| SimError::Io(e.into()))?;
+        // The signal is not sent for an end that came before it was asked for.
+        if nix::unistd::getppid().as_raw() != parent {
+            return Ok(());
+        }
+    }
     if let Some(role) = &args.as_child {
         return process_faults::run_child(role, args);
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::journal::HostInfo;
 
 /// Reads what is known of this machine. What can't be read is left empty.
-pub(super) fn host_info() -> HostInfo {
+pub fn host_info() -> HostInfo {
     let system = sysinfo::System::new().ok().map(|mut system| {
         system.refresh_memory();
         system.refresh_cpu_list(sysinfo::CpuRefreshKind::nothing());

@@ -13,6 +13,7 @@ mod logging;
 mod readiness;
 mod remaining;
 mod run;
+mod selfcheck;
 mod signals;
 mod start;
 
@@ -22,7 +23,7 @@ pub use decide::{
 };
 pub use display::{Display, Tone, short_duration};
 pub use error::Failure;
-pub use host::boot_id;
+pub use host::{boot_id, host_info};
 pub use keeper::{Keeper, KeeperError};
 pub use lane::{longest_prompt_tokens, most_streams};
 pub use lock::{Lock, LockError};

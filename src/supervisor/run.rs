@@ -8,7 +8,7 @@ use anyhow::Context;
 use super::{
     Begun, Display, Failure, Halt, LaneView, Next, Remaining, RunOptions, RunView, Signals, Tone, begin,
     lane::{self, LaneEnd, Shared},
-    logging, next, short_duration,
+    logging, next, selfcheck, short_duration,
 };
 use crate::{
     journal::{Event, LaneOutcome, RunEnded, RunOutcome, RunState, write_atomic},
@@ -26,7 +26,7 @@ use crate::{
 /// exit code tells them.
 pub async fn run(options: RunOptions, signals: &Signals, display: &Display) -> Result<u8, Failure> {
     process::become_subreaper().context("benchd can't adopt what servers leave behind")?;
-    let begun = begin(&options).await?;
+    let mut begun = begin(&options).await?;
     let _log = logging::to_file(&begun.dir.benchd_log()).context("benchd's log can't be opened")?;
     say(
         display,
@@ -44,6 +44,9 @@ pub async fn run(options: RunOptions, signals: &Signals, display: &Display) -> R
     );
     for note in &begun.notes {
         say(display, Tone::Warn, &format!("note  {note}"));
+    }
+    if options.selfcheck && begun.info.client.is_none() {
+        selfcheck::run(&mut begun, &options.lanes, signals, display).await;
     }
     let engine = LoadEngine::start(LoadOptions::default()).context("the load thread can't be started")?;
     let calibrations = read_calibrations(&begun)?;

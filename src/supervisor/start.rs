@@ -31,6 +31,8 @@ pub struct RunOptions {
     pub results: PathBuf,
     /// Folder of all logs.
     pub logs: PathBuf,
+    /// Whether the client is measured before the first lane.
+    pub selfcheck: bool,
 }
 
 /// A run that has begun.

@@ -1,0 +1,78 @@
+//! The load engine against a server of its own, as in a run.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::{SelfcheckError, judge::Judged, server::Server, setting::Setting};
+use crate::client::Target;
+use crate::load::{Batch, BatchReport, Completed, Job, LoadEngine};
+use crate::plan::Arrival;
+use crate::record::{EndMarker, StreamShape};
+
+/// Limit of a request beyond what it should take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Tokens of the request before the first one that counts: it brings up what the first one otherwise would (pages,
+/// the kernel's stamping of arrivals).
+const WARM_UP_TOKENS: u32 = 2;
+
+/// Starts a server, sends what `setting` says, ends the server, and judges.
+pub(super) async fn drive(
+    engine: &LoadEngine,
+    program: &Path,
+    setting: Setting,
+) -> Result<(Judged, BatchReport), SelfcheckError> {
+    let server = Server::start(program, setting).await?;
+    let warm_up = Setting {
+        streams: 1,
+        waves: 1,
+        tokens: WARM_UP_TOKENS,
+        ..setting
+    };
+    batch(engine, &server, warm_up).await?;
+    let (answers, report) = batch(engine, &server, setting).await?;
+    server.stop().await;
+    Ok((Judged::of(&answers, setting)?, report))
+}
+
+async fn batch(
+    engine: &LoadEngine,
+    server: &Server,
+    setting: Setting,
+) -> Result<(Vec<Completed>, BatchReport), SelfcheckError> {
+    let body = serde_json::json!({
+        "model": "sim-model",
+        "messages": [{"role": "user", "content": "self-check"}],
+        "max_tokens": setting.tokens,
+        "ignore_eos": true,
+        "stream": true,
+        "stream_options": {"include_usage": true},
+    });
+    let body = Bytes::from(body.to_string());
+    let jobs = (0..setting.requests()).map(|index| Job {
+        index,
+        body: body.clone(),
+        tag: 0,
+    });
+    let (out, mut answers) = mpsc::unbounded_channel();
+    let mut handle = engine.run(
+        Batch {
+            target: Target::new(server.addr, "/v1/chat/completions"),
+            jobs: jobs.collect(),
+            concurrency: setting.streams,
+            arrival: Arrival::Closed,
+            seed: 0,
+            timeout: setting.ttft + setting.gap * setting.tokens + PATIENCE,
+            shape: StreamShape {
+                usage: true,
+                end: EndMarker::Done,
+            },
+            reasoning_fields: &[],
+        },
+        out,
+    )?;
+    let report = handle.wait().await?;
+    Ok((std::iter::from_fn(|| answers.try_recv().ok()).collect(), report))
+}

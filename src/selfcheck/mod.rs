@@ -1,0 +1,219 @@
+//! The client against the simulated server on this machine: how far its times are from the truth, and how many
+//! events a second it sustains. Method and definitions stand in `docs/selfcheck.md`.
+//!
+//! ```text
+//! server   a child process: `benchd sim`, each event stamped by CLOCK_MONOTONIC
+//! drive    the load engine against it, exactly as in a run                        the parts with I/O
+//! memory   this process's resident memory
+//! ───────
+//! setting  how many streams, how fast, how long
+//! judge    answers and stamps -> errors                                            pure
+//! rate     which event rate to try next
+//! table    what people read
+//! ```
+
+mod drive;
+mod judge;
+mod memory;
+mod rate;
+mod server;
+mod setting;
+mod table;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::client::unix_us;
+use crate::journal::{ClientCalibration, ClientPoint, RateLimit};
+use crate::load::{LoadEngine, LoadError, LoadOptions};
+
+use rate::{Search, Verdict};
+use setting::Setting;
+
+pub use rate::{READ_LAG_BOUND_US, THREAD_SHARE_BOUND};
+pub use table::{summary_line, table};
+
+/// The numbers of streams of a whole self-check.
+pub const STREAMS: [u32; 7] = [1, 8, 16, 32, 64, 256, 1_000];
+/// The numbers of streams of a quick one.
+pub const QUICK_STREAMS: [u32; 4] = [1, 16, 64, 256];
+/// Most streams that may be asked for.
+pub const MAX_STREAMS: u32 = 20_000;
+
+/// How a self-check is done.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The program whose `sim` is the server: benchd itself.
+    pub program: PathBuf,
+    /// Numbers of streams, each from 1 to [`MAX_STREAMS`].
+    pub streams: Vec<u32>,
+    /// About how long each number of streams is measured.
+    pub time_a_point: Duration,
+    /// Whether all streams get their tokens at about the same moment, as from one step of a batch, instead of each
+    /// at its own.
+    pub burst: bool,
+    /// How long each event rate is tried; `None` leaves the search out.
+    pub time_a_rate: Option<Duration>,
+    /// Limit of the search for the largest rate.
+    pub rate_budget: Duration,
+}
+
+impl Options {
+    /// A whole self-check: about 40 s.
+    pub fn whole(program: PathBuf) -> Self {
+        Self {
+            program,
+            streams: STREAMS.to_vec(),
+            time_a_point: Duration::from_secs(3),
+            burst: false,
+            time_a_rate: Some(Duration::from_millis(800)),
+            rate_budget: Duration::from_secs(15),
+        }
+    }
+
+    /// A quick one: a few seconds.
+    pub fn quick(program: PathBuf) -> Self {
+        Self {
+            streams: QUICK_STREAMS.to_vec(),
+            time_a_point: Duration::from_millis(400),
+            time_a_rate: Some(Duration::from_millis(200)),
+            rate_budget: Duration::from_millis(1_500),
+            ..Self::whole(program)
+        }
+    }
+
+    /// The short one of a run whose widest cell has so many streams.
+    pub fn of_run(program: PathBuf, most_streams: u32) -> Self {
+        let mut streams = vec![1, 16, most_streams.clamp(1, QUICK_STREAMS[3])];
+        streams.sort_unstable();
+        streams.dedup();
+        Self {
+            streams,
+            ..Self::quick(program)
+        }
+    }
+}
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub enum SelfcheckError {
+    /// A number of streams is out of range.
+    #[error("{0} streams: a self-check has 1 to {MAX_STREAMS}")]
+    Streams(u32),
+    /// The simulated server can't be started.
+    #[error("the simulated server can't be started: {0}")]
+    Start(std::io::Error),
+    /// The simulated server did not say where it listens.
+    #[error("the simulated server did not say where it listens, but {0:?}\n  hint: `benchd sim` shows why")]
+    NoAddress(String),
+    /// The load could not be run.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A request to the simulated server failed.
+    #[error("request {index} of {streams} streams failed: {what}")]
+    Request {
+        /// The request.
+        index: u32,
+        /// Streams at once.
+        streams: u32,
+        /// What went wrong.
+        what: String,
+    },
+    /// Fewer or more came than was sent.
+    #[error("request {index} brought {came} tokens and {stamps} stamps, the simulated server sent {sent}")]
+    Count {
+        /// The request.
+        index: u32,
+        /// Token-bearing events that came.
+        came: usize,
+        /// Stamps among them.
+        stamps: usize,
+        /// Tokens that were asked for.
+        sent: u32,
+    },
+    /// Nothing was measured.
+    #[error("nothing was measured")]
+    Empty,
+}
+
+/// Measures the client. `told` hears what is being measured, for a display.
+///
+/// # Errors
+/// See [`SelfcheckError`]. The server's process is ended in any case.
+pub async fn measure(options: &Options, told: &dyn Fn(&str)) -> Result<ClientCalibration, SelfcheckError> {
+    if let Some(wrong) = options.streams.iter().find(|n| !(1..=MAX_STREAMS).contains(*n)) {
+        return Err(SelfcheckError::Streams(*wrong));
+    }
+    let engine = LoadEngine::start(LoadOptions {
+        keep_stamps: true,
+        ..LoadOptions::default()
+    })?;
+    let mut found = ClientCalibration {
+        measured_unix_us: unix_us(),
+        ..ClientCalibration::default()
+    };
+    let mut streams = options.streams.clone();
+    streams.sort_unstable();
+    streams.dedup();
+    for streams in streams {
+        told(&format!("{streams} streams"));
+        let setting = Setting::of_point(streams, options.time_a_point, options.burst);
+        found.points.push(point(&engine, options, setting).await?);
+        let peak = memory::peak_bytes();
+        found.peak_rss_bytes = found.peak_rss_bytes.max(peak);
+    }
+    if let Some(time) = options.time_a_rate {
+        search_rate(&engine, options, time, &mut found, told).await?;
+    }
+    Ok(found)
+}
+
+async fn point(
+    engine: &LoadEngine,
+    options: &Options,
+    setting: Setting,
+) -> Result<ClientPoint, SelfcheckError> {
+    // The growth counts from here, with what earlier points left in the allocator.
+    memory::forget_peak();
+    let before = memory::resident_bytes().unwrap_or(0);
+    let (judged, report) = drive::drive(engine, &options.program, setting).await?;
+    let grown = memory::peak_bytes().unwrap_or(0).saturating_sub(before);
+    let mut point = judged.point(setting.streams)?;
+    point.events = report.lag.events;
+    point.tokens_per_s = setting.offered_per_s();
+    point.cpu_us_per_event = report.lag.cpu_us as f64 / report.lag.events.max(1) as f64;
+    point.read_lag_us_p99 = report.reads.p99_us as f64;
+    point.rss_grown_bytes = grown;
+    Ok(point)
+}
+
+async fn search_rate(
+    engine: &LoadEngine,
+    options: &Options,
+    time: Duration,
+    found: &mut ClientCalibration,
+    told: &dyn Fn(&str),
+) -> Result<(), SelfcheckError> {
+    let began = Instant::now();
+    let mut search = Search::default();
+    while let Some(offered) = search.next() {
+        if began.elapsed() + time > options.rate_budget {
+            search.out_of_time();
+            break;
+        }
+        told(&format!("{offered:.0} events/s"));
+        let setting = Setting::of_rate(offered, time);
+        let (judged, report) = drive::drive(engine, &options.program, setting).await?;
+        let rate = rate::judge(setting, &judged, &report)?;
+        search.tried(offered, Verdict::of(&rate));
+        found.rates.push(rate);
+    }
+    found.max_events_per_s = found
+        .rates
+        .iter()
+        .filter(|rate| rate.sustained)
+        .map(|rate| rate.events_per_s)
+        .max_by(f64::total_cmp);
+    found.rate_limit = Some(search.limit().unwrap_or(RateLimit::Time));
+    Ok(())
+}
