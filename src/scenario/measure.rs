@@ -15,11 +15,14 @@ use crate::{
     journal::{ClientLag, DiskError, PassTimes, RecordFile},
     load::{Batch, Completed, Job, LoadEngine, LoadError, Progress},
     plan::{Arrival, Cell},
-    record::{LaneId, Phase, REQUEST_RECORD_VERSION, RequestRecord, StreamShape},
+    record::{LaneId, Outcome, Phase, REQUEST_RECORD_VERSION, RequestRecord, StreamShape},
 };
 
 /// How often progress is told and the server is looked at for a hang.
 const TICK: Duration = Duration::from_millis(250);
+
+/// How long the end of a server may take to be noticed after its connections broke.
+const DEATH_NOTICE: Duration = Duration::from_millis(500);
 
 /// A cell ready to be measured.
 #[derive(Debug)]
@@ -226,8 +229,10 @@ impl CellRun<'_> {
         let mut silence = Silence::new(self.timeout);
         let mut tick = tokio::time::interval(TICK);
         let mut stopped = None;
+        let mut cut_off = false;
         let mut store = |completed: Completed, so_far: &mut CellMeasured| -> Result<(), DiskError> {
             let record = self.record(pass, phase, requests, completed);
+            cut_off |= matches!(record.outcome, Outcome::Connect | Outcome::Truncated);
             records.append(&record)?;
             so_far.records += 1;
             if phase == Phase::Measured {
@@ -263,6 +268,13 @@ impl CellRun<'_> {
             store(completed, so_far)?;
         }
         show(self.progress(phase, so_far));
+        // Refused connections fail faster than a death is noticed: a batch must not end well on a dead server.
+        if stopped.is_none() && cut_off {
+            stopped = tokio::time::timeout(DEATH_NOTICE, halt.as_mut())
+                .await
+                .ok()
+                .map(CellError::Halted);
+        }
         if let Some(error) = stopped {
             return Err(error);
         }
