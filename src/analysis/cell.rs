@@ -554,7 +554,6 @@ impl<'a> Fold<'a> {
                     ttft_ms: ttft,
                     tokens_per_s: rate,
                     latency_ms: latency,
-                    prompt_tokens: Sorted::new(self.prompt_tokens),
                     output_tokens: Sorted::new(self.output_tokens),
                     text: self.text,
                 }

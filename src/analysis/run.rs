@@ -1,7 +1,7 @@
 //! A whole run: its journal folded, its lanes' cells summarised.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs::File,
     io::{BufRead, BufReader},
     path::Path,
@@ -11,7 +11,8 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::{
-    CellContext, GpuWindow, LaneSummary, MissingCell, RunSummary, SUMMARY_VERSION, ServerSummary,
+    CellContext, GpuWindow, LaneSummary, MissingCell, PromptLength, PromptLengths, RunSummary,
+    SUMMARY_VERSION, ServerSummary,
     cell::{cell_window, fold_cell},
     compare::{self, Measured},
     drift, gpu_windows,
@@ -25,6 +26,7 @@ use crate::{
         State,
     },
     plan::{Cell, Framework, FrameworkKind, GpuSelection, Lane, Plan, Source},
+    prompt::{Calibration, CountSource, Fitted},
     record::{Flag, FlagKind},
 };
 
@@ -65,6 +67,7 @@ pub fn summarise_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSum
         Err(e) => return Err(e.into()),
     };
     let prompts = prompt_sizes(&dir.prompts(), &mut notes)?;
+    let prompt_lengths = prompt_lengths(&dir.calibration_json(), &mut notes);
     let run = Run {
         dir,
         plan,
@@ -133,6 +136,7 @@ pub fn summarise_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSum
         lanes: summaries,
         comparisons,
         rounds,
+        prompt_lengths,
         notes,
     })
 }
@@ -377,6 +381,55 @@ fn flag_small_differences(lanes: &mut [LaneSummary], info: Option<&RunInfo>) {
             }
         }
     }
+}
+
+/// What calibration.json says; a file that can't be read is noted, since no figure depends on it.
+fn prompt_lengths(path: &Path, notes: &mut Vec<String>) -> Vec<PromptLengths> {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
+        Err(e) => {
+            notes.push(format!("calibration.json can't be read: {e}"));
+            return Vec::new();
+        }
+    };
+    let models: BTreeMap<String, Calibration> = match serde_json::from_slice(&text) {
+        Ok(models) => models,
+        Err(e) => {
+            notes.push(format!("calibration.json can't be read: {e}"));
+            return Vec::new();
+        }
+    };
+    let of = |(model, c): (String, Calibration)| {
+        let (mut lengths, mut probes) = (Vec::new(), 0);
+        let mut add = |what: &str, fitted: &Fitted| {
+            probes += u64::from(fitted.probes);
+            lengths.push(PromptLength {
+                what: what.to_owned(),
+                asked: fitted.asked,
+                reached: fitted.reached,
+            });
+        };
+        c.exact.values().for_each(|f| add("prompt", f));
+        c.systems.values().for_each(|f| add("system prompt", f));
+        c.questions.values().flatten().for_each(|f| add("question", f));
+        lengths.dedup();
+        PromptLengths {
+            model,
+            source: match &c.source {
+                CountSource::File { path, .. } => format!("tokenizer file {}", path.display()),
+                CountSource::Server { framework } => format!("the usage of {framework}"),
+            },
+            template_user: c.template.user,
+            template_system_and_user: c.template.system_and_user,
+            template_confirmed: c.template.confirmed,
+            template_disagreement: c.template.disagreement,
+            lengths,
+            joints: c.joints.iter().map(|j| (j.separate, j.together)).collect(),
+            probes,
+        }
+    };
+    models.into_iter().map(of).collect()
 }
 
 /// What this room needs of a line of prompts.jsonl.

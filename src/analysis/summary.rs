@@ -314,6 +314,42 @@ pub struct RunSummary {
     pub comparisons: Vec<FrameworkComparison>,
     /// Each framework's cells over the rounds of the plan, where there are several.
     pub rounds: Vec<RoundsSummary>,
+    /// How the texts of exact length were found, by model; empty where no cell needs one.
+    pub prompt_lengths: Vec<PromptLengths>,
     /// What benchd noted in the journal, and what this analysis could not read.
     pub notes: Vec<String>,
+}
+
+/// How a model's texts of exact length were found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PromptLengths {
+    /// The model's name in the plan.
+    pub model: String,
+    /// Who counted: a tokenizer file, or a server's usage.
+    pub source: String,
+    /// Tokens of the chat template around one user message, as it was when the texts were made.
+    pub template_user: u32,
+    /// The same around a system and a user message.
+    pub template_system_and_user: Option<u32>,
+    /// Whether two ways to measure it agreed.
+    pub template_confirmed: bool,
+    /// Largest difference between the ways, tokens.
+    pub template_disagreement: u32,
+    /// Every length that was asked for.
+    pub lengths: Vec<PromptLength>,
+    /// System prompt and question: tokens counted one by one, and together.
+    pub joints: Vec<(u32, u32)>,
+    /// Texts counted in all to find them.
+    pub probes: u64,
+}
+
+/// One length, content tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PromptLength {
+    /// `prompt`, `system prompt` or `question`.
+    pub what: String,
+    /// Asked for.
+    pub asked: u32,
+    /// Reached.
+    pub reached: u32,
 }
