@@ -10,8 +10,10 @@ use hdrhistogram::Histogram;
 
 use super::{
     CellSummary, ChunkGaps, Counts, Distribution, Goodput, GpuWindow, PrefixCache, Rate, SUMMARY_VERSION,
+    ServerSays,
     flags::{Evidence, cell_flags},
     korean::{TextFold, TextSize, WrittenSamples},
+    samples::{CellSamples, RequestValues, prompt_key},
     steady::{Span, steady},
 };
 use crate::{
@@ -62,7 +64,7 @@ pub(super) fn fold_cell(
     root: &Path,
     finished: &FinishedCell,
     context: &CellContext<'_>,
-) -> Result<(CellSummary, WrittenSamples), RecordError> {
+) -> Result<(CellSummary, CellSamples), RecordError> {
     let mut fold = Fold::new(context);
     for record in cell_records(root, &finished.ended)? {
         let record = record?;
@@ -85,7 +87,50 @@ struct Pass {
     good: u64,
     first: Option<FirstRequest>,
     later_ttft_ms: Vec<f64>,
+    /// First and last planned send of an open loop, microseconds since the Unix epoch, and the requests.
+    sends: Option<(u64, u64)>,
+    sent: u64,
     spans: Vec<Span>,
+}
+
+/// Durations that the server gave in its answers, milliseconds.
+#[derive(Default)]
+struct Timings {
+    prompt_ms: Vec<f64>,
+    predicted_ms: Vec<f64>,
+    ttft_less_prompt_ms: Vec<f64>,
+}
+
+impl Timings {
+    fn add(&mut self, r: &RequestRecord) {
+        let Some(timings) = &r.server_timings else { return };
+        let of = |name: &str| timings.get(name).and_then(serde_json::Value::as_f64);
+        self.predicted_ms.extend(of("predicted_ms"));
+        if let Some(prompt_ms) = of("prompt_ms") {
+            self.prompt_ms.push(prompt_ms);
+            self.ttft_less_prompt_ms
+                .extend(r.first_token_us.map(|us| ms(us) - prompt_ms));
+        }
+    }
+
+    fn says(self, counters: &BTreeMap<String, f64>) -> ServerSays {
+        // vllm:, sglang: and llamacpp: name them alike but for the output.
+        let of = |names: &[&str]| {
+            counters
+                .iter()
+                .find(|(name, _)| names.iter().any(|n| name.ends_with(n)))
+                .map(|(_, value)| *value)
+        };
+        let ttft = of(&[":time_to_first_token_seconds_sum"]).zip(of(&[":time_to_first_token_seconds_count"]));
+        ServerSays {
+            prompt_tokens: of(&[":prompt_tokens_total"]),
+            output_tokens: of(&[":generation_tokens_total", ":tokens_predicted_total"]),
+            ttft_mean_ms: ttft.filter(|(_, n)| *n > 0.0).map(|(sum, n)| sum / n * 1e3),
+            prompt_ms: Distribution::of_values(self.prompt_ms, 0),
+            predicted_ms: Distribution::of_values(self.predicted_ms, 0),
+            ttft_less_prompt_ms: Distribution::of_values(self.ttft_less_prompt_ms, 0),
+        }
+    }
 }
 
 struct FirstRequest {
@@ -124,6 +169,10 @@ struct Fold<'a> {
     /// Seconds since the first send, latency in milliseconds.
     latency_series: Vec<(f64, f64)>,
     text: TextFold,
+    requests: Vec<RequestValues>,
+    timings: Timings,
+    /// Seconds since the Unix epoch, TPOT in milliseconds.
+    tpot_series: Vec<(f64, f64)>,
 }
 
 impl<'a> Fold<'a> {
@@ -158,6 +207,9 @@ impl<'a> Fold<'a> {
             gaps_us,
             latency_series: Vec::new(),
             text: TextFold::default(),
+            requests: Vec::new(),
+            timings: Timings::default(),
+            tpot_series: Vec::new(),
         }
     }
 
@@ -189,6 +241,13 @@ impl<'a> Fold<'a> {
         };
         self.ttft_ms.extend(ttft_ms);
         self.add_span(r, ttft_ms);
+        if self.cell().arrival != Arrival::Closed {
+            let pass = self.passes.entry(r.pass).or_default();
+            let at = r.sent_unix_us;
+            let (first, last) = pass.sends.unwrap_or((at, at));
+            pass.sends = Some((first.min(at), last.max(at)));
+            pass.sent += 1;
+        }
         if r.is_ok() {
             self.add_ok(r, ttft_ms);
             return;
@@ -204,6 +263,13 @@ impl<'a> Fold<'a> {
             let latency = ms(r.latency_us().max(self.timeout_us));
             self.latency_ms.push(latency);
             self.latency_full_ms.push(latency);
+            self.requests.push(RequestValues {
+                prompt: prompt_key(&r.prompt_id),
+                ttft_ms: ttft_ms.unwrap_or(f64::NAN),
+                latency_ms: latency,
+                tpot_ms: f64::NAN,
+                tokens_per_s: f64::NAN,
+            });
         }
     }
 
@@ -212,7 +278,15 @@ impl<'a> Fold<'a> {
         self.first_chunk_ms.extend(r.first_chunk_us.map(ms));
         self.first_content_ms.extend(r.first_content_us.map(ms));
         self.latency_ms.push(ms(latency_us));
-        self.tpot_ms.extend(r.tpot_us().map(|us| us / 1e3));
+        self.timings.add(r);
+        let tpot_ms = r.tpot_us().map(|us| us / 1e3);
+        self.tpot_ms.extend(tpot_ms);
+        // The burst at a closed loop's start has times of its own.
+        if let Some(tpot) = tpot_ms
+            && (self.cell().concurrency == 1 || r.index >= self.cell().concurrency)
+        {
+            self.tpot_series.push((r.sent_unix_us as f64 / 1e6, tpot));
+        }
         for pair in r.chunks_us.windows(2) {
             let gap = pair[1].saturating_sub(pair[0]);
             // A gap of zero is two events in one read; those are counted apart.
@@ -233,6 +307,20 @@ impl<'a> Fold<'a> {
             .map(|t| t as f64 / (latency_us as f64 / 1e6));
         self.tokens_per_s.extend(tokens_per_s);
         self.add_tokens(r, latency_us);
+        let full = r
+            .output_tokens
+            .is_some_and(|t| t >= u64::from(self.cell().output_tokens));
+        self.requests.push(RequestValues {
+            prompt: prompt_key(&r.prompt_id),
+            ttft_ms: ttft_ms.unwrap_or(f64::NAN),
+            latency_ms: if full || !self.fixed_length() {
+                ms(latency_us)
+            } else {
+                f64::NAN
+            },
+            tpot_ms: tpot_ms.unwrap_or(f64::NAN),
+            tokens_per_s: tokens_per_s.unwrap_or(f64::NAN),
+        });
 
         let first_of_pass = r.index == 0;
         let cached = if first_of_pass {
@@ -311,7 +399,7 @@ impl<'a> Fold<'a> {
         }
     }
 
-    fn prefix_cache(&mut self) -> Option<PrefixCache> {
+    fn prefix_cache(&mut self, passes_s: &[f64]) -> Option<PrefixCache> {
         if !matches!(self.cell().input, CellInput::SharedPrefix { .. }) {
             return None;
         }
@@ -327,6 +415,7 @@ impl<'a> Fold<'a> {
         }
         let share = |(cached, prompt): (u64, u64)| (prompt > 0).then(|| cached as f64 / prompt as f64);
         Some(PrefixCache {
+            total_s: Distribution::of_values(passes_s.to_vec(), 0),
             first_ttft_ms: Distribution::of_values(first, 0),
             later_ttft_ms: Distribution::of_values(later, 0),
             later_over_first: Distribution::of_values(ratios, 0),
@@ -337,7 +426,7 @@ impl<'a> Fold<'a> {
         })
     }
 
-    fn finish(mut self, finished: &FinishedCell) -> (CellSummary, WrittenSamples) {
+    fn finish(mut self, finished: &FinishedCell) -> (CellSummary, CellSamples) {
         let (cell, context, ended) = (self.cell(), self.context, &finished.ended);
         self.durations_us = ended.passes.iter().map(|p| (p.pass, p.duration_us)).collect();
         let per_pass = |f: &dyn Fn(&Pass) -> f64| {
@@ -364,7 +453,17 @@ impl<'a> Fold<'a> {
             self.latency_series = series;
             steady
         });
-        let prefix_cache = self.prefix_cache();
+        let sent_requests_per_s = self
+            .passes
+            .values()
+            .filter_map(|p| {
+                let (first, last) = p.sends.filter(|(first, last)| last > first)?;
+                // As many gaps as requests, less one.
+                Some((p.sent - 1) as f64 / ((last - first) as f64 / 1e6))
+            })
+            .collect();
+        let passes_s: Vec<f64> = ended.passes.iter().map(|p| p.duration_us as f64 / 1e6).collect();
+        let prefix_cache = self.prefix_cache(&passes_s);
         let output_total = Counts::of(&self.output_tokens);
         let gpu = context
             .gpu
@@ -395,11 +494,13 @@ impl<'a> Fold<'a> {
             cell: cell.id.clone(),
             attempt: ended.attempt,
             concurrency: cell.concurrency,
+            asked_requests_per_s: asked_rate(cell.arrival).0,
+            arrival: asked_rate(cell.arrival).1,
             asked_prompt_tokens: asked_prompt_tokens(cell),
             asked_output_tokens: cell.output_tokens,
             started_unix_us: started,
             ended_unix_us: end,
-            passes_s: ended.passes.iter().map(|p| p.duration_us as f64 / 1e6).collect(),
+            passes_s,
             requests: self.evidence.requests,
             failed: self.evidence.failed,
             failures: self.failures,
@@ -419,6 +520,7 @@ impl<'a> Fold<'a> {
             chunk_gap_ms: chunk_gaps(&self.gaps_us, self.evidence.coalesced),
             connect_ms: Distribution::of_values(self.connect_ms, 0),
             queued_ms: Distribution::of_values(self.queued_ms, 0),
+            sent_requests_per_s: Rate::of(sent_requests_per_s),
             request_tokens_per_s: rate.as_ref().map(|s| Distribution::of(s, 0)),
             output_tokens_per_s,
             requests_per_s,
@@ -431,17 +533,31 @@ impl<'a> Fold<'a> {
             prefix_cache,
             text: if fixed { None } else { self.text.figures() },
             client: ended.client.clone(),
+            server_says: self.timings.says(&ended.server_counters),
             server_counters: ended.server_counters.clone(),
             cache_reset: finished.cache_reset.clone(),
             flags,
         };
-        let samples = WrittenSamples {
-            ttft_ms: ttft,
-            tokens_per_s: rate,
-            latency_ms: latency,
-            prompt_tokens: Sorted::new(self.prompt_tokens),
-            output_tokens: Sorted::new(self.output_tokens),
-            text: self.text,
+        let samples = CellSamples {
+            output_tokens_per_s: summary
+                .output_tokens_per_s
+                .as_ref()
+                .map(|r| r.passes.clone())
+                .unwrap_or_default(),
+            requests: self.requests,
+            tpot_series: self.tpot_series,
+            latency_series: self.latency_series,
+            written: if fixed {
+                WrittenSamples::default()
+            } else {
+                WrittenSamples {
+                    ttft_ms: ttft,
+                    tokens_per_s: rate,
+                    latency_ms: latency,
+                    output_tokens: Sorted::new(self.output_tokens),
+                    text: self.text,
+                }
+            },
         };
         (summary, samples)
     }
@@ -457,6 +573,19 @@ pub(super) fn cell_window(finished: &FinishedCell) -> (u64, u64) {
         .unwrap_or(finished.started_unix_us);
     let end = passes.iter().map(|p| p.started_unix_us + p.duration_us).max();
     (start, end.unwrap_or(finished.ended_unix_us))
+}
+
+/// Requests a second that the plan asks for, and the arrivals' name.
+fn asked_rate(arrival: Arrival) -> (Option<f64>, String) {
+    match arrival {
+        Arrival::Closed => (None, "closed".to_owned()),
+        Arrival::Constant { rate_per_s } => (Some(rate_per_s), "constant".to_owned()),
+        Arrival::Poisson { rate_per_s } => (Some(rate_per_s), "poisson".to_owned()),
+        Arrival::Gamma {
+            rate_per_s,
+            burstiness,
+        } => (Some(rate_per_s), format!("gamma (burstiness {burstiness})")),
+    }
 }
 
 /// Prompt tokens that the cell asks for, without the chat template.

@@ -34,6 +34,8 @@ pub struct GpuSummary {
     pub sm_clock_mean_mhz: Option<f64>,
     /// Lowest SM clock, MHz.
     pub sm_clock_min_mhz: Option<u32>,
+    /// Mean temperature, degrees Celsius.
+    pub temperature_mean_c: Option<f64>,
     /// Highest temperature, degrees Celsius.
     pub temperature_max_c: Option<u32>,
     /// Share of the samples in which a reason slowed the clocks, by reason, 0 to 1.
@@ -72,6 +74,7 @@ struct Device {
     util: Mean,
     power_mw: Mean,
     sm_clock: Mean,
+    temperature: Mean,
     /// First and last energy counter with their times.
     energy: Option<((u64, u64), (u64, u64))>,
     last_us: Option<u64>,
@@ -141,6 +144,7 @@ impl GpuWindow {
         device.util.add(sample.util_gpu_pct);
         device.power_mw.add(sample.power_mw);
         device.sm_clock.add(sample.sm_clock_mhz);
+        device.temperature.add(sample.temperature_c);
         if sample.memory_used_bytes.is_some() {
             device.memory_last = sample.memory_used_bytes;
         }
@@ -233,6 +237,7 @@ impl GpuWindow {
                 .map(|(j, t)| j / t as f64),
             sm_clock_mean_mhz: mean(&|d| d.sm_clock.get()),
             sm_clock_min_mhz: self.sm_clock_min,
+            temperature_mean_c: mean(&|d| d.temperature.get()),
             temperature_max_c: self.temperature_max,
             throttle_shares: self.throttle.iter().map(|(r, n)| (name(*r), share(*n))).collect(),
             throttled_share: share(self.throttled),

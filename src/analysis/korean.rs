@@ -118,6 +118,11 @@ pub(super) struct TextFold {
     chars_per_s: Vec<f64>,
     bytes_per_s: Vec<f64>,
     tokens_per_char: Vec<f64>,
+    tokens_per_byte: Vec<f64>,
+    prompt_tokens_per_char: Vec<f64>,
+    prompt_tokens_per_byte: Vec<f64>,
+    /// Without the chat template's share, where it is known.
+    net_prompt_tokens: Vec<f64>,
     quality: QualitySigns,
     /// Sum of the answers' shares of Hangul, and how many answers have one.
     hangul: (f64, u64),
@@ -140,11 +145,18 @@ impl TextFold {
             self.counted = self.counted + size;
             if size.chars > 0 {
                 self.tokens_per_char.push(tokens as f64 / size.chars as f64);
+                self.tokens_per_byte.push(tokens as f64 / size.bytes as f64);
             }
         }
-        if let (Some(tokens), Some(&size)) = (r.prompt_tokens, prompts.get(&r.prompt_id)) {
-            self.prompt_tokens += tokens.saturating_sub(u64::from(template.unwrap_or(0)));
-            self.prompt_size = self.prompt_size + size;
+        if let Some(tokens) = r.prompt_tokens {
+            let net = tokens.saturating_sub(u64::from(template.unwrap_or(0)));
+            self.net_prompt_tokens.push(net as f64);
+            if let Some(&size) = prompts.get(&r.prompt_id).filter(|s| s.chars > 0) {
+                self.prompt_tokens += net;
+                self.prompt_size = self.prompt_size + size;
+                self.prompt_tokens_per_char.push(net as f64 / size.chars as f64);
+                self.prompt_tokens_per_byte.push(net as f64 / size.bytes as f64);
+            }
         }
         let seconds = r.latency_us() as f64 / 1e6;
         if seconds > 0.0 {
@@ -175,7 +187,6 @@ impl TextFold {
 /// A written cell's numbers, request by request.
 #[derive(Debug, Default)]
 pub(super) struct WrittenSamples {
-    pub(super) prompt_tokens: Option<Sorted>,
     pub(super) output_tokens: Option<Sorted>,
     pub(super) ttft_ms: Option<Sorted>,
     pub(super) latency_ms: Option<Sorted>,
@@ -196,8 +207,10 @@ pub struct Comparison {
     pub interval: Option<Interval>,
 }
 
-/// Korean against English for the same meaning, at one concurrency. Figures by name: `prompt_tokens`,
-/// `output_tokens`, `ttft_ms`, `latency_ms`, `tokens_per_s`, `chars_per_s`, `bytes_per_s`, `output_tokens_per_char`.
+/// Korean against English for the same meaning, at one concurrency. Figures by name: `prompt_tokens` (without
+/// the chat template's share, where it is known), `prompt_tokens_per_char`, `prompt_tokens_per_byte`, `output_tokens`,
+/// `output_tokens_per_char`, `output_tokens_per_byte`, `ttft_ms`, `latency_ms`, `tokens_per_s`, `chars_per_s`,
+/// `bytes_per_s`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KoreanComparison {
     /// The scenario's name in the plan.
@@ -211,9 +224,17 @@ pub struct KoreanComparison {
 }
 
 impl WrittenSamples {
-    fn figures(self) -> [(&'static str, Option<Sorted>); 8] {
+    fn figures(self) -> [(&'static str, Option<Sorted>); 11] {
         [
-            ("prompt_tokens", self.prompt_tokens),
+            ("prompt_tokens", Sorted::new(self.text.net_prompt_tokens)),
+            (
+                "prompt_tokens_per_char",
+                Sorted::new(self.text.prompt_tokens_per_char),
+            ),
+            (
+                "prompt_tokens_per_byte",
+                Sorted::new(self.text.prompt_tokens_per_byte),
+            ),
             ("output_tokens", self.output_tokens),
             ("ttft_ms", self.ttft_ms),
             ("latency_ms", self.latency_ms),
@@ -221,6 +242,7 @@ impl WrittenSamples {
             ("chars_per_s", Sorted::new(self.text.chars_per_s)),
             ("bytes_per_s", Sorted::new(self.text.bytes_per_s)),
             ("output_tokens_per_char", Sorted::new(self.text.tokens_per_char)),
+            ("output_tokens_per_byte", Sorted::new(self.text.tokens_per_byte)),
         ]
     }
 }

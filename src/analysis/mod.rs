@@ -4,16 +4,25 @@
 //! requests. Definitions are those of `facts/metrics.md` and of the report's own section on method.
 
 mod cell;
+mod compare;
 mod distribution;
+mod drift;
 mod flags;
 mod gpu;
 mod korean;
+mod parallel;
 mod run;
+mod samples;
 mod steady;
 mod summary;
 
 pub use cell::{CellContext, summarise_cell};
+pub use compare::{
+    COMPARED_VALUES, CellComparison, CellRounds, Difference, FrameworkComparison, OverRounds, RoundRatio,
+    RoundsSummary,
+};
 pub use distribution::{Counts, Distribution, Rate};
+pub use drift::{CLOCK_CELLS, CLOCK_P, CLOCK_SHARE, DriftFigure, LaneDrift, SERIES_REQUESTS};
 pub use flags::{
     CACHED_ALLOWANCE, COALESCED_SHARE, DRIFT_CLOCK_SHARE, DRIFT_LATENCY_SHARE, DRIFT_P, DRIFT_REQUESTS,
     EVENT_RATE_SHARE, LAG_FLOOR_US, LAG_SHARE_OF_TTFT, LAG_US, PROMPT_TOLERANCE, SAMPLE_GAP_MS,
@@ -28,3 +37,5 @@ pub use summary::*;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_compare;

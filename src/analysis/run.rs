@@ -1,7 +1,7 @@
 //! A whole run: its journal folded, its lanes' cells summarised.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs::File,
     io::{BufRead, BufReader},
     path::Path,
@@ -11,17 +11,22 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::{
-    CellContext, GpuWindow, LaneSummary, MissingCell, RunSummary, SUMMARY_VERSION, ServerSummary,
+    CellContext, GpuWindow, LaneSummary, MissingCell, PromptLength, PromptLengths, RunSummary,
+    SUMMARY_VERSION, ServerSummary,
     cell::{cell_window, fold_cell},
-    gpu_windows,
-    korean::{TextSize, compare},
+    compare::{self, Measured},
+    drift, gpu_windows,
+    korean::{self, TextSize},
+    parallel::in_parallel,
+    samples::CellSamples,
 };
 use crate::{
     journal::{
         self, DiskError, FinishedCell, JournalError, LaneOutcome, LaneState, RunDir, RunInfo, RunOutcome,
         State,
     },
-    plan::{Cell, CellInput, Framework, FrameworkKind, GpuSelection, Lane, Plan, Source},
+    plan::{Cell, Framework, FrameworkKind, GpuSelection, Lane, Plan, Source},
+    prompt::{Calibration, CountSource, Fitted},
     record::{Flag, FlagKind},
 };
 
@@ -62,6 +67,7 @@ pub fn summarise_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSum
         Err(e) => return Err(e.into()),
     };
     let prompts = prompt_sizes(&dir.prompts(), &mut notes)?;
+    let prompt_lengths = prompt_lengths(&dir.calibration_json(), &mut notes);
     let run = Run {
         dir,
         plan,
@@ -69,10 +75,10 @@ pub fn summarise_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSum
         info: info.as_ref(),
         prompts: &prompts,
     };
-    let mut summaries = Vec::new();
+    let (mut summaries, mut samples) = (Vec::new(), Vec::new());
     for (id, lane_state) in &state.lanes {
         let cells = lanes.iter().find(|l| l.id == *id).map_or(&[][..], |l| &l.cells);
-        let lane = run.lane(id, lane_state, cells)?;
+        let (lane, of_cells) = run.lane(id, lane_state, cells)?;
         if lane.gpu_lines_unreadable > 0 {
             notes.push(format!(
                 "{id}: {} lines of gpu.jsonl could not be read",
@@ -80,7 +86,24 @@ pub fn summarise_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSum
             ));
         }
         summaries.push(lane);
+        samples.push(of_cells);
     }
+    let measured_cells: Vec<Measured<'_>> = summaries
+        .iter()
+        .zip(&samples)
+        .flat_map(|(lane, samples)| {
+            lane.cells.iter().zip(samples).map(|(cell, samples)| Measured {
+                lane: &lane.lane,
+                scenario: &cell.scenario,
+                cell: &cell.cell,
+                samples,
+            })
+        })
+        .collect();
+    let comparisons = compare::frameworks(&measured_cells);
+    let rounds = compare::rounds(&measured_cells);
+    drop(measured_cells);
+    drift::over_rounds(&mut summaries, &rounds);
     flag_small_differences(&mut summaries, info.as_ref());
     let measured: u64 = summaries.iter().map(|l| l.cells.len() as u64).sum();
     let planned = u64::from(state.cells_planned()).max(measured);
@@ -111,6 +134,9 @@ pub fn summarise_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSum
         cells_planned: planned,
         info,
         lanes: summaries,
+        comparisons,
+        rounds,
+        prompt_lengths,
         notes,
     })
 }
@@ -129,7 +155,7 @@ impl Run<'_> {
         id: &crate::record::LaneId,
         state: &LaneState,
         cells: &[Cell],
-    ) -> Result<LaneSummary, AnalysisError> {
+    ) -> Result<(LaneSummary, Vec<CellSamples>), AnalysisError> {
         let missing = |what| AnalysisError::NotInPlan {
             lane: id.to_string(),
             what,
@@ -175,23 +201,13 @@ impl Run<'_> {
             cells: Vec::new(),
             missing: Vec::new(),
             korean: Vec::new(),
+            drift: None,
             gpu_lines_unreadable,
         };
         // Fewer cells than the plan has: `--only`; what it left out is not missing.
         let narrowed = (state.planned_cells as usize) < cells.len();
-        let mut written = Vec::new();
-        for cell in cells {
-            let at = finished.iter().position(|(c, _)| c.id == cell.id);
-            let Some((at, (_, done))) = at.and_then(|at| Some((at, finished.get(at)?))) else {
-                if narrowed && !state.cells.contains_key(&cell.id) {
-                    continue;
-                }
-                lane.missing.push(MissingCell {
-                    cell: cell.id.clone(),
-                    why: why_missing(state, &cell.id),
-                });
-                continue;
-            };
+        let fold = |at: &usize| {
+            let (cell, done) = finished.get(*at)?;
             let context = CellContext {
                 cell,
                 timeout: self.plan.request.timeout,
@@ -199,23 +215,38 @@ impl Run<'_> {
                 model_id: model_id.filter(|_| framework.kind != FrameworkKind::Openai),
                 not_controlled: matches!(framework.source, Source::Url(_)),
                 gpu_expected: self.plan.host.gpu != GpuSelection::None,
-                gpu: gpu.as_ref().and_then(|g: &Vec<GpuWindow>| g.get(at)),
+                gpu: gpu.as_ref().and_then(|g: &Vec<GpuWindow>| g.get(*at)),
                 own_pids: &own_pids,
                 strangers: &strangers,
                 max_events_per_s: self.info.and_then(|i| i.client.as_ref()?.max_events_per_s),
                 prompts: self.prompts,
             };
-            match fold_cell(self.dir.root(), done, &context) {
-                Ok((summary, samples)) => {
-                    lane.cells.push(summary);
-                    if matches!(cell.input, CellInput::Written { .. }) {
-                        written.push((cell, samples));
-                    }
+            Some(fold_cell(self.dir.root(), done, &context))
+        };
+        let order: Vec<usize> = (0..finished.len()).collect();
+        let mut folded = in_parallel(&order, fold).into_iter();
+        let (mut measured, mut samples) = (Vec::new(), Vec::new());
+        for cell in cells {
+            if finished.iter().all(|(c, _)| c.id != cell.id) {
+                if !narrowed || state.cells.contains_key(&cell.id) {
+                    lane.missing.push(MissingCell {
+                        cell: cell.id.clone(),
+                        why: why_missing(state, &cell.id),
+                    });
                 }
-                Err(e) => lane.missing.push(MissingCell {
+                continue;
+            }
+            match folded.next().flatten() {
+                Some(Ok((summary, of_cell))) => {
+                    lane.cells.push(summary);
+                    measured.push(cell);
+                    samples.push(of_cell);
+                }
+                Some(Err(e)) => lane.missing.push(MissingCell {
                     cell: cell.id.clone(),
                     why: e.to_string(),
                 }),
+                None => {}
             }
         }
         for (id, _) in state
@@ -227,8 +258,10 @@ impl Run<'_> {
                 why: "measured, but the plan has no such cell".to_owned(),
             });
         }
-        lane.korean = compare(written);
-        Ok(lane)
+        let written = samples.iter_mut().map(|s| std::mem::take(&mut s.written));
+        lane.korean = korean::compare(measured.into_iter().zip(written).collect());
+        lane.drift = drift::of_lane(&mut lane.cells, &samples.iter().collect::<Vec<_>>());
+        Ok((lane, samples))
     }
 
     fn strangers(&self) -> BTreeSet<u32> {
@@ -348,6 +381,55 @@ fn flag_small_differences(lanes: &mut [LaneSummary], info: Option<&RunInfo>) {
             }
         }
     }
+}
+
+/// What calibration.json says; a file that can't be read is noted, since no figure depends on it.
+fn prompt_lengths(path: &Path, notes: &mut Vec<String>) -> Vec<PromptLengths> {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
+        Err(e) => {
+            notes.push(format!("calibration.json can't be read: {e}"));
+            return Vec::new();
+        }
+    };
+    let models: BTreeMap<String, Calibration> = match serde_json::from_slice(&text) {
+        Ok(models) => models,
+        Err(e) => {
+            notes.push(format!("calibration.json can't be read: {e}"));
+            return Vec::new();
+        }
+    };
+    let of = |(model, c): (String, Calibration)| {
+        let (mut lengths, mut probes) = (Vec::new(), 0);
+        let mut add = |what: &str, fitted: &Fitted| {
+            probes += u64::from(fitted.probes);
+            lengths.push(PromptLength {
+                what: what.to_owned(),
+                asked: fitted.asked,
+                reached: fitted.reached,
+            });
+        };
+        c.exact.values().for_each(|f| add("prompt", f));
+        c.systems.values().for_each(|f| add("system prompt", f));
+        c.questions.values().flatten().for_each(|f| add("question", f));
+        lengths.dedup();
+        PromptLengths {
+            model,
+            source: match &c.source {
+                CountSource::File { path, .. } => format!("tokenizer file {}", path.display()),
+                CountSource::Server { framework } => format!("the usage of {framework}"),
+            },
+            template_user: c.template.user,
+            template_system_and_user: c.template.system_and_user,
+            template_confirmed: c.template.confirmed,
+            template_disagreement: c.template.disagreement,
+            lengths,
+            joints: c.joints.iter().map(|j| (j.separate, j.together)).collect(),
+            probes,
+        }
+    };
+    models.into_iter().map(of).collect()
 }
 
 /// What this room needs of a line of prompts.jsonl.

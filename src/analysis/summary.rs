@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Counts, Distribution, GpuSummary, KoreanComparison, Rate, TextFigures};
+use super::{
+    Counts, Distribution, FrameworkComparison, GpuSummary, KoreanComparison, LaneDrift, Rate, RoundsSummary,
+    TextFigures,
+};
 use crate::{
     journal::{ClientLag, RunInfo},
     plan::ScenarioKind,
@@ -31,6 +34,10 @@ pub struct CellSummary {
     pub attempt: u32,
     /// Streams of the closed loop.
     pub concurrency: u32,
+    /// Requests a second that the plan asks for (open loop); `None` in a closed loop.
+    pub asked_requests_per_s: Option<f64>,
+    /// How the requests arrive: `closed`, `constant`, `poisson`, `gamma (burstiness 0.5)`.
+    pub arrival: String,
     /// Prompt tokens asked for, without the chat template; `None` for written texts.
     pub asked_prompt_tokens: Option<u32>,
     /// Output tokens asked for: exact, or for written texts the most.
@@ -72,6 +79,9 @@ pub struct CellSummary {
     pub connect_ms: Option<Distribution>,
     /// Planned send to actual send (open loop), contained in TTFT and latency.
     pub queued_ms: Option<Distribution>,
+    /// Requests sent over the time from the first send to the last: what the open loop achieved; the median over the
+    /// passes. `None` in a closed loop.
+    pub sent_requests_per_s: Option<Rate>,
     /// Output tokens of a request over its latency, tokens per second.
     pub request_tokens_per_s: Option<Distribution>,
     /// Output tokens of successful requests over the duration of the pass.
@@ -98,6 +108,8 @@ pub struct CellSummary {
     pub client: ClientLag,
     /// The server's own counters over the cell, where it has some.
     pub server_counters: BTreeMap<String, f64>,
+    /// What the server itself counted and timed, beside benchd's own figures.
+    pub server_says: ServerSays,
     /// What the cache reset before the cell came to.
     pub cache_reset: String,
     /// Reasons to distrust the cell.
@@ -140,6 +152,23 @@ pub struct Steady {
     pub latency_ms: Option<Distribution>,
 }
 
+/// The server's own figures beside benchd's. Counters are taken before and after the measured passes.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ServerSays {
+    /// Prompt tokens by the server's counter.
+    pub prompt_tokens: Option<f64>,
+    /// Output tokens by the server's counter.
+    pub output_tokens: Option<f64>,
+    /// Its mean TTFT by its counters, milliseconds; without the network and the queue before its API.
+    pub ttft_mean_ms: Option<f64>,
+    /// Time to process the prompt by the `timings` in the answers (llama-server), milliseconds.
+    pub prompt_ms: Option<Distribution>,
+    /// Time to generate by the `timings`, milliseconds.
+    pub predicted_ms: Option<Distribution>,
+    /// benchd's TTFT less `prompt_ms` of the same request, milliseconds: connection, queue, first sampling.
+    pub ttft_less_prompt_ms: Option<Distribution>,
+}
+
 /// Requests that met every objective given.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Goodput {
@@ -152,6 +181,8 @@ pub struct Goodput {
 /// First against later requests of a pass with a shared prefix.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PrefixCache {
+    /// Duration of each pass from its first send to its last end, seconds: the whole scenario's time (총 처리 시간).
+    pub total_s: Option<Distribution>,
     /// TTFT of the first request of each pass.
     pub first_ttft_ms: Option<Distribution>,
     /// TTFT of all later ones.
@@ -213,6 +244,8 @@ pub struct LaneSummary {
     pub missing: Vec<MissingCell>,
     /// Korean against English, by concurrency.
     pub korean: Vec<KoreanComparison>,
+    /// What changed from the lane's start to its end; `None` without measured cells.
+    pub drift: Option<LaneDrift>,
     /// Lines of gpu.jsonl that could not be read.
     pub gpu_lines_unreadable: u64,
 }
@@ -277,6 +310,46 @@ pub struct RunSummary {
     pub info: Option<RunInfo>,
     /// Lanes, in the order in which they ran.
     pub lanes: Vec<LaneSummary>,
+    /// Every pair of frameworks of a model, cell by cell; over several rounds of the plan with the round as a stratum.
+    pub comparisons: Vec<FrameworkComparison>,
+    /// Each framework's cells over the rounds of the plan, where there are several.
+    pub rounds: Vec<RoundsSummary>,
+    /// How the texts of exact length were found, by model; empty where no cell needs one.
+    pub prompt_lengths: Vec<PromptLengths>,
     /// What benchd noted in the journal, and what this analysis could not read.
     pub notes: Vec<String>,
+}
+
+/// How a model's texts of exact length were found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PromptLengths {
+    /// The model's name in the plan.
+    pub model: String,
+    /// Who counted: a tokenizer file, or a server's usage.
+    pub source: String,
+    /// Tokens of the chat template around one user message, as it was when the texts were made.
+    pub template_user: u32,
+    /// The same around a system and a user message.
+    pub template_system_and_user: Option<u32>,
+    /// Whether two ways to measure it agreed.
+    pub template_confirmed: bool,
+    /// Largest difference between the ways, tokens.
+    pub template_disagreement: u32,
+    /// Every length that was asked for.
+    pub lengths: Vec<PromptLength>,
+    /// System prompt and question: tokens counted one by one, and together.
+    pub joints: Vec<(u32, u32)>,
+    /// Texts counted in all to find them.
+    pub probes: u64,
+}
+
+/// One length, content tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PromptLength {
+    /// `prompt`, `system prompt` or `question`.
+    pub what: String,
+    /// Asked for.
+    pub asked: u32,
+    /// Reached.
+    pub reached: u32,
 }

@@ -74,6 +74,12 @@ pub(crate) struct Did {
     pub(crate) outcome: Outcome,
     pub(crate) text: String,
     pub(crate) model: &'static str,
+    /// Time from the planned send, milliseconds (open loop).
+    pub(crate) queued_ms: Option<u64>,
+    /// Events; `None`: one a token.
+    pub(crate) chunks: Option<u64>,
+    pub(crate) coalesced: u32,
+    pub(crate) usage: bool,
 }
 
 impl Did {
@@ -88,6 +94,10 @@ impl Did {
             outcome: Outcome::Ok,
             text: "abcde".to_owned(),
             model: "meta-llama/Llama",
+            queued_ms: None,
+            chunks: None,
+            coalesced: 0,
+            usage: true,
         }
     }
 
@@ -99,13 +109,13 @@ impl Did {
     }
 }
 
-fn record(cell: &Cell, pass: u32, index: u32, did: &Did) -> RequestRecord {
+fn record(round: u32, cell: &Cell, pass: u32, index: u32, did: &Did) -> RequestRecord {
     let ok = did.outcome == Outcome::Ok;
     let (first, last) = (did.ttft_ms * 1000, did.latency_ms * 1000);
-    let chunks = did.tokens.max(2);
+    let chunks = did.chunks.unwrap_or(did.tokens).max(2);
     RequestRecord {
         v: REQUEST_RECORD_VERSION,
-        round: 1,
+        round,
         scenario: cell.scenario.clone(),
         cell: cell.id.clone(),
         attempt: 1,
@@ -121,7 +131,7 @@ fn record(cell: &Cell, pass: u32, index: u32, did: &Did) -> RequestRecord {
         error: (!ok).then(|| "no answer within 300 s".to_owned()),
         status: Some(200),
         sent_unix_us: T0 + did.at_ms * 1000,
-        queued_us: None,
+        queued_us: did.queued_ms.map(|ms| ms * 1000),
         connect_us: Some(100),
         first_chunk_us: ok.then_some(first),
         first_token_us: ok.then_some(first),
@@ -135,11 +145,15 @@ fn record(cell: &Cell, pass: u32, index: u32, did: &Did) -> RequestRecord {
         } else {
             vec![]
         },
-        coalesced: 0,
-        prompt_tokens: ok.then_some(did.prompt_tokens),
-        output_tokens: ok.then_some(did.tokens),
+        coalesced: did.coalesced,
+        prompt_tokens: (ok && did.usage).then_some(did.prompt_tokens),
+        output_tokens: (ok && did.usage).then_some(did.tokens),
         cached_tokens: did.cached.filter(|_| ok),
-        token_source: TokenSource::Usage,
+        token_source: if did.usage {
+            TokenSource::Usage
+        } else {
+            TokenSource::None
+        },
         finish_reason: ok.then(|| "length".to_owned()),
         text: did.text.clone(),
         reasoning: String::new(),
@@ -359,7 +373,7 @@ impl Builder {
         let (mut file, _) = RecordFile::open_append(&path).expect("open");
         let offset = file.position();
         // A warm-up that must not be counted.
-        file.append(&record(&cell, 0, 0, &Did::ok(0, 9_000, 9_999)))
+        file.append(&record(lane.round, &cell, 0, 0, &Did::ok(0, 9_000, 9_999)))
             .expect("append");
         let mut records = 1;
         let (mut failed, mut start_ms, mut times) = (0, 0, Vec::new());
@@ -369,7 +383,8 @@ impl Builder {
                     at_ms: start_ms + did.at_ms,
                     ..did.clone()
                 };
-                file.append(&record(&cell, pass, index, &did)).expect("append");
+                file.append(&record(lane.round, &cell, pass, index, &did))
+                    .expect("append");
                 records += 1;
                 failed += u64::from(did.outcome != Outcome::Ok);
             }

@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 
 use super::number::{NONE, number, optional, percentile};
-use crate::analysis::{CellSummary, LaneSummary, RunSummary};
+use crate::{
+    analysis::{CellSummary, LaneSummary, RunSummary},
+    record::FlagKind,
+};
 
 /// One line: `concurrent/c16  TTFT 41.2 ms, p95 ~88.0  312 tok/s  latency 1,204 ms  100 requests`.
 pub fn cell_line(cell: &CellSummary) -> String {
@@ -79,7 +82,13 @@ fn is_text(column: usize) -> bool {
 }
 
 fn row(lane: &LaneSummary, cell: &CellSummary) -> [String; 10] {
-    let mut flags: Vec<&str> = cell.flags.iter().map(|flag| flag.kind.as_str()).collect();
+    // Too few samples shows as `~` already.
+    let mut flags: Vec<&str> = cell
+        .flags
+        .iter()
+        .filter(|flag| flag.kind != FlagKind::FewSamples)
+        .map(|flag| flag.kind.as_str())
+        .collect();
     flags.sort_unstable();
     flags.dedup();
     let spread = |d: Option<&crate::analysis::Distribution>| match d {

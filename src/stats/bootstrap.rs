@@ -90,6 +90,22 @@ pub fn stratified_ratio_interval(
     Some((ratio(&centre), medians(&samples, ratio, seed, level)))
 }
 
+/// The geometric mean over strata of their medians, and its interval, resampled within each stratum. `None` without
+/// strata, or where a value is not positive; the interval is `None` where a stratum has fewer than two values.
+pub fn stratified_median_interval(
+    strata: &[Sorted],
+    seed: u64,
+    level: f64,
+) -> Option<(f64, Option<Interval>)> {
+    if strata.is_empty() || strata.iter().any(|s| s.min() <= 0.0) {
+        return None;
+    }
+    let samples: Vec<&Sorted> = strata.iter().collect();
+    let middle = |m: &[f64]| (m.iter().map(|m| m.ln()).sum::<f64>() / m.len() as f64).exp();
+    let centre: Vec<f64> = samples.iter().map(|s| s.median()).collect();
+    Some((middle(&centre), medians(&samples, middle, seed, level)))
+}
+
 /// Interval of a mean. `None` for fewer than two values. Costs [`REPLICATES`] times the number of values.
 pub fn mean_interval(sample: &Sorted, seed: u64, level: f64) -> Option<Interval> {
     let values = sample.values();
@@ -303,6 +319,20 @@ mod tests {
         check(median_interval(&a, 1, 0.95), 16.21, 25.37, 0.9);
         check(median_ratio_interval(&a, &b, 1, 0.95), 0.44684, 0.86458, 0.04);
         check(median_difference_interval(&a, &b, 1, 0.95), -17.69, -3.12, 1.4);
+    }
+
+    /// As above, with f = exp(mean(log(median(a)), log(median(b)))).
+    #[test]
+    fn strata_of_one_sample_are_scipys() {
+        let (centre, interval) =
+            stratified_median_interval(&[sorted(&A), sorted(&B)], 1, 0.95).expect("positive values");
+        close(centre, 25.121_019_087_608_69, 1e-4);
+        check(interval, 21.4233, 29.4517, 0.6);
+        assert_eq!(stratified_median_interval(&[], 1, 0.95), None);
+        assert_eq!(
+            stratified_median_interval(&[sorted(&A), sorted(&[0.0, 1.0])], 1, 0.95),
+            None
+        );
     }
 
     #[test]

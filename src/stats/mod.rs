@@ -10,12 +10,12 @@ mod trend;
 
 pub use bootstrap::{
     DEFAULT_LEVEL, Interval, IntervalMethod, REPLICATES, mean_interval, median_difference_interval,
-    median_interval, median_ratio_interval, stratified_ratio_interval,
+    median_interval, median_ratio_interval, stratified_median_interval, stratified_ratio_interval,
 };
 pub use effect::{MannWhitney, cliffs_delta, mann_whitney};
 pub use quantile::{CERTAINTY, Sorted, is_certain, samples_needed};
 pub use steady::{STEADY_SHARE, Window, overlap_share, steady_window};
-pub use trend::{TREND_POINTS, Trend, trend};
+pub use trend::{TREND_POINTS, Trend, pooled_trend, trend};
 
 #[cfg(test)]
 pub(crate) mod fixtures {

@@ -23,50 +23,110 @@ pub struct Trend {
 
 /// The trend of y over x. `None` for fewer than three points or a constant x. Points need not be in order.
 pub fn trend(points: &[(f64, f64)]) -> Option<Trend> {
-    let points = thinned(points);
-    let n = points.len();
-    if n < 3 {
-        return None;
-    }
-    let mut slopes = Vec::with_capacity(n * (n - 1) / 2);
-    let mut balance = 0.0;
-    for (i, &(x1, y1)) in points.iter().enumerate() {
-        for &(x2, y2) in &points[i + 1..] {
-            let (dx, dy) = (x2 - x1, y2 - y1);
-            if dx != 0.0 {
-                slopes.push(dy / dx);
-                balance += if dy == 0.0 { 0.0 } else { dy.signum() * dx.signum() };
-            }
-        }
-    }
-    let slope = Sorted::new(slopes)?.median();
-    let (x, y) = (
-        Ties::of(points.iter().map(|p| p.0)),
-        Ties::of(points.iter().map(|p| p.1)),
-    );
-    let n = n as f64;
-    let pairs = n * (n - 1.0) / 2.0;
-    let spread = ((pairs - x.pairs) * (pairs - y.pairs)).sqrt();
-    if spread == 0.0 {
-        // y never moves.
-        return Some(Trend {
-            slope,
-            tau: 0.0,
-            p: 1.0,
-            points: points.len(),
-        });
-    }
-    let m = n * (n - 1.0);
-    let variance = (m * (2.0 * n + 5.0) - x.weight - y.weight) / 18.0
-        + 2.0 * x.pairs * y.pairs / m
-        + x.triples * y.triples / (9.0 * m * (n - 2.0));
-    let z = balance.abs() / variance.sqrt();
+    let series = Series::of(&thinned(points, TREND_POINTS))?;
+    let slope = Sorted::new(series.slopes)?.median();
+    let p = p_value(series.balance, series.variance);
     Some(Trend {
         slope,
-        tau: balance / spread,
-        p: (2.0 * Normal::standard().sf(z)).min(1.0),
-        points: points.len(),
+        tau: if series.spread > 0.0 {
+            series.balance / series.spread
+        } else {
+            0.0
+        },
+        p,
+        points: series.points,
     })
+}
+
+/// The trend that several series share, each with a level of its own: Hirsch and Slack's seasonal Kendall test (1982)
+/// with the series as seasons. Pairs are taken within a series only; `slope` is the median of all their slopes, `tau`
+/// the sum of the series' balances over the sum of their spreads. Series that give no trend are left out; `None` where
+/// none is left.
+pub fn pooled_trend(series: &[Vec<(f64, f64)>]) -> Option<Trend> {
+    let most = (TREND_POINTS / series.len().max(1)).max(MIN_POOLED_POINTS);
+    let series: Vec<Series> = series
+        .iter()
+        .filter_map(|points| Series::of(&thinned(points, most)))
+        .collect();
+    let sum = |f: fn(&Series) -> f64| series.iter().map(f).sum::<f64>();
+    let (balance, variance, spread) = (sum(|s| s.balance), sum(|s| s.variance), sum(|s| s.spread));
+    let points = series.iter().map(|s| s.points).sum();
+    let slope = Sorted::new(series.into_iter().flat_map(|s| s.slopes).collect())?.median();
+    Some(Trend {
+        slope,
+        tau: if spread > 0.0 { balance / spread } else { 0.0 },
+        p: p_value(balance, variance),
+        points,
+    })
+}
+
+/// Points that a series of several keeps at least when it is thinned.
+const MIN_POOLED_POINTS: usize = 40;
+
+fn p_value(balance: f64, variance: f64) -> f64 {
+    if variance > 0.0 {
+        (2.0 * Normal::standard().sf(balance.abs() / variance.sqrt())).min(1.0)
+    } else {
+        1.0
+    }
+}
+
+/// What Kendall's test needs of one series.
+struct Series {
+    /// Pairs that rise less pairs that fall.
+    balance: f64,
+    /// Variance of `balance` without a trend.
+    variance: f64,
+    /// Largest possible `balance`, ties taken off; 0 where y never moves.
+    spread: f64,
+    slopes: Vec<f64>,
+    points: usize,
+}
+
+impl Series {
+    fn of(points: &[(f64, f64)]) -> Option<Self> {
+        let n = points.len();
+        if n < 3 {
+            return None;
+        }
+        let mut slopes = Vec::with_capacity(n * (n - 1) / 2);
+        let mut balance = 0.0;
+        for (i, &(x1, y1)) in points.iter().enumerate() {
+            for &(x2, y2) in &points[i + 1..] {
+                let (dx, dy) = (x2 - x1, y2 - y1);
+                if dx != 0.0 {
+                    slopes.push(dy / dx);
+                    balance += if dy == 0.0 { 0.0 } else { dy.signum() * dx.signum() };
+                }
+            }
+        }
+        if slopes.is_empty() {
+            return None;
+        }
+        let (x, y) = (
+            Ties::of(points.iter().map(|p| p.0)),
+            Ties::of(points.iter().map(|p| p.1)),
+        );
+        let points = n;
+        let n = n as f64;
+        let pairs = n * (n - 1.0) / 2.0;
+        let spread = ((pairs - x.pairs) * (pairs - y.pairs)).sqrt();
+        let m = n * (n - 1.0);
+        let variance = if spread > 0.0 {
+            (m * (2.0 * n + 5.0) - x.weight - y.weight) / 18.0
+                + 2.0 * x.pairs * y.pairs / m
+                + x.triples * y.triples / (9.0 * m * (n - 2.0))
+        } else {
+            0.0
+        };
+        Some(Self {
+            balance,
+            variance,
+            spread,
+            slopes,
+            points,
+        })
+    }
 }
 
 /// Sums over groups of t equal values that the variance needs.
@@ -98,19 +158,19 @@ impl Ties {
     }
 }
 
-/// The medians of [`TREND_POINTS`] stretches of x, where there are more points.
-fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+/// The medians of `most` stretches of x, where there are more points.
+fn thinned(points: &[(f64, f64)], most: usize) -> Vec<(f64, f64)> {
     let mut points: Vec<_> = points
         .iter()
         .copied()
         .filter(|(x, y)| x.is_finite() && y.is_finite())
         .collect();
-    if points.len() <= TREND_POINTS {
+    if points.len() <= most {
         return points;
     }
     points.sort_by(|a, b| a.0.total_cmp(&b.0));
     points
-        .chunks(points.len().div_ceil(TREND_POINTS))
+        .chunks(points.len().div_ceil(most))
         .filter_map(|stretch| {
             let x = Sorted::new(stretch.iter().map(|p| p.0).collect())?;
             let y = Sorted::new(stretch.iter().map(|p| p.1).collect())?;
@@ -161,5 +221,23 @@ mod tests {
         assert!(is.points <= TREND_POINTS);
         close(is.slope, 2.0, 1e-9);
         close(is.tau, 1.0, 1e-12);
+    }
+
+    /// The sums of S and of its variance, which follow from scipy.stats.kendalltau's p values of the two series
+    /// (method='asymptotic', variance = (S / norm.isf(p / 2))^2); the slope is numpy.median of all slopes within.
+    #[test]
+    fn a_shared_trend_adds_up_within_the_series() {
+        let series = |y: &[f64]| (0..).map(f64::from).zip(y.iter().copied()).collect::<Vec<_>>();
+        let low = series(&[1.0, 3.0, 2.0, 5.0, 4.0, 6.0, 7.0, 9.0, 8.0, 10.0]);
+        let high = series(&[12.0, 11.0, 13.0, 14.0, 14.0, 15.0, 17.0, 16.0]);
+        let is = pooled_trend(&[low.clone(), high.clone()]).expect("a trend");
+        close(is.p, 6.610_319_178_194_904e-6, 1e-9);
+        close(is.slope, 1.0, 1e-12);
+        assert_eq!(is.points, 18);
+        // Levels that fall from series to series are no trend of the series.
+        let flat = |level: f64| (0..20).map(|i| (level * -100.0 + f64::from(i), level)).collect();
+        let is = pooled_trend(&[flat(1.0), flat(2.0), flat(3.0)]).expect("a trend");
+        assert_eq!((is.slope, is.tau, is.p), (0.0, 0.0, 1.0));
+        assert_eq!(pooled_trend(&[vec![(0.0, 1.0)]]), None);
     }
 }

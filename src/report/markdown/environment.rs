@@ -75,6 +75,7 @@ pub(super) fn section(summary: &RunSummary, plan: &Plan) -> String {
         duration(r.timeout),
         r.warmup
     );
+    text.push_str(&super::lanes::prompts(summary));
     text.push_str(&differences(summary));
     text.push_str("### Servers\n\n");
     for lane in &summary.lanes {
@@ -97,7 +98,7 @@ fn machine(info: &RunInfo, plan: &Plan) -> String {
         "CPU",
         format!("{} ({} logical CPUs for benchd)", escape(&h.cpu), h.cpus),
     );
-    row("memory", format!("{} MB", megabytes(h.memory_bytes as f64)));
+    row("memory", format!("{} GB", number(h.memory_bytes as f64 / 1e9)));
     match &info.gpu {
         Some(gpu) => {
             row(

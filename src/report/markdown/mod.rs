@@ -1,8 +1,11 @@
 //! `report.md`.
 
+mod compared;
 mod environment;
 mod flags;
 mod headline;
+mod korean;
+mod lanes;
 mod method;
 mod scenarios;
 
@@ -30,6 +33,9 @@ pub fn report_md(summary: &RunSummary, plan: &Plan) -> String {
     section(title(summary));
     section(headline::section(summary));
     section(scenarios::sections(summary, plan));
+    section(lanes::rounds(summary));
+    section(lanes::drift(summary));
+    section(lanes::counters(summary));
     section(environment::operations(summary));
     section(environment::section(summary, plan));
     section(flags::section(summary));
@@ -102,10 +108,15 @@ fn title(summary: &RunSummary) -> String {
     let frameworks: Vec<String> = {
         let mut seen: Vec<String> = Vec::new();
         for lane in &summary.lanes {
+            // Of a server that the plan knows by its command only, the version is what it claims.
+            let claimed = lane.framework_kind == "openai" && lane.facts.contains_key("version");
             let version = lane
                 .version
                 .as_deref()
-                .map(|v| format!(" {}", escape(v)))
+                .map(|v| match claimed {
+                    true => format!(" (its server says version {})", escape(v)),
+                    false => format!(" {}", escape(v)),
+                })
                 .unwrap_or_default();
             let name = format!("{}{version}", escape(&lane.lane.framework));
             if !seen.contains(&name) {
