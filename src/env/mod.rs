@@ -70,24 +70,46 @@ pub fn missing(framework: &Framework) -> Option<Missing> {
     })
 }
 
-/// What is missing of a model: the files that the plan names.
-pub fn missing_of_model(model: &Model) -> Vec<Missing> {
-    [&model.gguf, &model.tokenizer]
-        .into_iter()
-        .flatten()
-        .filter(|path| !path.is_file())
-        .map(|path| Missing {
-            what: format!("models.{}", model.name),
-            recipe: recipe_for(path),
-            path: path.clone(),
-        })
-        .collect()
+/// What is missing of a model for this framework: the tokenizer file, and the GGUF where the framework is one that
+/// reads it (Ollama imports it, a command may name it as `{gguf}`).
+pub fn missing_of_model(framework: &Framework, model: &Model) -> Vec<Missing> {
+    let reads_gguf = match &framework.source {
+        Source::Command { command, .. } => command
+            .iter()
+            .chain(&framework.args)
+            .any(|word| word.contains("{gguf}")),
+        Source::Url(_) => false,
+        Source::Venv(_) | Source::Binary(_) => framework.kind == FrameworkKind::Ollama,
+    };
+    [
+        model.gguf.as_ref().filter(|_| reads_gguf),
+        model.tokenizer.as_ref(),
+    ]
+    .into_iter()
+    .flatten()
+    .filter(|path| !path.is_file())
+    .map(|path| Missing {
+        what: format!("models.{}", model.name),
+        recipe: recipe_for(path),
+        path: path.clone(),
+    })
+    .collect()
 }
 
-/// What is missing of a whole plan, frameworks first.
+/// What is missing of a whole plan, each path once, frameworks first.
 pub fn missing_of_plan(plan: &Plan) -> Vec<Missing> {
     let mut all: Vec<Missing> = plan.frameworks.values().filter_map(missing).collect();
-    all.extend(plan.models.values().flat_map(missing_of_model));
+    for framework in plan.frameworks.values() {
+        for missing in plan
+            .models
+            .values()
+            .flat_map(|model| missing_of_model(framework, model))
+        {
+            if !all.iter().any(|known| known.path == missing.path) {
+                all.push(missing);
+            }
+        }
+    }
     all
 }
 
@@ -226,7 +248,8 @@ mod tests {
             precision: None,
             args: BTreeMap::new(),
         };
-        let mut all = missing_of_model(&model);
+        let ollama = framework(FrameworkKind::Ollama, Source::Binary("ollama".into()));
+        let mut all = missing_of_model(&ollama, &model);
         assert_eq!(all.len(), 2);
         all.extend(missing(&framework(
             FrameworkKind::Ollama,
@@ -234,6 +257,13 @@ mod tests {
         )));
         assert_eq!(recipes(&all), [environment.join("setup.sh")]);
         put(&environment.join("m.gguf"), 0o644);
-        assert_eq!(missing_of_model(&model).len(), 1);
+        assert_eq!(missing_of_model(&ollama, &model).len(), 1);
+        std::fs::remove_file(environment.join("m.gguf")).unwrap();
+        let vllm = framework(FrameworkKind::Vllm, Source::Venv("v".into()));
+        assert_eq!(
+            missing_of_model(&vllm, &model).len(),
+            1,
+            "vLLM reads no GGUF: only the tokenizer is missing"
+        );
     }
 }

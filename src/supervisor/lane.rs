@@ -147,7 +147,7 @@ async fn drive(shared: &mut Shared<'_>, lane: &Lane, index: usize, attempt: u32)
         return end;
     }
     let context = Context {
-        longest_prompt_tokens: longest_prompt_tokens(lane),
+        longest_prompt_tokens: longest_prompt_tokens(shared.lanes, &lane.id.model),
         gpus: shared
             .run
             .gpu
@@ -214,7 +214,7 @@ async fn ensure_environment(
 ) -> Result<(), LaneEnd> {
     let missing: Vec<Missing> = env::missing(framework)
         .into_iter()
-        .chain(env::missing_of_model(model))
+        .chain(env::missing_of_model(framework, model))
         .collect();
     let recipes = env::recipes(&missing);
     let hints = |missing: &[Missing]| {
@@ -247,7 +247,7 @@ async fn ensure_environment(
     }
     let still: Vec<Missing> = env::missing(framework)
         .into_iter()
-        .chain(env::missing_of_model(model))
+        .chain(env::missing_of_model(framework, model))
         .collect();
     if still.is_empty() {
         Ok(())
@@ -561,10 +561,13 @@ async fn prove_release(work: &LaneWork<'_, '_>, reaped: Reaped, end: LaneEnd) ->
     }
 }
 
-/// The longest prompt of a lane with its output, tokens, without the chat template.
-pub fn longest_prompt_tokens(lane: &Lane) -> u32 {
-    lane.cells
+/// The longest prompt of any lane of a model with its output, tokens, without the chat template: one figure a model,
+/// so that all its servers get the same context length.
+pub fn longest_prompt_tokens(lanes: &[Lane], model: &str) -> u32 {
+    lanes
         .iter()
+        .filter(|lane| lane.id.model == model)
+        .flat_map(|lane| &lane.cells)
         .map(|cell| {
             let prompt = match cell.input {
                 CellInput::Exact { input_tokens } => input_tokens,

@@ -47,7 +47,7 @@ fn render(plan: &Plan, lanes: &[Lane]) -> Result<String, Failure> {
             continue;
         };
         let context = Context {
-            longest_prompt_tokens: longest_prompt_tokens(lane),
+            longest_prompt_tokens: longest_prompt_tokens(lanes, &lane.id.model),
             gpus: shown_gpus(&plan.host.gpu),
             max_concurrency: most_streams(lane),
             work_dir: PathBuf::from("logs/<run-id>"),
