@@ -32,8 +32,11 @@ pub(super) struct RequestValues {
     pub(super) tokens_per_s: f64,
 }
 
+/// A figure of a request, by its name.
+type Figure = (&'static str, fn(&RequestValues) -> f64);
+
 /// The figures that frameworks and rounds are compared by.
-pub(super) const FIGURES: [(&str, fn(&RequestValues) -> f64); 4] = [
+pub(super) const FIGURES: [Figure; 4] = [
     ("ttft_ms", |r| r.ttft_ms),
     ("latency_ms", |r| r.latency_ms),
     ("tpot_ms", |r| r.tpot_ms),

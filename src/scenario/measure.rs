@@ -280,7 +280,7 @@ impl CellRun<'_> {
         }
         if phase == Phase::Measured {
             so_far.client = worst(&so_far.client, &report.lag);
-            so_far.capped += u64::from(report.capped);
+            so_far.capped += report.capped;
         }
         Ok(PassTimes {
             pass,
