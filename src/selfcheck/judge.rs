@@ -120,3 +120,95 @@ impl Judged {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::{Assembly, Closing, End, ServerStamp};
+    use crate::record::{EndMarker, StreamShape};
+
+    const SENT_NS: u64 = 5_000_000_000;
+
+    fn setting() -> Setting {
+        Setting {
+            streams: 1,
+            waves: 1,
+            tokens: 3,
+            ttft: std::time::Duration::from_millis(1),
+            gap: std::time::Duration::from_millis(1),
+            spacing: std::time::Duration::ZERO,
+        }
+    }
+
+    /// Emitted 1,000, 2,000 and 3,000 µs after the send; arrived so much later.
+    fn answer(late_us: [u64; 3]) -> Completed {
+        let shape = StreamShape {
+            usage: false,
+            end: EndMarker::EndOfBody,
+        };
+        let mut answer = Assembly::new(shape, &[]).finish(Closing {
+            end: End::EndOfBody,
+            status: Some(200),
+            sent_unix_us: 1,
+            sent_monotonic_ns: Some(SENT_NS),
+            queued_us: None,
+            connect_us: Some(1),
+            end_us: 4_000,
+        });
+        answer.outcome = crate::record::Outcome::Ok;
+        for (n, late) in (1..).zip(late_us) {
+            answer.chunks_us.push(n * 1_000 + late);
+            answer.server_stamps.push(ServerStamp {
+                read_ns: SENT_NS + 40_000,
+                due_ns: SENT_NS + n * 1_000_000 - 7_000,
+                t_ns: SENT_NS + n * 1_000_000,
+            });
+        }
+        Completed {
+            index: 0,
+            tag: 0,
+            stream: 0,
+            answer,
+        }
+    }
+
+    #[test]
+    fn errors_are_the_clients_time_less_the_servers() {
+        let judged = Judged::of(&[answer([10, 30, 5])], setting()).unwrap();
+        assert_eq!(judged.ttft, [10.0]);
+        assert_eq!(judged.gaps, [20.0, 25.0]);
+        assert_eq!(judged.send_to_read, [40.0]);
+        assert_eq!(judged.server_late, [7.0; 3]);
+        assert_eq!(judged.span_s, 0.001_995);
+        let point = judged.point(1).unwrap();
+        assert_eq!(
+            (point.tokens, point.requests, point.gap_error_us_max),
+            (3, 1, 25.0)
+        );
+        assert_eq!((point.ttft_error_us_p99, point.server_late_us_p50), (10.0, 7.0));
+    }
+
+    #[test]
+    fn what_did_not_come_as_sent_is_no_measurement() {
+        let mut lost = answer([0; 3]);
+        lost.answer.chunks_us.pop();
+        let error = Judged::of(&[lost], setting()).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                SelfcheckError::Count {
+                    came: 2,
+                    stamps: 3,
+                    sent: 3,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        let mut failed = answer([0; 3]);
+        failed.answer.outcome = crate::record::Outcome::Timeout;
+        let error = Judged::of(&[failed], setting()).unwrap_err();
+        assert!(matches!(error, SelfcheckError::Request { .. }), "{error}");
+        assert!(matches!(Judged::of(&[], setting()), Err(SelfcheckError::Empty)));
+    }
+}

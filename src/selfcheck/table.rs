@@ -143,3 +143,51 @@ pub fn summary_line(found: &ClientCalibration) -> String {
     }
     line
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::ClientRate;
+
+    #[test]
+    fn columns_line_up_and_a_limit_of_the_server_is_said() {
+        let point = |streams| ClientPoint {
+            streams,
+            rss_grown_bytes: u64::from(streams) * 2_048,
+            ..ClientPoint::default()
+        };
+        let mut found = ClientCalibration {
+            points: vec![point(1), point(1_000)],
+            max_events_per_s: Some(90_000.0),
+            rates: vec![ClientRate {
+                streams: 64,
+                offered_per_s: 100_000.0,
+                events_per_s: 90_000.0,
+                read_lag_us_p99: 10.0,
+                load_thread_share: 0.5,
+                cpu_us_per_event: 4.0,
+                server_late_us_p99: 1.0,
+                sustained: true,
+            }],
+            rate_limit: Some(RateLimit::Server),
+            peak_rss_bytes: Some(64 << 20),
+            ..ClientCalibration::default()
+        };
+        let text = table(&found);
+        let lines: Vec<&str> = text.lines().skip(3).take(3).collect();
+        assert!(
+            lines
+                .iter()
+                .all(|line| line.chars().count() == lines[0].chars().count()),
+            "{text}"
+        );
+        assert!(
+            lines[2].trim_start().starts_with("1000 ") && lines[2].ends_with(" 2.0"),
+            "{text}"
+        );
+        assert!(text.contains("at least 90000 events/s"), "{text}");
+        assert!(text.contains("64.0 MiB"), "{text}");
+        found.rate_limit = Some(RateLimit::Client);
+        assert!(summary_line(&found).ends_with("; sustains 90000 events/s"));
+    }
+}

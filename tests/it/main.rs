@@ -3,6 +3,7 @@
 mod env;
 mod gpu;
 mod process;
+mod selfcheck;
 mod server;
 mod sim;
 mod sim_process;
