@@ -28,3 +28,5 @@ pub use summary::*;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_client;

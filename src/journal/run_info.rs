@@ -152,6 +152,9 @@ pub struct ClientPoint {
     /// Token-bearing events received.
     #[serde(default)]
     pub tokens: u64,
+    /// How many of those came in one read with the token before: they have that read's time, and no gap of their own.
+    #[serde(default)]
+    pub coalesced: u64,
     /// Events a second that the server was to send, all streams together; role, usage and end marker not counted.
     #[serde(default)]
     pub tokens_per_s: f64,

@@ -19,6 +19,8 @@ pub(super) struct Judged {
     pub(super) send_to_read: Vec<f64>,
     /// Of each token: the server's emission less its due time.
     pub(super) server_late: Vec<f64>,
+    /// Tokens that came in one read with the one before.
+    pub(super) coalesced: u64,
     /// From the first token of all to the last, by the client, seconds.
     pub(super) span_s: f64,
 }
@@ -59,6 +61,7 @@ impl Judged {
                 (i128::from(sent_ns) + i128::from(at_us) * 1_000 - i128::from(t_ns)) as f64 / 1e3
             };
             let lates: Vec<f64> = came.iter().zip(stamps).map(|(at, s)| late(*at, s.t_ns)).collect();
+            judged.coalesced += u64::from(answer.coalesced);
             judged.ttft.extend(lates.first());
             // Client's gap less server's gap is the difference of the two latenesses.
             judged
@@ -103,6 +106,7 @@ impl Judged {
             streams,
             requests: self.ttft.len() as u64,
             tokens: self.tokens(),
+            coalesced: self.coalesced,
             ttft_error_us_p50: ttft.median(),
             ttft_error_us_p95: ttft.percentile(95.0),
             ttft_error_us_p99: ttft.percentile(99.0),

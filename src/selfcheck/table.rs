@@ -6,7 +6,7 @@ use super::{READ_LAG_BOUND_US, THREAD_SHARE_BOUND};
 use crate::journal::{ClientCalibration, ClientPoint, RateLimit};
 
 /// Columns: name over unit or percentile. Times are microseconds.
-const HEAD: [[&str; 2]; 20] = [
+const HEAD: [[&str; 2]; 21] = [
     ["", "streams"],
     ["", "requests"],
     ["", "tokens"],
@@ -19,6 +19,7 @@ const HEAD: [[&str; 2]; 20] = [
     ["", "p95"],
     ["", "p99"],
     ["", "max"],
+    ["one read", "%"],
     ["read lag", "p99"],
     ["send->read", "p50"],
     ["", "p99"],
@@ -81,6 +82,7 @@ fn row(p: &ClientPoint) -> Vec<String> {
         us(p.gap_error_us_p95),
         us(p.gap_error_us_p99),
         us(p.gap_error_us_max),
+        format!("{:.2}", p.coalesced as f64 * 100.0 / p.tokens.max(1) as f64),
         us(p.read_lag_us_p99),
         us(p.send_to_read_us_p50),
         us(p.send_to_read_us_p99),
