@@ -183,3 +183,40 @@ fn a_run_can_leave_it_out() {
     let report = std::fs::read_to_string(run.join("report.md")).unwrap();
     assert!(report.contains("was not checked"), "{report}");
 }
+
+#[test]
+fn a_killed_self_check_leaves_no_server() {
+    use std::io::{BufRead as _, BufReader};
+    use std::os::fd::AsFd as _;
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+    let dir = tempfile::tempdir().unwrap();
+    let mut benchd = Command::new(env!("CARGO_BIN_EXE_benchd"))
+        .args(["selfcheck", "--no-rate", "--streams", "1,2"])
+        .current_dir(dir.path())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(benchd.stderr.take().unwrap());
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    assert!(line.contains("1 streams"), "{line}");
+    // Its server is its only child; it is there within the three seconds that this point takes.
+    let children = format!("/proc/{0}/task/{0}/children", benchd.id());
+    let server = loop {
+        let text = std::fs::read_to_string(&children).unwrap();
+        if let Some(pid) = text.split_whitespace().next() {
+            break Pid::from_raw(pid.parse().unwrap()).unwrap();
+        }
+        std::thread::yield_now();
+    };
+    let server = pidfd_open(server, PidfdFlags::empty()).unwrap();
+    benchd.kill().unwrap();
+    benchd.wait().unwrap();
+    let mut ended = [PollFd::new(server.as_fd(), PollFlags::POLLIN)];
+    // Only so that a server that stays fails the test instead of hanging it.
+    let safety = PollTimeout::try_from(20_000_i32).unwrap();
+    assert_eq!(poll(&mut ended, safety).unwrap(), 1, "the server outlived benchd");
+}
