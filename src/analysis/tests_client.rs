@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::testing::*;
 use crate::{
     journal::{
-        ClientCalibration, ClientLag, ClientPoint, HostInfo, RUN_INFO_VERSION, RateLimit, RunInfo, RunState,
+        ClientCalibration, ClientLag, ClientPoint, ClientRate, HostInfo, RUN_INFO_VERSION, RateLimit,
+        RunInfo, RunState,
     },
     plan::ScenarioKind,
     record::{Flag, FlagKind},
@@ -14,7 +15,7 @@ use crate::{
 const CELL: &str = "concurrent/c16";
 
 /// Writes run.json with a client whose TTFT error (p99) is 3 ms at 8 streams and 5 ms at 32.
-fn calibrate(b: &Builder, max_events_per_s: Option<f64>) {
+fn calibrate(b: &Builder, max_events_per_s: Option<f64>, tried: &[f64]) {
     let point = |streams, ttft_error_us_p99| ClientPoint {
         streams,
         ttft_error_us_p99,
@@ -37,12 +38,26 @@ fn calibrate(b: &Builder, max_events_per_s: Option<f64>) {
         client: Some(ClientCalibration {
             points: vec![point(8, 3_000.0), point(32, 5_000.0)],
             max_events_per_s,
+            rates: tried.iter().copied().map(not_sustained).collect(),
             rate_limit: Some(RateLimit::Client),
             ..ClientCalibration::default()
         }),
         state: RunState::Finished,
     };
     info.write(&b.run.run_json()).expect("write");
+}
+
+fn not_sustained(offered_per_s: f64) -> ClientRate {
+    ClientRate {
+        streams: 64,
+        offered_per_s,
+        events_per_s: offered_per_s,
+        read_lag_us_p99: 5_000.0,
+        load_thread_share: 0.5,
+        cpu_us_per_event: 20.0,
+        server_late_us_p99: 1.0,
+        sustained: false,
+    }
 }
 
 /// Two frameworks with the same cell, their median TTFT as given; flags of one kind of both.
@@ -57,7 +72,7 @@ fn two(streams: u32, ttft_ms: [u64; 2], calibrated: bool) -> [Vec<Flag>; 2] {
         b.finish_lane(lane);
     }
     if calibrated {
-        calibrate(&b, None);
+        calibrate(&b, None, &[]);
     }
     let summary = b.summary().expect("a summary");
     [0, 1].map(|i| {
@@ -89,7 +104,7 @@ fn a_difference_below_the_clients_error_at_that_many_streams_is_flagged_on_both_
 
 #[test]
 fn half_of_the_clients_largest_rate_is_near_its_limit() {
-    let run = |events, limit| {
+    let run = |events, limit, tried: &[f64]| {
         let mut b = Builder::one(exact(CELL, ScenarioKind::Concurrent, 16, 512));
         let lane = lane_id("vllm", "llama");
         // Two passes of a second each.
@@ -98,17 +113,20 @@ fn half_of_the_clients_largest_rate_is_near_its_limit() {
             events,
             ..ClientLag::default()
         };
-        calibrate(&b, limit);
+        calibrate(&b, limit, tried);
         let near = |f: &&Flag| f.kind == FlagKind::ClientNearLimit;
         b.cell().flags.iter().find(near).cloned()
     };
-    let flag = run(50_002, Some(50_000.0)).expect("a flag");
+    let flag = run(50_002, Some(50_000.0), &[60_000.0]).expect("a flag");
     assert!(
         flag.seen.contains("25001 events/s") && flag.seen.contains("50000"),
         "{flag:?}"
     );
-    assert_eq!(run(50_000, Some(50_000.0)), None);
-    assert_eq!(run(50_002, None), None);
+    assert_eq!(run(50_000, Some(50_000.0), &[]), None);
+    assert_eq!(run(50_002, None, &[]), None);
+    // A client that sustained nothing: the lowest rate that was too much is the limit.
+    let flag = run(5_002, None, &[10_000.0, 5_000.0]).expect("a flag");
+    assert!(flag.seen.ends_with(": 5000"), "{flag:?}");
 }
 
 #[test]

@@ -106,6 +106,15 @@ pub struct ClientCalibration {
     pub peak_rss_bytes: Option<u64>,
 }
 
+impl ClientCalibration {
+    /// The event rate that must not be counted on to be exceeded: the largest that was sustained, else the lowest that
+    /// was not, events per second; `None` where none was tried.
+    pub fn events_limit(&self) -> Option<f64> {
+        let tried = self.rates.iter().map(|rate| rate.offered_per_s);
+        self.max_events_per_s.or_else(|| tried.min_by(f64::total_cmp))
+    }
+}
+
 /// The client at one event rate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClientRate {

@@ -78,7 +78,7 @@ impl Options {
             streams: QUICK_STREAMS.to_vec(),
             time_a_point: Duration::from_millis(400),
             time_a_rate: Some(Duration::from_millis(200)),
-            rate_budget: Duration::from_millis(1_500),
+            rate_budget: Duration::from_secs(2),
             ..Self::whole(program)
         }
     }

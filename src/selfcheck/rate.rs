@@ -15,7 +15,7 @@ const SERVER_SHARE_BOUND: f64 = 0.95;
 /// First rate, events per second.
 const FIRST: f64 = 10_000.0;
 /// Lowest rate that is tried.
-const LEAST: f64 = 1_000.0;
+const LEAST: f64 = 500.0;
 /// The search ends when the rates that bound the largest are as close as this.
 const CLOSE: f64 = 1.2;
 
@@ -65,7 +65,7 @@ impl Verdict {
     }
 }
 
-/// Doubles until it is too much, then halves the distance. Ends at once where the server can't send faster.
+/// Doubles until it is too much (or quarters until it is not), then halves the distance. Ends at once where the server can't send faster.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Search {
     /// Largest rate that went well.
@@ -87,7 +87,7 @@ impl Search {
             (None, None) => Some(FIRST),
             (Some(good), None) => Some(good * 2.0),
             (_, Some((_, RateLimit::Server))) => None,
-            (None, Some((bad, _))) => Some(bad / 2.0).filter(|rate| *rate >= LEAST),
+            (None, Some((bad, _))) => Some(bad / 4.0).filter(|rate| *rate >= LEAST),
             (Some(good), Some((bad, _))) => (bad / good > CLOSE).then(|| (good * bad).sqrt()),
         }
     }
@@ -157,7 +157,7 @@ mod tests {
     fn a_client_that_sustains_nothing_is_not_searched_for_ever() {
         let (search, tried) = search(10.0, Verdict::ClientLate);
         assert_eq!(search.good, None);
-        let rates = [10_000.0, 5_000.0, 2_500.0, 1_250.0];
+        let rates = [10_000.0, 2_500.0, 625.0];
         assert_eq!(tried, rates.map(|rate| [rate; 2]).concat());
     }
 

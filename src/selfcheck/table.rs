@@ -121,7 +121,10 @@ fn rates(found: &ClientCalibration, text: &mut String) {
 
 fn rate(found: &ClientCalibration) -> String {
     match (found.max_events_per_s, found.rate_limit) {
-        (None, _) => "none of those tried".to_owned(),
+        (None, _) => format!(
+            "less than {:.0} events/s, the lowest rate tried",
+            found.events_limit().unwrap_or_default()
+        ),
         (Some(max), Some(RateLimit::Server)) => {
             format!("at least {max:.0} events/s: the server could not send faster")
         }

@@ -168,6 +168,9 @@ fn self_check(client: &ClientCalibration) -> String {
             number(p.cpu_us_per_event),
         ]);
     }
+    let too_much = client
+        .events_limit()
+        .map(|r| format!(" It did not sustain {} events a second.", number(r)));
     let limit = client
         .max_events_per_s
         .map(|r| {
@@ -177,6 +180,7 @@ fn self_check(client: &ClientCalibration) -> String {
             };
             format!(" It sustains {at_least}{} events a second.", number(r))
         })
+        .or(too_much)
         .unwrap_or_default();
     format!(
         "benchd's own error on this machine, against a simulated server with known times.{limit} Differences smaller than \
