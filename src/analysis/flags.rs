@@ -292,7 +292,7 @@ fn timing(e: &Evidence, finished: &FinishedCell, context: &CellContext<'_>, add:
         let rate = lag.events as f64 / seconds;
         add(
             FlagKind::ClientNearLimit,
-            format!("{rate:.0} events/s; this client sustains {limit:.0}"),
+            format!("{rate:.0} events/s; this client's limit on this machine: {limit:.0}"),
         );
     }
     let cell = context.cell;

@@ -39,3 +39,5 @@ pub(crate) mod testing;
 mod tests;
 #[cfg(test)]
 mod tests_compare;
+#[cfg(test)]
+mod tests_client;

@@ -218,7 +218,7 @@ impl Run<'_> {
                 gpu: gpu.as_ref().and_then(|g: &Vec<GpuWindow>| g.get(*at)),
                 own_pids: &own_pids,
                 strangers: &strangers,
-                max_events_per_s: self.info.and_then(|i| i.client.as_ref()?.max_events_per_s),
+                max_events_per_s: self.info.and_then(|i| i.client.as_ref()?.events_limit()),
                 prompts: self.prompts,
             };
             Some(fold_cell(self.dir.root(), done, &context))

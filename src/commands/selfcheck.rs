@@ -82,9 +82,11 @@ pub fn run(args: SelfcheckArgs) -> CommandResult {
 }
 
 fn store(path: &Path, text: &str) -> Result<(), anyhow::Error> {
-    if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
+    // A bare name has an empty parent, in which nothing can be made.
+    let path = Path::new(".").join(path);
+    if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).with_context(|| format!("{} can't be made", folder.display()))?;
     }
-    write_atomic(path, text.as_bytes())?;
+    write_atomic(&path, text.as_bytes())?;
     Ok(())
 }

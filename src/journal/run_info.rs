@@ -106,6 +106,15 @@ pub struct ClientCalibration {
     pub peak_rss_bytes: Option<u64>,
 }
 
+impl ClientCalibration {
+    /// The event rate that must not be counted on to be exceeded: the largest that was sustained, else the lowest that
+    /// was not, events per second; `None` where none was tried.
+    pub fn events_limit(&self) -> Option<f64> {
+        let tried = self.rates.iter().map(|rate| rate.offered_per_s);
+        self.max_events_per_s.or_else(|| tried.min_by(f64::total_cmp))
+    }
+}
+
 /// The client at one event rate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClientRate {
@@ -152,6 +161,9 @@ pub struct ClientPoint {
     /// Token-bearing events received.
     #[serde(default)]
     pub tokens: u64,
+    /// How many of those came in one read with the token before: they have that read's time, and no gap of their own.
+    #[serde(default)]
+    pub coalesced: u64,
     /// Events a second that the server was to send, all streams together; role, usage and end marker not counted.
     #[serde(default)]
     pub tokens_per_s: f64,

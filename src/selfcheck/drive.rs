@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::{SelfcheckError, judge::Judged, server::Server, setting::Setting};
+use super::{SelfcheckError, judge::Judged, memory, server::Server, setting::Setting};
 use crate::client::Target;
 use crate::load::{Batch, BatchReport, Completed, Job, LoadEngine};
 use crate::plan::Arrival;
@@ -18,12 +18,20 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// the kernel's stamping of arrivals).
 const WARM_UP_TOKENS: u32 = 2;
 
+/// What came of a setting.
+pub(super) struct Driven {
+    pub(super) judged: Judged,
+    pub(super) report: BatchReport,
+    /// By how much resident memory grew at most, bytes; 0 where that can't be read.
+    pub(super) grown_bytes: u64,
+}
+
 /// Starts a server, sends what `setting` says, ends the server, and judges.
 pub(super) async fn drive(
     engine: &LoadEngine,
     program: &Path,
     setting: Setting,
-) -> Result<(Judged, BatchReport), SelfcheckError> {
+) -> Result<Driven, SelfcheckError> {
     let server = Server::start(program, setting).await?;
     let warm_up = Setting {
         streams: 1,
@@ -32,9 +40,18 @@ pub(super) async fn drive(
         ..setting
     };
     batch(engine, &server, warm_up).await?;
+    memory::forget_peak();
+    let before = memory::resident_bytes();
     let (answers, report) = batch(engine, &server, setting).await?;
+    let peak = memory::peak_bytes();
     server.stop().await;
-    Ok((Judged::of(&answers, setting)?, report))
+    Ok(Driven {
+        judged: Judged::of(&answers, setting)?,
+        report,
+        grown_bytes: peak
+            .zip(before)
+            .map_or(0, |(peak, before)| peak.saturating_sub(before)),
+    })
 }
 
 async fn batch(

@@ -19,6 +19,8 @@ pub(super) struct Judged {
     pub(super) send_to_read: Vec<f64>,
     /// Of each token: the server's emission less its due time.
     pub(super) server_late: Vec<f64>,
+    /// Tokens that came in one read with the one before.
+    pub(super) coalesced: u64,
     /// From the first token of all to the last, by the client, seconds.
     pub(super) span_s: f64,
 }
@@ -59,6 +61,7 @@ impl Judged {
                 (i128::from(sent_ns) + i128::from(at_us) * 1_000 - i128::from(t_ns)) as f64 / 1e3
             };
             let lates: Vec<f64> = came.iter().zip(stamps).map(|(at, s)| late(*at, s.t_ns)).collect();
+            judged.coalesced += u64::from(answer.coalesced);
             judged.ttft.extend(lates.first());
             // Client's gap less server's gap is the difference of the two latenesses.
             judged
@@ -103,6 +106,7 @@ impl Judged {
             streams,
             requests: self.ttft.len() as u64,
             tokens: self.tokens(),
+            coalesced: self.coalesced,
             ttft_error_us_p50: ttft.median(),
             ttft_error_us_p95: ttft.percentile(95.0),
             ttft_error_us_p99: ttft.percentile(99.0),
@@ -118,5 +122,97 @@ impl Judged {
             server_late_us_max: server.max(),
             ..ClientPoint::default()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::{Assembly, Closing, End, ServerStamp};
+    use crate::record::{EndMarker, StreamShape};
+
+    const SENT_NS: u64 = 5_000_000_000;
+
+    fn setting() -> Setting {
+        Setting {
+            streams: 1,
+            waves: 1,
+            tokens: 3,
+            ttft: std::time::Duration::from_millis(1),
+            gap: std::time::Duration::from_millis(1),
+            spacing: std::time::Duration::ZERO,
+        }
+    }
+
+    /// Emitted 1,000, 2,000 and 3,000 µs after the send; arrived so much later.
+    fn answer(late_us: [u64; 3]) -> Completed {
+        let shape = StreamShape {
+            usage: false,
+            end: EndMarker::EndOfBody,
+        };
+        let mut answer = Assembly::new(shape, &[]).finish(Closing {
+            end: End::EndOfBody,
+            status: Some(200),
+            sent_unix_us: 1,
+            sent_monotonic_ns: Some(SENT_NS),
+            queued_us: None,
+            connect_us: Some(1),
+            end_us: 4_000,
+        });
+        answer.outcome = crate::record::Outcome::Ok;
+        for (n, late) in (1..).zip(late_us) {
+            answer.chunks_us.push(n * 1_000 + late);
+            answer.server_stamps.push(ServerStamp {
+                read_ns: SENT_NS + 40_000,
+                due_ns: SENT_NS + n * 1_000_000 - 7_000,
+                t_ns: SENT_NS + n * 1_000_000,
+            });
+        }
+        Completed {
+            index: 0,
+            tag: 0,
+            stream: 0,
+            answer,
+        }
+    }
+
+    #[test]
+    fn errors_are_the_clients_time_less_the_servers() {
+        let judged = Judged::of(&[answer([10, 30, 5])], setting()).unwrap();
+        assert_eq!(judged.ttft, [10.0]);
+        assert_eq!(judged.gaps, [20.0, 25.0]);
+        assert_eq!(judged.send_to_read, [40.0]);
+        assert_eq!(judged.server_late, [7.0; 3]);
+        assert_eq!(judged.span_s, 0.001_995);
+        let point = judged.point(1).unwrap();
+        assert_eq!(
+            (point.tokens, point.requests, point.gap_error_us_max),
+            (3, 1, 25.0)
+        );
+        assert_eq!((point.ttft_error_us_p99, point.server_late_us_p50), (10.0, 7.0));
+    }
+
+    #[test]
+    fn what_did_not_come_as_sent_is_no_measurement() {
+        let mut lost = answer([0; 3]);
+        lost.answer.chunks_us.pop();
+        let error = Judged::of(&[lost], setting()).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                SelfcheckError::Count {
+                    came: 2,
+                    stamps: 3,
+                    sent: 3,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        let mut failed = answer([0; 3]);
+        failed.answer.outcome = crate::record::Outcome::Timeout;
+        let error = Judged::of(&[failed], setting()).unwrap_err();
+        assert!(matches!(error, SelfcheckError::Request { .. }), "{error}");
+        assert!(matches!(Judged::of(&[], setting()), Err(SelfcheckError::Empty)));
     }
 }

@@ -27,6 +27,7 @@ use crate::client::unix_us;
 use crate::journal::{ClientCalibration, ClientPoint, RateLimit};
 use crate::load::{LoadEngine, LoadError, LoadOptions};
 
+use drive::Driven;
 use rate::{Search, Verdict};
 use setting::Setting;
 
@@ -77,7 +78,7 @@ impl Options {
             streams: QUICK_STREAMS.to_vec(),
             time_a_point: Duration::from_millis(400),
             time_a_rate: Some(Duration::from_millis(200)),
-            rate_budget: Duration::from_millis(1_500),
+            rate_budget: Duration::from_secs(2),
             ..Self::whole(program)
         }
     }
@@ -173,17 +174,17 @@ async fn point(
     options: &Options,
     setting: Setting,
 ) -> Result<ClientPoint, SelfcheckError> {
-    // The growth counts from here, with what earlier points left in the allocator.
-    memory::forget_peak();
-    let before = memory::resident_bytes().unwrap_or(0);
-    let (judged, report) = drive::drive(engine, &options.program, setting).await?;
-    let grown = memory::peak_bytes().unwrap_or(0).saturating_sub(before);
+    let Driven {
+        judged,
+        report,
+        grown_bytes,
+    } = drive::drive(engine, &options.program, setting).await?;
     let mut point = judged.point(setting.streams)?;
     point.events = report.lag.events;
     point.tokens_per_s = setting.offered_per_s();
     point.cpu_us_per_event = report.lag.cpu_us as f64 / report.lag.events.max(1) as f64;
     point.read_lag_us_p99 = report.reads.p99_us as f64;
-    point.rss_grown_bytes = grown;
+    point.rss_grown_bytes = grown_bytes;
     Ok(point)
 }
 
@@ -203,8 +204,8 @@ async fn search_rate(
         }
         told(&format!("{offered:.0} events/s"));
         let setting = Setting::of_rate(offered, time);
-        let (judged, report) = drive::drive(engine, &options.program, setting).await?;
-        let rate = rate::judge(setting, &judged, &report)?;
+        let driven = drive::drive(engine, &options.program, setting).await?;
+        let rate = rate::judge(setting, &driven.judged, &driven.report)?;
         search.tried(offered, Verdict::of(&rate));
         found.rates.push(rate);
     }

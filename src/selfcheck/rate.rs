@@ -9,14 +9,13 @@ use crate::stats::Sorted;
 pub const READ_LAG_BOUND_US: f64 = 1_000.0;
 /// … and its thread is busy for at most this share of the time.
 pub const THREAD_SHARE_BOUND: f64 = 0.9;
-/// The server keeps up while the 99th percentile of its lateness is at most this, microseconds …
-const SERVER_LATE_BOUND_US: f64 = 1_000.0;
-/// … and it sends at least this share of what it should.
+/// The server keeps up while it sends at least this share of what it should. That it sends late, as long as it sends,
+/// makes the client's work no easier.
 const SERVER_SHARE_BOUND: f64 = 0.95;
 /// First rate, events per second.
 const FIRST: f64 = 10_000.0;
 /// Lowest rate that is tried.
-const LEAST: f64 = 1_000.0;
+const LEAST: f64 = 500.0;
 /// The search ends when the rates that bound the largest are as close as this.
 const CLOSE: f64 = 1.2;
 
@@ -58,9 +57,7 @@ impl Verdict {
     pub(super) fn of(rate: &ClientRate) -> Self {
         if rate.read_lag_us_p99 > READ_LAG_BOUND_US || rate.load_thread_share > THREAD_SHARE_BOUND {
             Self::ClientLate
-        } else if rate.server_late_us_p99 > SERVER_LATE_BOUND_US
-            || rate.events_per_s < rate.offered_per_s * SERVER_SHARE_BOUND
-        {
+        } else if rate.events_per_s < rate.offered_per_s * SERVER_SHARE_BOUND {
             Self::ServerLate
         } else {
             Self::Sustained
@@ -68,30 +65,38 @@ impl Verdict {
     }
 }
 
-/// Doubles until it is too much, then halves the distance.
+/// Doubles until it is too much (or quarters until it is not), then halves the distance. Ends at once where the server can't send faster.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Search {
     /// Largest rate that went well.
     good: Option<f64>,
     /// Smallest rate that did not, and whose limit it was.
     bad: Option<(f64, RateLimit)>,
+    /// A rate at which the client was late once. Whatever else the machine did in that moment, it has a second try.
+    doubtful: Option<f64>,
     out_of_time: bool,
 }
 
 impl Search {
     /// The next rate to try; `None` at the end.
     pub(super) fn next(&self) -> Option<f64> {
+        if self.doubtful.is_some() {
+            return self.doubtful;
+        }
         match (self.good, self.bad) {
             (None, None) => Some(FIRST),
             (Some(good), None) => Some(good * 2.0),
-            (None, Some((bad, _))) => Some(bad / 2.0).filter(|rate| *rate >= LEAST),
+            (_, Some((_, RateLimit::Server))) => None,
+            (None, Some((bad, _))) => Some(bad / 4.0).filter(|rate| *rate >= LEAST),
             (Some(good), Some((bad, _))) => (bad / good > CLOSE).then(|| (good * bad).sqrt()),
         }
     }
 
     pub(super) fn tried(&mut self, offered: f64, verdict: Verdict) {
+        let second = self.doubtful.take().is_some();
         match verdict {
             Verdict::Sustained => self.good = Some(offered),
+            Verdict::ClientLate if !second => self.doubtful = Some(offered),
             Verdict::ClientLate => self.bad = Some((offered, RateLimit::Client)),
             Verdict::ServerLate => self.bad = Some((offered, RateLimit::Server)),
         }
@@ -118,7 +123,7 @@ mod tests {
         let (mut search, mut tried) = (Search::default(), Vec::new());
         while let Some(rate) = search.next() {
             tried.push(rate);
-            assert!(tried.len() < 20, "{tried:?}");
+            assert!(tried.len() < 40, "{tried:?}");
             let what = if rate > limit { verdict } else { Verdict::Sustained };
             search.tried(rate, what);
         }
@@ -133,15 +138,27 @@ mod tests {
             assert!(good <= limit && good > limit / CLOSE, "{limit}: {tried:?}");
             assert_eq!(search.limit(), Some(RateLimit::Client));
         }
-        let (search, _) = search(50_000.0, Verdict::ServerLate);
+        let (search, tried) = search(50_000.0, Verdict::ServerLate);
         assert_eq!(search.limit(), Some(RateLimit::Server));
+        assert_eq!(tried, [10_000.0, 20_000.0, 40_000.0, 80_000.0]);
+    }
+
+    #[test]
+    fn one_bad_moment_of_the_machine_does_not_lower_the_rate() {
+        let mut search = Search::default();
+        search.tried(10_000.0, Verdict::ClientLate);
+        assert_eq!(search.next(), Some(10_000.0));
+        search.tried(10_000.0, Verdict::Sustained);
+        assert_eq!(search.next(), Some(20_000.0));
+        assert_eq!(search.limit(), None);
     }
 
     #[test]
     fn a_client_that_sustains_nothing_is_not_searched_for_ever() {
         let (search, tried) = search(10.0, Verdict::ClientLate);
         assert_eq!(search.good, None);
-        assert_eq!(tried, [10_000.0, 5_000.0, 2_500.0, 1_250.0]);
+        let rates = [10_000.0, 2_500.0, 625.0];
+        assert_eq!(tried, rates.map(|rate| [rate; 2]).concat());
     }
 
     #[test]
@@ -165,7 +182,8 @@ mod tests {
         assert_eq!(of(&|r| r.read_lag_us_p99 = 1_001.0), Verdict::ClientLate);
         assert_eq!(of(&|r| r.load_thread_share = 0.91), Verdict::ClientLate);
         assert_eq!(of(&|r| r.events_per_s = 9_400.0), Verdict::ServerLate);
-        assert_eq!(of(&|r| r.server_late_us_p99 = 1_001.0), Verdict::ServerLate);
+        // Late or not, it sends.
+        assert_eq!(of(&|r| r.server_late_us_p99 = 9_000.0), Verdict::Sustained);
         let both = |r: &mut ClientRate| (r.read_lag_us_p99, r.events_per_s) = (5_000.0, 100.0);
         assert_eq!(of(&both), Verdict::ClientLate);
     }

@@ -31,6 +31,8 @@ impl Server {
             .args(["--end-with", &std::process::id().to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            // Its imitation of a server's log.
+            .stderr(Stdio::null())
             // Ctrl-C is for benchd, which ends its server itself.
             .process_group(0)
             .kill_on_drop(true)

@@ -6,7 +6,7 @@ use super::{READ_LAG_BOUND_US, THREAD_SHARE_BOUND};
 use crate::journal::{ClientCalibration, ClientPoint, RateLimit};
 
 /// Columns: name over unit or percentile. Times are microseconds.
-const HEAD: [[&str; 2]; 20] = [
+const HEAD: [[&str; 2]; 21] = [
     ["", "streams"],
     ["", "requests"],
     ["", "tokens"],
@@ -19,6 +19,7 @@ const HEAD: [[&str; 2]; 20] = [
     ["", "p95"],
     ["", "p99"],
     ["", "max"],
+    ["one read", "%"],
     ["read lag", "p99"],
     ["send->read", "p50"],
     ["", "p99"],
@@ -81,6 +82,7 @@ fn row(p: &ClientPoint) -> Vec<String> {
         us(p.gap_error_us_p95),
         us(p.gap_error_us_p99),
         us(p.gap_error_us_max),
+        format!("{:.2}", p.coalesced as f64 * 100.0 / p.tokens.max(1) as f64),
         us(p.read_lag_us_p99),
         us(p.send_to_read_us_p50),
         us(p.send_to_read_us_p99),
@@ -119,7 +121,10 @@ fn rates(found: &ClientCalibration, text: &mut String) {
 
 fn rate(found: &ClientCalibration) -> String {
     match (found.max_events_per_s, found.rate_limit) {
-        (None, _) => "none of those tried".to_owned(),
+        (None, _) => format!(
+            "less than {:.0} events/s, the lowest rate tried",
+            found.events_limit().unwrap_or_default()
+        ),
         (Some(max), Some(RateLimit::Server)) => {
             format!("at least {max:.0} events/s: the server could not send faster")
         }
@@ -142,4 +147,52 @@ pub fn summary_line(found: &ClientCalibration) -> String {
         let _ = write!(line, "; sustains {}", rate(found));
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::ClientRate;
+
+    #[test]
+    fn columns_line_up_and_a_limit_of_the_server_is_said() {
+        let point = |streams| ClientPoint {
+            streams,
+            rss_grown_bytes: u64::from(streams) * 2_048,
+            ..ClientPoint::default()
+        };
+        let mut found = ClientCalibration {
+            points: vec![point(1), point(1_000)],
+            max_events_per_s: Some(90_000.0),
+            rates: vec![ClientRate {
+                streams: 64,
+                offered_per_s: 100_000.0,
+                events_per_s: 90_000.0,
+                read_lag_us_p99: 10.0,
+                load_thread_share: 0.5,
+                cpu_us_per_event: 4.0,
+                server_late_us_p99: 1.0,
+                sustained: true,
+            }],
+            rate_limit: Some(RateLimit::Server),
+            peak_rss_bytes: Some(64 << 20),
+            ..ClientCalibration::default()
+        };
+        let text = table(&found);
+        let lines: Vec<&str> = text.lines().skip(3).take(3).collect();
+        assert!(
+            lines
+                .iter()
+                .all(|line| line.chars().count() == lines[0].chars().count()),
+            "{text}"
+        );
+        assert!(
+            lines[2].trim_start().starts_with("1000 ") && lines[2].ends_with(" 2.0"),
+            "{text}"
+        );
+        assert!(text.contains("at least 90000 events/s"), "{text}");
+        assert!(text.contains("64.0 MiB"), "{text}");
+        found.rate_limit = Some(RateLimit::Client);
+        assert!(summary_line(&found).ends_with("; sustains 90000 events/s"));
+    }
 }

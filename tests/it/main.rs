@@ -4,6 +4,7 @@ mod env;
 mod framework;
 mod gpu;
 mod process;
+mod selfcheck;
 mod server;
 mod sim;
 mod sim_process;

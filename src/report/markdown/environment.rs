@@ -8,7 +8,7 @@ use std::{
 use super::{super::number::*, Table, code_block, escape, framework, lanes_of, models};
 use crate::{
     analysis::{LaneSummary, RunSummary},
-    journal::{ClientCalibration, RunInfo},
+    journal::{ClientCalibration, RateLimit, RunInfo},
     plan::{GpuSelection, Plan, Source},
 };
 
@@ -169,9 +169,19 @@ fn self_check(client: &ClientCalibration) -> String {
             number(p.cpu_us_per_event),
         ]);
     }
+    let too_much = client
+        .events_limit()
+        .map(|r| format!(" It did not sustain {} events a second.", number(r)));
     let limit = client
         .max_events_per_s
-        .map(|r| format!(" It sustains {} events a second.", number(r)))
+        .map(|r| {
+            let at_least = match client.rate_limit {
+                Some(RateLimit::Server | RateLimit::Time) => "at least ",
+                Some(RateLimit::Client) | None => "",
+            };
+            format!(" It sustains {at_least}{} events a second.", number(r))
+        })
+        .or(too_much)
         .unwrap_or_default();
     format!(
         "benchd's own error on this machine, against a simulated server with known times.{limit} Differences smaller than \
