@@ -106,7 +106,7 @@ fn a_stranger_that_comes_and_goes_is_flagged_and_one_that_stays_stops_the_run() 
             .cells("first")
             .iter()
             .flat_map(|cell| &cell.flags)
-            .any(|flag| flag.kind == FlagKind::StrangerOnGpu && flag.detail.contains(&std::process::id().to_string()));
+            .any(|flag| flag.kind == FlagKind::StrangerOnGpu && flag.seen.contains(&std::process::id().to_string()));
         assert!(flagged, "{:?}", ended.cells("first"));
         if stays {
             ended.assert_code(4);
