@@ -21,7 +21,9 @@ fn a_wrong_plan_is_refused_with_all_its_problems_and_nothing_is_made() {
     said.assert(2, &["prot", "port", "repeats", "../up", "plan.yaml:"]);
     assert_eq!(said.stderr.matches("error:").count(), 3, "{}", said.stderr);
     assert!(bench.runs().is_empty() && !bench.results().exists());
-    bench.output(&["run", "no-such-plan.yaml"]).assert(2, &["no-such-plan.yaml"]);
+    bench
+        .output(&["run", "no-such-plan.yaml"])
+        .assert(2, &["no-such-plan.yaml"]);
     fs::write(bench.plan_path(), "version: [1\n").unwrap();
     bench.output(&["run", "plan.yaml"]).assert(2, &["plan.yaml"]);
     fs::write(bench.plan_path(), "").unwrap();
@@ -33,9 +35,15 @@ fn a_wrong_plan_is_refused_with_all_its_problems_and_nothing_is_made() {
 fn what_only_does_not_know_is_refused_with_the_nearest_name() {
     let bench = Bench::new().sim("vllm", &[]);
     bench.write_plan();
-    bench.output(&["run", "plan.yaml", "--only", "framework=vlm"]).assert(2, &["vlm", "vllm"]);
-    bench.output(&["run", "plan.yaml", "--only", "colour=red"]).assert(2, &["colour"]);
-    bench.output(&["run", "plan.yaml", "--no-such-flag"]).assert(2, &["--no-such-flag"]);
+    bench
+        .output(&["run", "plan.yaml", "--only", "framework=vlm"])
+        .assert(2, &["vlm", "vllm"]);
+    bench
+        .output(&["run", "plan.yaml", "--only", "colour=red"])
+        .assert(2, &["colour"]);
+    bench
+        .output(&["run", "plan.yaml", "--no-such-flag"])
+        .assert(2, &["--no-such-flag"]);
     assert!(!bench.results().exists());
 }
 
@@ -47,7 +55,11 @@ fn a_dry_run_needs_neither_server_nor_gpu_nor_a_place() {
     bench.write_plan();
     let said = bench.output(&["run", "plan.yaml", "--dry-run", "--results", "/proc/nowhere"]);
     assert_eq!(said.status.code(), Some(0), "{}", said.stderr);
-    assert!(said.stdout.contains("vllm") && said.stdout.contains("concurrent/c2"), "{}", said.stdout);
+    assert!(
+        said.stdout.contains("vllm") && said.stdout.contains("concurrent/c2"),
+        "{}",
+        said.stdout
+    );
     assert!(!bench.results().exists());
 }
 
@@ -57,10 +69,17 @@ fn a_gpu_without_its_library_is_a_clear_error() {
     bench.plan["host"] = json!({ "gpu": 0 });
     bench.write_plan();
     let missing = bench.path().join("libnvidia-ml.so");
-    let output = bench.command(&["run", "plan.yaml"]).env("BENCHD_NVML_LIB", &missing).output().unwrap();
+    let output = bench
+        .command(&["run", "plan.yaml"])
+        .env("BENCHD_NVML_LIB", &missing)
+        .output()
+        .unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(3), "{stderr}");
-    assert!(stderr.contains("libnvidia-ml.so") && stderr.contains("hint:"), "{stderr}");
+    assert!(
+        stderr.contains("libnvidia-ml.so") && stderr.contains("hint:"),
+        "{stderr}"
+    );
     assert!(!bench.results().exists());
 }
 
@@ -70,7 +89,11 @@ fn a_busy_gpu_is_refused_naming_who_is_on_it_and_leaves_no_run() {
     bench.gpu().hold(std::process::id(), 5 << 30);
     let ended = bench.run(&["--resume"]);
     ended.assert_code(3);
-    assert!(ended.stderr.contains(&std::process::id().to_string()), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains(&std::process::id().to_string()),
+        "{}",
+        ended.stderr
+    );
     assert!(ended.stderr.contains("exclusive"), "{}", ended.stderr);
     assert!(bench.runs().is_empty(), "a refused run leaves no folder");
     bench.gpu().free(std::process::id());
@@ -109,13 +132,19 @@ fn a_place_that_cant_be_written_is_told_before_anything_starts() {
     let bench = Bench::new().sim("a", &[]);
     bench.write_plan();
     fs::write(bench.path().join("file"), "").unwrap();
-    bench.output(&["run", "plan.yaml", "--results", "file/results"]).assert(3, &["file"]);
-    bench.output(&["run", "plan.yaml", "--logs", "file/logs"]).assert(3, &["file"]);
+    bench
+        .output(&["run", "plan.yaml", "--results", "file/results"])
+        .assert(3, &["file"]);
+    bench
+        .output(&["run", "plan.yaml", "--logs", "file/logs"])
+        .assert(3, &["file"]);
     if !nix::unistd::geteuid().is_root() {
         let closed = bench.path().join("closed");
         fs::create_dir(&closed).unwrap();
         fs::set_permissions(&closed, fs::Permissions::from_mode(0o555)).unwrap();
-        bench.output(&["run", "plan.yaml", "--results", "closed"]).assert(3, &["closed", "hint:"]);
+        bench
+            .output(&["run", "plan.yaml", "--results", "closed"])
+            .assert(3, &["closed", "hint:"]);
     }
     bench.assert_nothing_left();
 }
@@ -131,6 +160,8 @@ fn a_changed_plan_is_not_resumed() {
     let ended = bench.run(&["--resume"]);
     ended.assert_code(2);
     assert!(ended.stderr.contains("the plan changed"), "{}", ended.stderr);
-    bench.output(&["run", "plan.yaml", "--resume=no-such-run"]).assert(2, &["no such run"]);
+    bench
+        .output(&["run", "plan.yaml", "--resume=no-such-run"])
+        .assert(2, &["no such run"]);
     bench.only_run();
 }

@@ -98,9 +98,15 @@ impl Bench {
 
     /// Adds a simulated server with these flags: one lane more.
     pub(crate) fn sim(self, name: &str, flags: &[&str]) -> Self {
-        let quick = ["benchd", "sim", "--host", "{host}", "--port", "{port}", "--model", "{model}"];
+        let quick = [
+            "benchd", "sim", "--host", "{host}", "--port", "{port}", "--model", "{model}",
+        ];
         let speed = ["--decode-rate", "1000", "--prefill-rate", "200000"];
-        let given = if flags.contains(&"--decode-rate") { &[][..] } else { &speed[..] };
+        let given = if flags.contains(&"--decode-rate") {
+            &[][..]
+        } else {
+            &speed[..]
+        };
         let command: Vec<&str> = quick.iter().chain(given).chain(flags).copied().collect();
         self.server(name, json!({ "command": command }))
     }
@@ -175,7 +181,11 @@ impl Bench {
 
     /// Writes the plan.
     pub(crate) fn write_plan(&self) {
-        fs::write(self.plan_path(), serde_json::to_string_pretty(&self.plan).unwrap()).unwrap();
+        fs::write(
+            self.plan_path(),
+            serde_json::to_string_pretty(&self.plan).unwrap(),
+        )
+        .unwrap();
     }
 
     /// Writes the plan and starts `benchd run` on it.
@@ -301,7 +311,14 @@ fn named(event: &Event) -> Vec<&ProcessIdentity> {
 /// The state of the GPU with the driver giving back at once what ended processes held.
 fn machine(gpu: &FakeGpu, changes: &Value) -> Value {
     // Every world is a machine of its own: the lock on a GPU goes by its UUID.
-    let id = gpu.state_path().parent().unwrap().file_name().unwrap().to_string_lossy().into_owned();
+    let id = gpu
+        .state_path()
+        .parent()
+        .unwrap()
+        .file_name()
+        .unwrap()
+        .to_string_lossy()
+        .into_owned();
     let mut state = json!({
         "devices": [{ "uuid": format!("GPU-test-{}", id.trim_start_matches('.')) }],
         "reap_dead_after_ms": 0,
@@ -453,7 +470,9 @@ impl Ended {
         let read = |name: &str| fs::read_to_string(bench.path().join(name)).unwrap();
         let run = bench.runs().pop();
         let entries = match &run {
-            Some(run) => journal::replay(&run.join("journal.jsonl")).map(|r| r.entries).unwrap_or_default(),
+            Some(run) => journal::replay(&run.join("journal.jsonl"))
+                .map(|r| r.entries)
+                .unwrap_or_default(),
             None => Vec::new(),
         };
         Self {
@@ -470,7 +489,14 @@ impl Ended {
     /// It ended with this code.
     #[track_caller]
     pub(crate) fn assert_code(&self, code: i32) {
-        assert_eq!(self.code, Some(code), "signal {:?}\n{}\n{}", self.signal, self.stderr, self.stdout);
+        assert_eq!(
+            self.code,
+            Some(code),
+            "signal {:?}\n{}\n{}",
+            self.signal,
+            self.stderr,
+            self.stdout
+        );
     }
 
     /// How a framework's last attempt ended.
@@ -485,8 +511,17 @@ impl Ended {
     #[track_caller]
     pub(crate) fn assert_failed(&self, framework: &str, stage: &str, words: &[&str]) {
         let end = self.lane(framework);
-        let all = format!("{}\n{}", end.reason.as_deref().unwrap_or(""), end.log_tail.join("\n"));
-        assert_eq!(end.outcome, LaneOutcome::Failed, "{framework}: {all}\n{}", self.stderr);
+        let all = format!(
+            "{}\n{}",
+            end.reason.as_deref().unwrap_or(""),
+            end.log_tail.join("\n")
+        );
+        assert_eq!(
+            end.outcome,
+            LaneOutcome::Failed,
+            "{framework}: {all}\n{}",
+            self.stderr
+        );
         assert_eq!(end.stage.as_deref(), Some(stage), "{framework}: {all}");
         for word in words {
             assert!(all.contains(word), "{framework}: no `{word}` in: {all}");
@@ -497,7 +532,13 @@ impl Ended {
     #[track_caller]
     pub(crate) fn assert_whole(&self, framework: &str) {
         let end = self.lane(framework);
-        assert_eq!(end.outcome, LaneOutcome::Finished, "{framework}: {:?}\n{}", end.reason, self.stderr);
+        assert_eq!(
+            end.outcome,
+            LaneOutcome::Finished,
+            "{framework}: {:?}\n{}",
+            end.reason,
+            self.stderr
+        );
         self.assert_whole_cells(framework);
         assert!(self.records(framework).iter().all(RequestRecord::is_ok));
     }
@@ -513,7 +554,13 @@ impl Ended {
     }
 
     fn planned(&self, framework: &str) -> usize {
-        let lane = self.state.lanes.iter().find(|(id, _)| id.framework == framework).unwrap().1;
+        let lane = self
+            .state
+            .lanes
+            .iter()
+            .find(|(id, _)| id.framework == framework)
+            .unwrap()
+            .1;
         usize::try_from(lane.planned_cells).unwrap()
     }
 
@@ -528,9 +575,16 @@ impl Ended {
 
     /// All records that a framework left, counted or not.
     pub(crate) fn records(&self, framework: &str) -> Vec<RequestRecord> {
-        let path = self.run.as_ref().unwrap().join(framework).join("m/requests.jsonl");
+        let path = self
+            .run
+            .as_ref()
+            .unwrap()
+            .join(framework)
+            .join("m/requests.jsonl");
         let text = fs::read_to_string(path).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     /// The measured records of a framework that failed.
@@ -544,20 +598,32 @@ impl Ended {
     #[track_caller]
     pub(crate) fn assert_failing_requests(&self, framework: &str, outcome: Outcome) {
         let end = self.lane(framework);
-        assert_eq!(end.outcome, LaneOutcome::Finished, "{framework}: {:?}", end.reason);
+        assert_eq!(
+            end.outcome,
+            LaneOutcome::Finished,
+            "{framework}: {:?}",
+            end.reason
+        );
         let failures = self.failures(framework);
         let counted: u64 = self.cells(framework).iter().map(|cell| cell.failed).sum();
         assert_eq!(failures.len() as u64, counted, "{framework}");
         assert!(counted > 0, "{framework}: nothing failed");
         for failure in &failures {
             assert_eq!(failure.outcome, outcome, "{framework}: {:?}", failure.error);
-            assert!(failure.error.as_deref().is_some_and(|e| !e.is_empty()), "{framework}: no reason");
+            assert!(
+                failure.error.as_deref().is_some_and(|e| !e.is_empty()),
+                "{framework}: no reason"
+            );
         }
     }
 
     /// The texts of the run's notes.
     pub(crate) fn notes(&self) -> Vec<&str> {
-        self.state.notes.iter().map(|(_, note)| note.text.as_str()).collect()
+        self.state
+            .notes
+            .iter()
+            .map(|(_, note)| note.text.as_str())
+            .collect()
     }
 
     /// Whether the framework's server had to be killed, and which strays were swept.
@@ -582,14 +648,23 @@ impl Ended {
         let mut ranges: BTreeMap<&str, Vec<(u64, u64)>> = BTreeMap::new();
         for event in &self.events {
             let Event::CellEnded(ended) = event else { continue };
-            assert!(counted.insert((&ended.lane.framework, &ended.cell)), "counted twice: {ended:?}");
+            assert!(
+                counted.insert((&ended.lane.framework, &ended.cell)),
+                "counted twice: {ended:?}"
+            );
             let mut records = journal::cell_records(run, ended).unwrap();
             let read: Vec<RequestRecord> = records.by_ref().map(|r| r.unwrap()).collect();
             assert_eq!(read.len() as u64, ended.records, "{}", ended.cell);
-            assert!(read.iter().all(|r| r.cell == ended.cell && r.attempt == ended.attempt));
+            assert!(
+                read.iter()
+                    .all(|r| r.cell == ended.cell && r.attempt == ended.attempt)
+            );
             let measured = read.iter().filter(|r| r.phase == Phase::Measured).count();
             assert_eq!(measured as u64, ended.requests, "{}", ended.cell);
-            ranges.entry(&ended.file).or_default().push((ended.offset, ended.offset + ended.bytes));
+            ranges
+                .entry(&ended.file)
+                .or_default()
+                .push((ended.offset, ended.offset + ended.bytes));
         }
         for (file, mut ranges) in ranges {
             ranges.sort_unstable();

@@ -36,7 +36,11 @@ fn failed_requests_are_classed_and_the_cell_goes_on() {
         ("proxy-page", "html@30-31", Outcome::HttpStatus),
         ("no-stream", "not-a-stream@30-31", Outcome::Malformed),
         ("error-event", "error-event@30-31:1", Outcome::StreamError),
-        ("error-no-done", "error-event-no-done@30-31:1", Outcome::StreamError),
+        (
+            "error-no-done",
+            "error-event-no-done@30-31:1",
+            Outcome::StreamError,
+        ),
         ("cuts", "cut@30-31:1", Outcome::Truncated),
         ("resets", "reset@30-31:1", Outcome::Truncated),
         ("ends-early", "end-early@30-31:1", Outcome::Truncated),
@@ -84,7 +88,9 @@ fn a_server_that_dies_or_falls_silent_ends_its_lane_and_keeps_what_is_whole() {
     ];
     let mut bench = Bench::new().request_timeout("3s").sim("first", &[]);
     for (name, fault) in faults {
-        bench = bench.sim(name, &["--fault", fault]).with(json!({ "stop_grace": "500ms" }));
+        bench = bench
+            .sim(name, &["--fault", fault])
+            .with(json!({ "stop_grace": "500ms" }));
     }
     let bench = bench.sim("last", &[]);
     let ended = check(&bench);
@@ -93,7 +99,10 @@ fn a_server_that_dies_or_falls_silent_ends_its_lane_and_keeps_what_is_whole() {
         let cells: Vec<&str> = ended.cells(name).iter().map(|cell| cell.cell.as_str()).collect();
         assert_eq!(cells, ["single/in32"], "{name}");
         let records = ended.records(name);
-        assert!(records.iter().any(|r| r.cell == "concurrent/c2" && r.is_ok()), "{name}: not in mid-cell");
+        assert!(
+            records.iter().any(|r| r.cell == "concurrent/c2" && r.is_ok()),
+            "{name}: not in mid-cell"
+        );
     }
     ended.assert_failed("exits", "cell", &["exit 5", "out of memory"]);
     ended.assert_failed("segv", "cell", &["SIGSEGV"]);
@@ -113,7 +122,12 @@ fn a_death_in_the_warm_up_or_the_text_search_is_the_lanes_own_end() {
         .sim("between", &["--fault", "exit@12:8"])
         .sim("last", &[]);
     let ended = check(&bench);
-    for (lane, words) in [("early", "exit 2"), ("search", "exit 6"), ("warm-up", "exit 5"), ("between", "exit 8")] {
+    for (lane, words) in [
+        ("early", "exit 2"),
+        ("search", "exit 6"),
+        ("warm-up", "exit 5"),
+        ("between", "exit 8"),
+    ] {
         let end = ended.lane(lane);
         assert_eq!(end.outcome, benchd::journal::LaneOutcome::Failed, "{lane}");
         let reason = end.reason.as_deref().unwrap();
@@ -135,7 +149,10 @@ fn a_server_without_usage_or_end_marker_is_measured_and_flagged() {
         ended.assert_whole(lane);
     }
     for cell in ended.cells("no-usage") {
-        assert!(cell.flags.iter().any(|flag| flag.kind == FlagKind::NoUsage), "{cell:?}");
+        assert!(
+            cell.flags.iter().any(|flag| flag.kind == FlagKind::NoUsage),
+            "{cell:?}"
+        );
     }
     ended.assert_folder(RunState::Finished);
     bench.assert_nothing_left();

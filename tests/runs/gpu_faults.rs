@@ -22,9 +22,10 @@ fn memory_that_comes_back_late_is_waited_for() {
     let bench = Bench::new()
         .with_gpu()
         .sim("first", &["--gpu-bytes", GIB])
-        .sim("late", &["--gpu-bytes", GIB, "--gpu-release-delay", "1s"])
+        .sim("late", &["--gpu-bytes", GIB, "--gpu-release-delay", "never"])
         .sim("last", &["--gpu-bytes", GIB]);
-    bench.set_gpu(&json!({ "reap_dead_after_ms": null }));
+    // Counted from when somebody first sees the process gone.
+    bench.set_gpu(&json!({ "reap_dead_after_ms": 1000 }));
     let ended = bench.run(&[]);
     ended.assert_code(0);
     let released = |name: &str| {
@@ -47,7 +48,17 @@ fn memory_that_comes_back_late_is_waited_for() {
 fn memory_of_a_killed_server_and_of_its_children_comes_back_too() {
     let bench = Bench::new()
         .with_gpu()
-        .sim("stubborn", &["--gpu-bytes", GIB, "--fault", "ignore-term", "--fault", "child-daemon:stubborn"])
+        .sim(
+            "stubborn",
+            &[
+                "--gpu-bytes",
+                GIB,
+                "--fault",
+                "ignore-term",
+                "--fault",
+                "child-daemon:stubborn",
+            ],
+        )
         .with(json!({ "stop_grace": "200ms" }))
         .sim("dies", &["--gpu-bytes", GIB, "--fault", "crash@30:segv"])
         .sim("last", &["--gpu-bytes", GIB]);
@@ -97,7 +108,10 @@ fn a_stranger_that_comes_and_goes_is_flagged_and_one_that_stays_stops_the_run() 
             let samples = run_dir.join("first/m/gpu.jsonl");
             let own = format!("{}", std::process::id());
             crate::bench::until("a sample that shows the stranger", || {
-                std::fs::read_to_string(&samples).ok()?.contains(&own).then_some(())
+                std::fs::read_to_string(&samples)
+                    .ok()?
+                    .contains(&own)
+                    .then_some(())
             });
             bench.gpu().free(std::process::id());
         }
@@ -106,7 +120,9 @@ fn a_stranger_that_comes_and_goes_is_flagged_and_one_that_stays_stops_the_run() 
             .cells("first")
             .iter()
             .flat_map(|cell| &cell.flags)
-            .any(|flag| flag.kind == FlagKind::StrangerOnGpu && flag.seen.contains(&std::process::id().to_string()));
+            .any(|flag| {
+                flag.kind == FlagKind::StrangerOnGpu && flag.seen.contains(&std::process::id().to_string())
+            });
         assert!(flagged, "{:?}", ended.cells("first"));
         if stays {
             ended.assert_code(4);
@@ -145,7 +161,10 @@ fn a_device_that_is_lost_in_mid_cell_ends_the_run_for_safety() {
 
 #[test]
 fn calls_that_fail_in_mid_run_cost_their_samples_only() {
-    let bench = Bench::new().with_gpu().sim("first", &SLOW).sim("last", &["--gpu-bytes", GIB]);
+    let bench = Bench::new()
+        .with_gpu()
+        .sim("first", &SLOW)
+        .sim("last", &["--gpu-bytes", GIB]);
     let run = bench.start(&[]);
     run.sees("the slow cell", in_cell);
     bench.set_gpu(&json!({ "fail": {

@@ -28,8 +28,14 @@ fn bench() -> Bench {
         .sim(
             "escapes",
             &[
-                "--decode-rate", "200", "--fault", "child-session:stubborn", "--fault", "child-daemon:stubborn",
-                "--fault", "respawn:stubborn",
+                "--decode-rate",
+                "200",
+                "--fault",
+                "child-session:stubborn",
+                "--fault",
+                "child-daemon:stubborn",
+                "--fault",
+                "respawn:stubborn",
             ],
         )
         .with(serde_json::json!({ "stop_grace": "200ms" }))
@@ -116,7 +122,13 @@ fn what_hides_its_environment_and_session_is_found_by_the_inventory() {
     let bench = Bench::new().with_gpu().sim(
         "hides",
         &[
-            "--decode-rate", "50", "--gpu-bytes", "1073741824", "--fault", "child-hidden:stubborn", "--fault",
+            "--decode-rate",
+            "50",
+            "--gpu-bytes",
+            "1073741824",
+            "--fault",
+            "child-hidden:stubborn",
+            "--fault",
             "ignore-term",
         ],
     );
@@ -124,11 +136,22 @@ fn what_hides_its_environment_and_session_is_found_by_the_inventory() {
     run.stores("hides", 8);
     run.signal(Signal::SIGKILL);
     run.wait();
-    assert_eq!(bench.processes().len(), 2, "the server and its hidden child live on");
+    assert_eq!(
+        bench.processes().len(),
+        2,
+        "the server and its hidden child live on"
+    );
     let ended = bench.run(&["--resume"]);
     ended.assert_code(0);
     ended.assert_whole_cells("hides");
-    assert!(ended.notes().iter().any(|note| note.contains("cleared what was left of hides/m")), "{:?}", ended.notes());
+    assert!(
+        ended
+            .notes()
+            .iter()
+            .any(|note| note.contains("cleared what was left of hides/m")),
+        "{:?}",
+        ended.notes()
+    );
     ended.assert_folder(RunState::Finished);
     bench.only_run();
     bench.assert_nothing_left();

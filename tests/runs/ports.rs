@@ -23,7 +23,10 @@ impl Port {
     pub(crate) fn free() -> Self {
         let folder = std::env::temp_dir().join("benchd-test-ports");
         std::fs::create_dir_all(&folder).unwrap();
-        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
+        let nanos = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .subsec_nanos();
         let width = u32::from(RANGE.end - RANGE.start);
         (0..width)
             .map(|step| RANGE.start + u16::try_from((nanos / 1000 + step) % width).unwrap())

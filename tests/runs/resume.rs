@@ -41,7 +41,11 @@ fn assert_resumes(bench: &Bench) {
 
 fn edit_journal(folder: &std::path::Path, edit: impl Fn(&mut Vec<String>)) {
     let path = folder.join("journal.jsonl");
-    let mut lines: Vec<String> = fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();
+    let mut lines: Vec<String> = fs::read_to_string(&path)
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect();
     edit(&mut lines);
     fs::write(path, lines.join("\n") + "\n").unwrap();
 }
@@ -49,8 +53,16 @@ fn edit_journal(folder: &std::path::Path, edit: impl Fn(&mut Vec<String>)) {
 #[test]
 fn torn_last_lines_are_dropped_and_said_so() {
     let (bench, folder) = killed();
-    for (file, torn) in [("journal.jsonl", r#"{"v":1,"seq":99,"unix"#), ("a/m/requests.jsonl", r#"{"v":1,"sc"#)] {
-        fs::File::options().append(true).open(folder.join(file)).unwrap().write_all(torn.as_bytes()).unwrap();
+    for (file, torn) in [
+        ("journal.jsonl", r#"{"v":1,"seq":99,"unix"#),
+        ("a/m/requests.jsonl", r#"{"v":1,"sc"#),
+    ] {
+        fs::File::options()
+            .append(true)
+            .open(folder.join(file))
+            .unwrap()
+            .write_all(torn.as_bytes())
+            .unwrap();
     }
     assert_resumes(&bench);
     let notes = fs::read_to_string(folder.join("journal.jsonl")).unwrap();
@@ -63,7 +75,7 @@ fn a_damaged_journal_is_refused_with_the_line_and_left_as_it_is() {
     edit_journal(&folder, |lines| lines[3].truncate(20));
     let before = fs::read(folder.join("journal.jsonl")).unwrap();
     for command in [&["run", "plan.yaml", "--resume"][..], &["status"], &["report"]] {
-        bench.output(command).assert(3, &["line 4", "journal.jsonl"]);
+        bench.output(command).assert(3, &["journal.jsonl:4:", "damaged"]);
     }
     assert_eq!(fs::read(folder.join("journal.jsonl")).unwrap(), before);
 }
@@ -83,8 +95,31 @@ fn a_run_that_died_before_its_first_line_is_gone_on_with() {
             fs::remove_file(folder.join("plan.yaml")).unwrap();
         }
         assert_resumes(&bench);
-        assert_eq!(bench.output(&["report"]).status.code(), Some(0), "the plan is frozen");
+        assert_eq!(
+            bench.output(&["report"]).status.code(),
+            Some(0),
+            "the plan is frozen"
+        );
     }
+}
+
+#[test]
+fn a_run_that_died_before_its_journal_leaves_no_second_folder() {
+    let bench = Bench::new().sim("a", &[]).sim("b", &[]);
+    for name in [
+        "20260101T000000Z-test",
+        "20260101T000000Z-test-2",
+        "20260101T000000Z-other",
+    ] {
+        fs::create_dir_all(bench.results().join(name)).unwrap();
+    }
+    bench.run(&["--resume"]).assert_code(0);
+    let others = bench.runs();
+    assert_eq!(others.len(), 2, "{others:?}");
+    assert!(
+        others[0].ends_with("20260101T000000Z-other"),
+        "another plan's is left alone"
+    );
 }
 
 #[test]
@@ -106,12 +141,25 @@ struct Bystander(Child);
 
 impl Bystander {
     fn new() -> Self {
-        Self(Command::new("sleep").arg("600").stdin(Stdio::null()).spawn().unwrap())
+        Self(
+            Command::new("sleep")
+                .arg("600")
+                .stdin(Stdio::null())
+                .spawn()
+                .unwrap(),
+        )
     }
 
     fn start_ticks(&self) -> u64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
-        stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap().parse().unwrap()
+        stat.rsplit_once(") ")
+            .unwrap()
+            .1
+            .split(' ')
+            .nth(19)
+            .unwrap()
+            .parse()
+            .unwrap()
     }
 
     fn lives(&mut self) -> bool {
@@ -127,7 +175,13 @@ impl Drop for Bystander {
 }
 
 /// Gives the journal's leader and descendants the bystander's pid, and this start time.
-fn point_at(bench: &Bench, folder: &std::path::Path, bystander: &Bystander, start_ticks: u64, boot_id: Option<&str>) {
+fn point_at(
+    bench: &Bench,
+    folder: &std::path::Path,
+    bystander: &Bystander,
+    start_ticks: u64,
+    boot_id: Option<&str>,
+) {
     for process in bench.processes() {
         kill(Pid::from_raw(process.pid), Signal::SIGKILL).unwrap();
     }
@@ -168,7 +222,13 @@ fn after_a_reboot_nothing_is_looked_for() {
     let (bench, folder) = killed();
     let mut bystander = Bystander::new();
     let start = bystander.start_ticks();
-    point_at(&bench, &folder, &bystander, start, Some("00000000-0000-0000-0000-000000000000"));
+    point_at(
+        &bench,
+        &folder,
+        &bystander,
+        start,
+        Some("00000000-0000-0000-0000-000000000000"),
+    );
     // Not by `assert_resumes`: the bystander is in the journal now, and lives.
     let ended = bench.run(&["--resume"]);
     ended.assert_code(0);
@@ -178,7 +238,10 @@ fn after_a_reboot_nothing_is_looked_for() {
 
 #[test]
 fn a_failed_lane_stays_failed_and_the_cells_of_others_are_not_measured_again() {
-    let bench = Bench::new().sim("fails", &["--fault", "exit:1"]).sim("a", &[]).sim("b", &["--decode-rate", "100"]);
+    let bench = Bench::new()
+        .sim("fails", &["--fault", "exit:1"])
+        .sim("a", &[])
+        .sim("b", &["--decode-rate", "100"]);
     let run = bench.start(&[]);
     run.stores("b", 14);
     run.signal(Signal::SIGKILL);
@@ -199,7 +262,17 @@ fn a_failed_lane_stays_failed_and_the_cells_of_others_are_not_measured_again() {
 
 #[test]
 fn memory_that_a_killed_run_left_is_waited_for_before_the_next_server() {
-    let bench = Bench::new().with_gpu().sim("a", &["--decode-rate", "50", "--gpu-bytes", "1073741824"]);
+    let bench = Bench::new().with_gpu().sim(
+        "a",
+        &[
+            "--decode-rate",
+            "50",
+            "--gpu-bytes",
+            "1073741824",
+            "--gpu-release-delay",
+            "never",
+        ],
+    );
     // What ended processes held comes back a while after.
     bench.set_gpu(&json!({ "reap_dead_after_ms": 1500, "list_dead": true }));
     let run = bench.start(&[]);

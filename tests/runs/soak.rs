@@ -46,13 +46,21 @@ fn memory_and_open_files_stay_flat_over_many_lives() {
             3 => &["--fault", "http@100-110:500"],
             _ => &[],
         };
-        let flags: Vec<&str> = ["--decode-rate", "2000", "--gpu-bytes", "1073741824"].iter().chain(faults).copied().collect();
+        let flags: Vec<&str> = ["--decode-rate", "2000", "--gpu-bytes", "1073741824"]
+            .iter()
+            .chain(faults)
+            .copied()
+            .collect();
         bench = bench.sim(&format!("lane{n:02}"), &flags);
     }
     let mut run = bench.start(&[]);
     let mut samples: Vec<Taken> = Vec::new();
     while !run.has_ended() {
-        let ended = bench.events().iter().filter(|e| matches!(e, Event::LaneEnded(_))).count();
+        let ended = bench
+            .events()
+            .iter()
+            .filter(|e| matches!(e, Event::LaneEnded(_)))
+            .count();
         if ended > samples.len()
             && let Some(now) = taken(run.pid())
         {
@@ -64,7 +72,10 @@ fn memory_and_open_files_stay_flat_over_many_lives() {
     ended.assert_code(1);
     ended.assert_folder(RunState::Finished);
     bench.assert_nothing_left();
-    let requests: u64 = (0..LANES).flat_map(|n| ended.cells(&format!("lane{n:02}"))).map(|cell| cell.records).sum();
+    let requests: u64 = (0..LANES)
+        .flat_map(|n| ended.cells(&format!("lane{n:02}")))
+        .map(|cell| cell.records)
+        .sum();
     for (n, sample) in samples.iter().enumerate().step_by(4) {
         eprintln!("after lane {:>2}: {sample:?}", n + 1);
     }
@@ -72,5 +83,8 @@ fn memory_and_open_files_stay_flat_over_many_lives() {
     eprintln!("{LANES} lives, {requests} requests: {early:?} after a quarter, {late:?} at the end");
     assert!(late.files <= early.files + 2, "open files grow");
     assert!(late.threads <= early.threads + 1, "threads grow");
-    assert!(late.resident_kib <= early.resident_kib + early.resident_kib / 4, "memory grows");
+    assert!(
+        late.resident_kib <= early.resident_kib + early.resident_kib / 4,
+        "memory grows"
+    );
 }

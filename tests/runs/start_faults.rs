@@ -18,7 +18,13 @@ fn check(bench: &Bench, failed: &[(&str, &str, &[&str])]) {
     for (lane, stage, words) in failed {
         ended.assert_failed(lane, stage, words);
         assert!(ended.cells(lane).is_empty(), "{lane}");
-        assert!(ended.stderr.contains(&format!("lane {lane}/m  failed at {stage}")), "{}", ended.stderr);
+        assert!(
+            ended
+                .stderr
+                .contains(&format!("lane {lane}/m  failed at {stage}")),
+            "{}",
+            ended.stderr
+        );
     }
     ended.assert_whole("first");
     ended.assert_whole("last");
@@ -36,7 +42,10 @@ fn what_is_not_there_fails_before_anything_is_started() {
     fs::set_permissions(&garbage, fs::Permissions::from_mode(0o755)).unwrap();
     let bench = bench
         .server("missing", json!({ "command": ["./not/there", "{port}"] }))
-        .server("unknown", json!({ "command": ["no-such-program-anywhere", "{port}"] }))
+        .server(
+            "unknown",
+            json!({ "command": ["no-such-program-anywhere", "{port}"] }),
+        )
         .server("plain", json!({ "command": ["./plain", "{port}"] }))
         .server("garbage", json!({ "command": ["./garbage", "{port}"] }))
         .server("venv", json!({ "kind": "vllm", "venv": "no/venv" }))
@@ -77,7 +86,10 @@ fn a_server_that_ends_while_it_starts_is_told_with_its_status_and_its_last_lines
         .sim("killed", &["--fault", "crash:kill"])
         .sim("at-first-request", &["--fault", "exit@1:7"])
         .sim("mid-answer", &["--fault", "crash-mid@1:1"])
-        .sim("with-strays", &["--fault", "exit:4", "--fault", "child-daemon:stubborn"])
+        .sim(
+            "with-strays",
+            &["--fault", "exit:4", "--fault", "child-daemon:stubborn"],
+        )
         .sim("last", &[]);
     check(
         &bench,

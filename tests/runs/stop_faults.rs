@@ -50,9 +50,12 @@ fn whatever_a_server_leaves_is_ended_and_the_run_is_whole() {
 #[test]
 fn a_server_that_dies_after_its_last_answer_is_told_by_its_exit() {
     let bench = Bench::new()
-        .server("leaves", json!({ "command": ["sh", "-c",
+        .server(
+            "leaves",
+            json!({ "command": ["sh", "-c",
             "\"$0\" sim --host \"$1\" --port \"$2\" --model sim --decode-rate 1000; exit 13",
-            env!("CARGO_BIN_EXE_benchd"), "{host}", "{port}"] }))
+            env!("CARGO_BIN_EXE_benchd"), "{host}", "{port}"] }),
+        )
         .sim("last", &[]);
     let ended = bench.run(&[]);
     ended.assert_code(0);

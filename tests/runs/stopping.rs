@@ -17,7 +17,10 @@ fn stopping(event: &Event) -> bool {
 #[track_caller]
 fn assert_interrupted(bench: &Bench, ended: &Ended, code: i32) {
     ended.assert_code(code);
-    assert_eq!(ended.state.ended.as_ref().unwrap().outcome, RunOutcome::Interrupted);
+    assert_eq!(
+        ended.state.ended.as_ref().unwrap().outcome,
+        RunOutcome::Interrupted
+    );
     ended.assert_folder(RunState::Interrupted);
     bench.assert_nothing_left();
 }
@@ -78,7 +81,17 @@ fn while_a_server_stops_its_measured_cells_stay_and_nothing_is_left_to_do() {
 #[test]
 fn a_second_signal_passes_over_the_grace() {
     let bench = Bench::new()
-        .sim("a", &["--decode-rate", "50", "--fault", "ignore-term", "--fault", "child-session:stubborn"])
+        .sim(
+            "a",
+            &[
+                "--decode-rate",
+                "50",
+                "--fault",
+                "ignore-term",
+                "--fault",
+                "child-session:stubborn",
+            ],
+        )
         .with(json!({ "stop_grace": "1h" }));
     let run = bench.start(&[]);
     run.stores("a", 8);

@@ -7,7 +7,10 @@ use crate::bench::Bench;
 
 #[test]
 fn status_and_report_tell_of_a_run_as_it_stands() {
-    let bench = Bench::new().sim("a", &[]).sim("b", &["--decode-rate", "20"]).sim("c", &[]);
+    let bench = Bench::new()
+        .sim("a", &[])
+        .sim("b", &["--decode-rate", "20"])
+        .sim("c", &[]);
     bench.output(&["status"]).assert(2, &["no such run"]);
     let run = bench.start(&[]);
     run.sees("the slow lane's second cell", |event| {
@@ -15,8 +18,19 @@ fn status_and_report_tell_of_a_run_as_it_stands() {
     });
     let status = bench.output(&["status"]);
     assert_eq!(status.status.code(), Some(0), "{}", status.stderr);
-    for words in [&format!("pid {}", run.pid()), "running", "cells  3 of 6", "b/m: concurrent/c2", "waiting", "finished"] {
-        assert!(status.stdout.contains(words), "no `{words}` in:\n{}", status.stdout);
+    for words in [
+        &format!("pid {}", run.pid()),
+        "running",
+        "cells  3 of 6",
+        "b/m: concurrent/c2",
+        "waiting",
+        "finished",
+    ] {
+        assert!(
+            status.stdout.contains(words),
+            "no `{words}` in:\n{}",
+            status.stdout
+        );
     }
     let report = bench.output(&["report"]);
     assert_eq!(report.status.code(), Some(0), "{}", report.stderr);
@@ -33,8 +47,16 @@ fn status_and_report_tell_of_a_run_as_it_stands() {
 
     bench.run(&["--resume"]).assert_code(0);
     let status = bench.output(&["status"]).stdout;
-    assert!(status.contains("state  finished") && status.contains("cells  6 of 6"), "{status}");
-    let id = bench.only_run().file_name().unwrap().to_string_lossy().into_owned();
+    assert!(
+        status.contains("state  finished") && status.contains("cells  6 of 6"),
+        "{status}"
+    );
+    let id = bench
+        .only_run()
+        .file_name()
+        .unwrap()
+        .to_string_lossy()
+        .into_owned();
     assert_eq!(bench.output(&["status", &id]).stdout, status);
     bench.assert_nothing_left();
 }
