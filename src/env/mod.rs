@@ -36,6 +36,7 @@ impl Missing {
     pub fn hint(&self, plan: &Path) -> String {
         match &self.recipe {
             Some(_) => format!("make it: benchd env {}", plan.display()),
+            None if self.path.is_file() => format!("chmod +x {}", self.path.display()),
             None => format!("install it there, or correct {} in {}", self.what, plan.display()),
         }
     }
@@ -43,7 +44,12 @@ impl Missing {
 
 impl std::fmt::Display for Missing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {} is not there", self.what, self.path.display())
+        let wrong = if self.path.is_file() {
+            "is not executable"
+        } else {
+            "is not there"
+        };
+        write!(f, "{}: {} {wrong}", self.what, self.path.display())
     }
 }
 

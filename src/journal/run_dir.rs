@@ -116,6 +116,39 @@ impl RunDir {
         Ok(runs)
     }
 
+    /// Removes folders of this plan's runs that hold nothing: their benchd died before it made the journal.
+    pub fn remove_empty(results_root: &Path, plan_name: &str) -> Result<(), DiskError> {
+        let fail = |e| DiskError::new("list", results_root, e);
+        let entries = match fs::read_dir(results_root) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(fail(e)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(fail)?;
+            if !entry.file_type().map_err(fail)?.is_dir()
+                || !is_named_for(&entry.file_name().to_string_lossy(), plan_name)
+            {
+                continue;
+            }
+            match fs::remove_dir(entry.path()) {
+                Ok(()) => {}
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound
+                    ) => {}
+                Err(e) => return Err(DiskError::new("remove", entry.path(), e)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the run's id is one of this plan's.
+    pub fn is_named_for(&self, plan_name: &str) -> bool {
+        is_named_for(&self.id, plan_name)
+    }
+
     /// The run's id.
     pub fn id(&self) -> &str {
         &self.id
@@ -212,6 +245,19 @@ impl RunDir {
             .unwrap_or(path)
             .to_string_lossy()
             .into_owned()
+    }
+}
+
+/// `<time>-<plan>`, or with the number of the run within its second.
+fn is_named_for(id: &str, plan_name: &str) -> bool {
+    let Some((_, rest)) = id.split_once('-') else {
+        return false;
+    };
+    let number = |n: &str| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit());
+    match rest.strip_prefix(plan_name) {
+        Some("") => true,
+        Some(rest) => rest.strip_prefix('-').is_some_and(number),
+        None => false,
     }
 }
 

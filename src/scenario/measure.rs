@@ -369,12 +369,16 @@ impl Silence {
 
     /// Every request that waits has then waited for its whole limit at least: there is nothing left to hope for.
     fn look(&mut self, progress: &Arc<Progress>, now: Instant) -> Option<CellError> {
-        let (events, done) = (progress.events(), progress.done() - progress.failed());
+        let (events, done) = (
+            progress.events(),
+            progress.done().saturating_sub(progress.failed()),
+        );
         if (events, done) != (self.events, self.done) {
             (self.events, self.done, self.since) = (events, done, now);
         }
         let silent = now - self.since;
-        let in_flight = progress.sent() - progress.done();
+        // What found no connection is done and was never sent.
+        let in_flight = progress.sent().saturating_sub(progress.done());
         // Time-outs of the requests themselves come first; only what goes on being silent after them is a hang.
         let hung = silent > self.limit + self.limit / 2 && in_flight > 0 && progress.failed() > 0;
         hung.then_some(CellError::Hung { silent, in_flight })

@@ -419,11 +419,29 @@ async fn serve(work: &mut LaneWork<'_, '_>, ready: &Ready) -> LaneEnd {
     let answer = ready.answer().clone();
     let mut cells = match LaneCells::begin(work, control, answer, Some(ready.watch())).await {
         Ok(cells) => cells,
-        Err(end) => return end,
+        Err(end) => return blame_the_dead(end, &ready.watch()).await,
     };
     let used = gpu_used(work).await;
     ready.announce(cells.facts().clone(), cells.template_tokens(), used);
     cells::run(work, &mut cells).await
+}
+
+/// How long the end of a server may take to be noticed after its connections broke.
+const DEATH_NOTICE: Duration = Duration::from_millis(500);
+
+/// A failure before the first cell is the server's end where it has ended: connections that are refused fail
+/// faster than that is noticed, and say less.
+async fn blame_the_dead(end: LaneEnd, watch: &Watch) -> LaneEnd {
+    if end.outcome != LaneOutcome::Failed || end.halt.is_some() {
+        return end;
+    }
+    match tokio::time::timeout(DEATH_NOTICE, watch.ended()).await {
+        Ok(how) => {
+            let reason = end.reason.unwrap_or_default();
+            LaneEnd::failed(end.stage, format!("the server ended: {how}\n{reason}"))
+        }
+        Err(_) => end,
+    }
 }
 
 /// GPU memory in use now, all chosen devices together, bytes.

@@ -87,6 +87,8 @@ pub async fn begin(options: &RunOptions) -> Result<Begun, Failure> {
             (dir, opened.journal, state, true)
         }
         None => {
+            // Before anything is made: a refused run leaves no folder.
+            strangers(&gpu, plan.host.exclusive).await?;
             let dir = RunDir::create(
                 &options.results,
                 &options.logs,
@@ -94,16 +96,19 @@ pub async fn begin(options: &RunOptions) -> Result<Begun, Failure> {
                 jiff::Timestamp::now(),
             )
             .context("the run's folder can't be made")?;
-            write_atomic(&dir.plan_yaml(), options.loaded.text.as_bytes())
-                .context("the plan can't be frozen")?;
             let journal =
                 Journal::create(&dir.journal()).map_err(|e| Failure::machine(anyhow::Error::from(e)))?;
             (dir, journal, State::default(), false)
         }
     };
+    // Also where an earlier start died before it came to that.
+    if state.starts == 0 {
+        write_atomic(&dir.plan_yaml(), options.loaded.text.as_bytes()).context("the plan can't be frozen")?;
+    }
 
     let cleared = clear_leftovers(&state).await?;
     notes.extend(cleared);
+    await_memory(&gpu, options, &state).await?;
     let strangers = strangers(&gpu, plan.host.exclusive).await?;
     let keeper = Keeper::start(journal, state).context("the journal's thread can't be started")?;
     keeper
@@ -210,9 +215,7 @@ fn find_earlier(options: &RunOptions) -> Result<Option<RunDir>, Failure> {
         let state = read(&dir)?;
         // A run that died before its first line was whole has no plan to compare.
         let mine = if state.starts == 0 {
-            dir.id()
-                .split_once('-')
-                .is_some_and(|(_, plan)| plan == options.loaded.plan.name)
+            dir.is_named_for(&options.loaded.plan.name)
         } else {
             state.plan == options.loaded.plan.name
         };
@@ -224,6 +227,9 @@ fn find_earlier(options: &RunOptions) -> Result<Option<RunDir>, Failure> {
             break;
         }
     }
+    // Died between its folder and its journal: nothing is in it, and the run begins anew.
+    RunDir::remove_empty(&options.results, &options.loaded.plan.name)
+        .context("the empty folder of a run that died at once can't be removed")?;
     Ok(None)
 }
 
@@ -271,6 +277,40 @@ async fn clear_leftovers(state: &State) -> Result<Vec<String>, Failure> {
         }
     }
     Ok(notes)
+}
+
+/// Waits until the memory of servers whose end nobody saw is back: what they held may come back after them, and
+/// they may still be listed on the GPU for a while.
+async fn await_memory(gpu: &Gpu, options: &RunOptions, state: &State) -> Result<(), Failure> {
+    let Some(baseline) = &state.baseline else {
+        return Ok(());
+    };
+    for (lane, server) in state.open_servers() {
+        let Some(framework) = options.loaded.plan.frameworks.get(&lane.framework) else {
+            continue;
+        };
+        let pids: Vec<i32> = server
+            .leader
+            .iter()
+            .chain(&server.descendants)
+            .map(|p| p.pid)
+            .collect();
+        gpu::prove_release(
+            gpu,
+            &pids,
+            &baseline.used_bytes,
+            framework.release_tolerance_bytes,
+            framework.release_timeout,
+        )
+        .await
+        .map_err(|held| {
+            let hint = held.hint();
+            Failure::unsafe_machine(anyhow!(
+                "after the end of {lane}'s earlier server: {held}\n  hint: {hint}"
+            ))
+        })?;
+    }
+    Ok(())
 }
 
 /// From TERM to KILL for what a dead benchd left: its server has nothing to finish.

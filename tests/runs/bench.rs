@@ -581,6 +581,8 @@ impl Ended {
             .unwrap()
             .join(framework)
             .join("m/requests.jsonl");
+        assert!(self.run.as_ref().unwrap().is_dir(), "the world is gone");
+        // A lane that failed before its warm-up has none.
         let text = fs::read_to_string(path).unwrap_or_default();
         text.lines()
             .map(|line| serde_json::from_str(line).unwrap())

@@ -64,7 +64,8 @@ fn a_request_that_hangs_costs_its_time_out_and_no_more() {
         ("no-answer", "never-answer@30-31"),
         ("slow-head", "slow-head@30-31:60s"),
     ];
-    let ended = check(&lanes("3s", &faults));
+    let bench = lanes("3s", &faults);
+    let ended = check(&bench);
     for (name, _) in faults {
         ended.assert_failing_requests(name, Outcome::Timeout);
         assert_eq!(ended.failures(name).len(), 2, "{name}");
@@ -73,7 +74,8 @@ fn a_request_that_hangs_costs_its_time_out_and_no_more() {
 
 #[test]
 fn a_listener_that_closes_fails_what_is_left_of_the_cells() {
-    let ended = check(&lanes("30s", &[("closes", "refuse@30")]));
+    let bench = lanes("30s", &[("closes", "refuse@30")]);
+    let ended = check(&bench);
     ended.assert_failing_requests("closes", Outcome::Connect);
 }
 

@@ -22,9 +22,10 @@ fn memory_that_comes_back_late_is_waited_for() {
     let bench = Bench::new()
         .with_gpu()
         .sim("first", &["--gpu-bytes", GIB])
-        .sim("late", &["--gpu-bytes", GIB, "--gpu-release-delay", "1s"])
+        .sim("late", &["--gpu-bytes", GIB, "--gpu-release-delay", "never"])
         .sim("last", &["--gpu-bytes", GIB]);
-    bench.set_gpu(&json!({ "reap_dead_after_ms": null }));
+    // Counted from when somebody first sees the process gone.
+    bench.set_gpu(&json!({ "reap_dead_after_ms": 1000 }));
     let ended = bench.run(&[]);
     ended.assert_code(0);
     let released = |name: &str| {

@@ -38,7 +38,7 @@ fn what_is_not_there_fails_before_anything_is_started() {
     let plain = bench.path().join("plain");
     fs::write(&plain, "no program").unwrap();
     let garbage = bench.path().join("garbage");
-    fs::write(&garbage, "\x7fELF and no more").unwrap();
+    fs::write(&garbage, "#!/no/such/interpreter\n").unwrap();
     fs::set_permissions(&garbage, fs::Permissions::from_mode(0o755)).unwrap();
     let bench = bench
         .server("missing", json!({ "command": ["./not/there", "{port}"] }))
