@@ -80,6 +80,8 @@ pub(crate) struct Did {
     pub(crate) chunks: Option<u64>,
     pub(crate) coalesced: u32,
     pub(crate) usage: bool,
+    /// What the server says of its own times.
+    pub(crate) timings: Option<serde_json::Value>,
 }
 
 impl Did {
@@ -98,6 +100,7 @@ impl Did {
             chunks: None,
             coalesced: 0,
             usage: true,
+            timings: None,
         }
     }
 
@@ -157,7 +160,7 @@ fn record(round: u32, cell: &Cell, pass: u32, index: u32, did: &Did) -> RequestR
         finish_reason: ok.then(|| "length".to_owned()),
         text: did.text.clone(),
         reasoning: String::new(),
-        server_timings: None,
+        server_timings: did.timings.clone(),
     }
 }
 

@@ -327,3 +327,41 @@ fn an_open_loop_counts_from_the_planned_send() {
     assert_eq!(cell.asked_requests_per_s, Some(4.0));
     assert_eq!(cell.requests_per_s.map(|r| r.median), Some(4.0));
 }
+
+#[test]
+fn the_servers_own_figures_stand_beside_ours() {
+    let mut run = Builder::one(single());
+    let did = |prompt_ms: f64| Did {
+        timings: Some(serde_json::json!({"prompt_ms": prompt_ms, "predicted_ms": 75.5})),
+        ..Did::ok(0, 10, 90)
+    };
+    let ended = run.measured(
+        &lane_id("vllm", "llama"),
+        "single/in512",
+        &[(500, vec![did(8.0), did(9.0)])],
+    );
+    ended.server_counters = [
+        ("vllm:prompt_tokens_total", 1044.0),
+        ("vllm:generation_tokens_total", 23.0),
+        ("vllm:time_to_first_token_seconds_sum", 0.018),
+        ("vllm:time_to_first_token_seconds_count", 2.0),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    let says = run.cell().server_says;
+    // 2 · 522 prompt tokens are what the usage says too; 22 output tokens are one less.
+    assert_eq!(
+        (says.prompt_tokens, says.output_tokens),
+        (Some(1044.0), Some(23.0))
+    );
+    close(says.ttft_mean_ms.expect("a mean"), 9.0);
+    let p50 = |d: Option<Distribution>| d.map(|d| d.p50);
+    assert_eq!(
+        (
+            p50(says.prompt_ms),
+            p50(says.ttft_less_prompt_ms),
+            p50(says.predicted_ms)
+        ),
+        (Some(8.5), Some(1.5), Some(75.5))
+    );
+}

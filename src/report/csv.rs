@@ -42,7 +42,7 @@ const FIGURES: [Column; 14] = [
 
 /// Columns after the fixed ones.
 #[rustfmt::skip]
-const MORE: [Column; 55] = [
+const MORE: [Column; 64] = [
     ("concurrency", |c| Some(f64::from(c.concurrency))),
     ("passes", |c| Some(c.passes_s.len() as f64)),
     ("passes_s_total", |c| Some(c.passes_s.iter().sum())),
@@ -97,6 +97,15 @@ const MORE: [Column; 55] = [
     ("prompt_tokens_per_char", |c| c.text.as_ref()?.prompt_tokens_per_char),
     ("chars_per_s_p50", |c| d(&c.text.as_ref()?.chars_per_s, |d| d.p50)),
     ("bytes_per_s_p50", |c| d(&c.text.as_ref()?.bytes_per_s, |d| d.p50)),
+    ("cache_first_cached_share", |c| c.prefix_cache.as_ref()?.first_cached_share),
+    ("cache_pass_s_p50", |c| d(&c.prefix_cache.as_ref()?.total_s, |d| d.p50)),
+    ("asked_requests_per_s", |c| c.asked_requests_per_s),
+    ("sent_requests_per_s", |c| c.sent_requests_per_s.as_ref().map(|r| r.median)),
+    ("queued_ms_p50", |c| d(&c.queued_ms, |d| d.p50)),
+    ("queued_ms_max", |c| d(&c.queued_ms, |d| d.max)),
+    ("server_prompt_tokens", |c| c.server_says.prompt_tokens),
+    ("server_output_tokens", |c| c.server_says.output_tokens),
+    ("server_prompt_ms_p50", |c| d(&c.server_says.prompt_ms, |d| d.p50)),
     ("client_lag_us_p99", |c| Some(c.client.p99_us as f64)),
 ];
 

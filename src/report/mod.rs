@@ -7,6 +7,7 @@ mod markdown;
 pub mod number;
 mod table;
 mod terminal;
+mod transcripts;
 
 use serde::Serialize;
 use thiserror::Error;
@@ -33,6 +34,9 @@ pub enum ReportError {
     Disk(#[from] DiskError),
 }
 
+/// The file of answers side by side, in the run folder.
+const TRANSCRIPTS: &str = "transcripts.md";
+
 /// The content of a lane's `summary.json`: one summary a round of the plan.
 #[derive(Serialize)]
 struct LaneFile<'a> {
@@ -40,7 +44,8 @@ struct LaneFile<'a> {
     rounds: Vec<&'a LaneSummary>,
 }
 
-/// Summarises the run as it stands and writes `summary.json`, `summary.csv`, `report.md` and each lane's
+/// Summarises the run as it stands and writes `summary.json`, `summary.csv`, `report.md`, `transcripts.md` (where
+/// there are written prompts) and each lane's
 /// `summary.json`, each of them atomically. `lanes` are the plan's lanes with their cells.
 pub fn write_all(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSummary, ReportError> {
     let summary = summarise_run(dir, plan, lanes)?;
@@ -61,6 +66,9 @@ pub fn write_all(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSummary
     }
     write_json(&dir.summary_json(), &summary)?;
     write_atomic(&dir.summary_csv(), summary_csv(&summary).as_bytes())?;
+    if let Some(text) = transcripts::transcripts_md(dir, lanes)? {
+        write_atomic(&dir.root().join(TRANSCRIPTS), text.as_bytes())?;
+    }
     write_atomic(&dir.report_md(), report_md(&summary, plan).as_bytes())?;
     Ok(summary)
 }

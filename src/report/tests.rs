@@ -320,3 +320,145 @@ fn a_run_without_run_json_is_reported_all_the_same() {
     let (md, _) = written_report(&b);
     assert!(md.contains("`run.json` is missing: the machine is not known."));
 }
+
+#[test]
+fn counters_and_rounds_have_their_sections() {
+    let lanes: Vec<crate::record::LaneId> = (1..=2)
+        .map(|round| crate::record::LaneId {
+            round,
+            ..lane_id("vllm", "llama")
+        })
+        .collect();
+    let cell = exact("single/in512", ScenarioKind::Single, 1, 512);
+    let mut b = Builder::new(lanes.iter().map(|l| (l.clone(), vec![cell.clone()])).collect());
+    for (lane, ttft) in lanes.iter().zip([100, 200]) {
+        b.ready(lane);
+        let did = |i: u64| Did::ok(i * 1000, ttft + i, 900);
+        let ended = b.measured(lane, "single/in512", &[(10_000, (0..10).map(did).collect())]);
+        ended.server_counters = [
+            ("vllm:prompt_tokens_total", 5230.0),
+            ("vllm:generation_tokens_total", 110.0),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into();
+        b.finish_lane(lane);
+    }
+    b.finish();
+    let (report, _) = written_report(&b);
+    // 10 · 522 prompt tokens by usage, ten more by the server; the output agrees.
+    let line = report
+        .lines()
+        .find(|l| l.contains("5,220") && l.contains("5,230"))
+        .expect("a line of counters");
+    let values: Vec<&str> = line.split('|').map(str::trim).collect();
+    assert_eq!(
+        values[3..9],
+        ["5,220", "5,230", "+10", "110", "110", "0"],
+        "{line}"
+    );
+    // Medians 104.5 and 204.5 ms; every prompt repeats a hundred milliseconds later.
+    assert!(
+        report.contains("## Rounds") && report.contains("104, 204"),
+        "{report}"
+    );
+    assert!(
+        report.contains("round 2 does not repeat round 1: ttft +96 %"),
+        "{report}"
+    );
+}
+
+#[test]
+fn few_samples_are_no_noise_in_tables() {
+    let b = small_run();
+    let (report, csv) = written_report(&b);
+    let summary = b.summary().expect("a summary");
+    assert!(csv.contains("few_samples"));
+    assert!(!final_table(&summary).contains("few_samples"));
+    assert_eq!(report.matches("few_samples").count(), 1);
+}
+
+#[test]
+fn the_formats_page_names_every_column_and_field() {
+    let page = include_str!("../../docs/formats.md");
+    let (_, csv) = written_report(&small_run());
+    let header = csv.lines().next().expect("a header");
+    let mut names: Vec<String> = header.split(',').map(str::to_owned).collect();
+    let b = small_run();
+    let summary = serde_json::to_value(b.summary().expect("a summary")).expect("JSON");
+    let line = |path| {
+        let text = std::fs::read_to_string(path).expect("a file");
+        serde_json::from_str(text.lines().next().expect("a line")).expect("JSON")
+    };
+    let lane = lane_id("vllm", "llama");
+    let values: [serde_json::Value; 3] = [summary, line(b.run.requests(&lane)), line(b.run.gpu(&lane))];
+    for value in &values {
+        let keys = value.as_object().expect("an object").keys().cloned();
+        names.extend(keys);
+    }
+    let cell = values[0]["lanes"][0]["cells"][0].as_object().expect("a cell");
+    names.extend(cell.keys().cloned());
+    let unnamed: Vec<_> = names
+        .iter()
+        .filter(|n| !page.contains(&format!("| `{n}` |")))
+        .collect();
+    assert!(unnamed.is_empty(), "{unnamed:?}");
+}
+
+/// Time and memory of a large run's report. Prints them; run with
+/// `cargo test --release --lib -- --ignored --nocapture a_large_run`. `BENCHD_REQUESTS` sets the number of requests.
+#[test]
+#[ignore = "writes about a gigabyte; a measurement, no check"]
+fn a_large_run() {
+    const CELLS: u32 = 16;
+    let requests: u64 = std::env::var("BENCHD_REQUESTS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(1_000_000);
+    let cells: Vec<_> = (0..CELLS / 2)
+        .map(|i| {
+            let mut cell = exact(
+                &format!("concurrent/c{}", 64 + i),
+                ScenarioKind::Concurrent,
+                64 + i,
+                512,
+            );
+            cell.output_tokens = 64;
+            cell
+        })
+        .collect();
+    let lanes = [lane_id("vllm", "llama"), lane_id("sglang", "llama")];
+    let mut run = Builder::new(lanes.iter().map(|l| (l.clone(), cells.clone())).collect());
+    for lane in &lanes {
+        run.ready(lane);
+        for cell in &cells {
+            let each = requests / u64::from(CELLS);
+            let did = |i: u64| Did {
+                tokens: 64,
+                ..Did::ok(i / 64 * 700, 20 + i * 7 % 40, 700)
+            };
+            run.measured(
+                lane,
+                &cell.id,
+                &[(each / 64 * 700 + 700, (0..each).map(did).collect())],
+            );
+        }
+        run.finish_lane(lane);
+    }
+    run.finish();
+    run.write_journal();
+    let bytes: u64 = lanes
+        .iter()
+        .map(|l| std::fs::metadata(run.run.requests(l)).expect("a file").len())
+        .sum();
+    // The peak so far is the making of the records.
+    std::fs::write("/proc/self/clear_refs", "5").expect("the peak is set back");
+    let began = std::time::Instant::now();
+    write_all(&run.run, &run.plan, &run.lanes).expect("a report");
+    let took = began.elapsed();
+    let status = std::fs::read_to_string("/proc/self/status").expect("status");
+    let peak = status.lines().find(|l| l.starts_with("VmHWM")).unwrap_or("");
+    println!(
+        "{requests} requests, {} MB of records: {took:.1?}, {peak}",
+        bytes / 1_000_000
+    );
+}

@@ -1,5 +1,6 @@
 //! Tests through the binary and on real processes.
 
+mod arrivals;
 mod env;
 mod framework;
 mod gpu;

@@ -44,7 +44,7 @@ pub(super) fn section(summary: &RunSummary, model: &str, scenario: &str) -> Stri
     let _ = writeln!(
         text,
         "Compared with {}: ratios, 1 is equal; `=` where the interval holds 1, which is no difference; `?` where there are too \
-         few values to tell; δ is Cliff's delta:\n\n{table}",
+         few values to tell; δ is Cliff's delta. A difference can be certain and too small to matter:\n\n{table}",
         escape(first)
     );
     text

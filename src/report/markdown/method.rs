@@ -33,6 +33,12 @@ which, were it above everything seen, that many in a row below it would have had
 - **Intervals** are 95 % bootstrap intervals (BCa, {replicates} resamples, seeded). They speak of the spread between \
 requests of this run, not between nights. Over few passes they hold less than they say: the range of three values has \
 the true median in it with a chance of 75 %, that of five with 94 %.
+- **Comparisons** are ratios of medians, or, where at least {pairs} prompts are the same, the median over the prompts of \
+the ratios of the same prompt; over several rounds the geometric mean over the rounds, resampled within them. A difference \
+counts where the 95 % interval leaves 1 out and each side has at least {pairs} values; of twenty true equalities one will \
+still look like a difference. Cliff's delta is the chance that a value is larger less the chance that it is smaller. \
+Requests that run at the same time share a server, so their values are not wholly independent and intervals under load are \
+narrower than they should be.
 - **Gaps between chunks** (in `summary.json`) leave out events of one read and have a resolution of 0.1 %.
 - **GPU** figures are of the samples between a cell's first send and last end. 1 MB = 1,000,000 bytes. Utilisation is the \
 share of time in which any kernel ran, not how full the GPU was. Energy is the driver's counter where it has one, else mean \
@@ -43,6 +49,7 @@ power times time; J/token is over the output tokens of successful requests.
 
 ",
         share = stats::STEADY_SHARE * 100.0,
+        pairs = crate::analysis::COMPARED_VALUES,
         p90 = stats::samples_needed(90.0, stats::CERTAINTY),
         p95 = stats::samples_needed(95.0, stats::CERTAINTY),
         p99 = stats::samples_needed(99.0, stats::CERTAINTY),
@@ -53,6 +60,20 @@ power times time; J/token is over the output tokens of successful requests.
     file("plan.yaml", "the plan as it was run");
     file("journal.jsonl", "every event; which records count");
     file("prompts.jsonl", "every prompt that was sent");
+    if !summary.prompt_lengths.is_empty() {
+        file("calibration.json", "how the texts of exact length were found");
+    }
+    let written = summary
+        .lanes
+        .iter()
+        .flat_map(|l| &l.cells)
+        .any(|c| c.text.is_some());
+    if written {
+        file(
+            "transcripts.md",
+            "[the written prompts and the answers of each framework](transcripts.md)",
+        );
+    }
     file("summary.csv", "one row a cell");
     file("summary.json", "all figures of all cells");
     let mut seen: Vec<String> = Vec::new();

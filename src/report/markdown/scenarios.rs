@@ -183,7 +183,7 @@ impl Tables {
             optional(c.prompt_tokens.as_ref().map(|t| t.median)),
             optional(c.output_tokens.as_ref().map(|t| t.median)),
         ]);
-        if let Some(g) = &c.gpu {
+        if let Some(g) = c.gpu.as_ref().filter(|g| g.samples > 0) {
             self.gpu.row([
                 id.clone(),
                 name.clone(),
