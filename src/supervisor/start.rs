@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 
-use super::{Failure, Keeper, Lock, boot_id, host::host_info};
+use super::{Failure, Keeper, Lock, boot_id, delegation, disk, host::host_info};
 use crate::{
     gpu::{self, Gpu},
     journal::{
         Event, GpuBaseline, HostInfo, Journal, Note, RUN_INFO_VERSION, RunDir, RunInfo, RunStarted, RunState,
         State, write_atomic,
     },
-    plan::{GpuSelection, Lane, LoadedPlan},
-    process::{self, StopPolicy, Witnesses},
-    record::GpuProcess,
+    plan::{self, Assumptions, GpuSelection, Lane, LoadedPlan},
+    process::{self, Cgroup, StopPolicy, Witnesses},
+    record::{GpuProcess, Redactor},
 };
 
 /// What to start.
@@ -31,6 +31,8 @@ pub struct RunOptions {
     pub results: PathBuf,
     /// Folder of all logs.
     pub logs: PathBuf,
+    /// Takes secrets out of everything that is stored or shown.
+    pub redactor: Redactor,
 }
 
 /// A run that has begun.
@@ -50,6 +52,8 @@ pub struct Begun {
     pub info: RunInfo,
     /// What to tell people.
     pub notes: Vec<String>,
+    /// The delegated cgroup below which each server gets its own.
+    pub delegated_cgroup: Option<PathBuf>,
     _locks: Vec<Lock>,
 }
 
@@ -82,9 +86,11 @@ pub async fn begin(options: &RunOptions) -> Result<Begun, Failure> {
                 notes.push(torn.to_string());
             }
             let state = State::from_entries(&opened.replay.entries);
+            notes.extend(check_disk(options, &gpu, &state)?);
             (dir, opened.journal, state, true)
         }
         None => {
+            notes.extend(check_disk(options, &gpu, &State::default())?);
             let dir = RunDir::create(
                 &options.results,
                 &options.logs,
@@ -92,18 +98,24 @@ pub async fn begin(options: &RunOptions) -> Result<Begun, Failure> {
                 jiff::Timestamp::now(),
             )
             .context("the run's folder can't be made")?;
-            write_atomic(&dir.plan_yaml(), options.loaded.text.as_bytes())
-                .context("the plan can't be frozen")?;
+            write_atomic(
+                &dir.plan_yaml(),
+                options.redactor.text(&options.loaded.text).as_bytes(),
+            )
+            .context("the plan can't be frozen")?;
             let journal =
                 Journal::create(&dir.journal()).map_err(|e| Failure::machine(anyhow::Error::from(e)))?;
             (dir, journal, State::default(), false)
         }
     };
 
-    let cleared = clear_leftovers(&state).await?;
+    let (delegated_cgroup, note) = delegation::enter();
+    notes.extend(note);
+    let cleared = clear_leftovers(&state, delegated_cgroup.as_deref()).await?;
     notes.extend(cleared);
     let strangers = strangers(&gpu, plan.host.exclusive).await?;
-    let keeper = Keeper::start(journal, state).context("the journal's thread can't be started")?;
+    let keeper = Keeper::start(journal, state, options.redactor.clone())
+        .context("the journal's thread can't be started")?;
     keeper
         .append(Event::RunStarted(RunStarted {
             run_id: dir.id().to_owned(),
@@ -144,8 +156,25 @@ pub async fn begin(options: &RunOptions) -> Result<Begun, Failure> {
         strangers,
         info,
         notes,
+        delegated_cgroup,
         _locks: locks,
     })
+}
+
+/// Room for what is still to be measured; a note where it is tight.
+fn check_disk(options: &RunOptions, gpu: &Gpu, state: &State) -> Result<Option<String>, Failure> {
+    let open = options.lanes.iter().flat_map(|lane| {
+        lane.cells
+            .iter()
+            .filter(|cell| state.finished(&lane.id, &cell.id).is_none())
+    });
+    let expected = disk::expected(
+        open,
+        options.lanes.len() as u64,
+        gpu.uuids().len() as u64,
+        plan::estimate(&options.loaded.plan, &options.lanes, &Assumptions::default()).total,
+    );
+    disk::check(&options.results, &options.logs, expected).map_err(|text| Failure::machine(anyhow!("{text}")))
 }
 
 async fn open_gpu(selection: &GpuSelection) -> Result<Gpu, Failure> {
@@ -226,7 +255,7 @@ fn find_earlier(options: &RunOptions) -> Result<Option<RunDir>, Failure> {
 }
 
 /// Ends what a dead benchd started and its journal knows of; nothing else.
-async fn clear_leftovers(state: &State) -> Result<Vec<String>, Failure> {
+async fn clear_leftovers(state: &State, delegated: Option<&Path>) -> Result<Vec<String>, Failure> {
     let mut notes = Vec::new();
     for (lane, server) in state.open_servers() {
         let witnesses = Witnesses {
@@ -234,7 +263,7 @@ async fn clear_leftovers(state: &State) -> Result<Vec<String>, Failure> {
             token: Some(server.token.clone()),
             leader: server.leader.clone(),
             members: server.descendants.clone(),
-            cgroup: None,
+            cgroup: delegated.map(|dir| Cgroup::place(dir, &server.token)),
         };
         let cleared = process::clear(
             &witnesses,

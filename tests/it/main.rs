@@ -2,6 +2,7 @@
 
 mod env;
 mod gpu;
+mod night;
 mod process;
 mod server;
 mod sim;
