@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::client::untimed_client;
+
 /// Limit of one attempt.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(10);
 
@@ -99,9 +101,7 @@ pub async fn send(webhook: &str, message: &Message) -> Result<(), NotifyError> {
 }
 
 fn client() -> Result<reqwest::Client, NotifyError> {
-    // Only the first one of the process counts; that it was there already is no error.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder()
+    untimed_client()
         .timeout(ATTEMPT_LIMIT)
         .redirect(reqwest::redirect::Policy::none())
         .build()
