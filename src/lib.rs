@@ -6,7 +6,8 @@
 //! floor 6   cli, commands          one file a subcommand; parses, wires, picks the exit code
 //! floor 5   supervisor             the run: lanes in order, one server at a time
 //! floor 4   scenario, report,      a cell -> requests -> records;  summaries -> Markdown, CSV
-//!           selfcheck              the client against the simulated server
+//!           selfcheck              the client against the simulated server;
+//!           notify                 a webhook that is told
 //! floor 3   server, load,          the life of one server;  closed and open loop
 //!           analysis, env          records -> summaries and flags;  making environments
 //! floor 2   framework, prompt,     what is known of each framework;  texts of exact length
@@ -26,6 +27,7 @@ pub mod framework;
 pub mod gpu;
 pub mod journal;
 pub mod load;
+pub mod notify;
 pub mod plan;
 pub mod process;
 pub mod prompt;

@@ -38,6 +38,6 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-mod tests_compare;
-#[cfg(test)]
 mod tests_client;
+#[cfg(test)]
+mod tests_compare;

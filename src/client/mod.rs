@@ -28,6 +28,7 @@ mod target;
 pub(crate) mod test_server;
 #[cfg(test)]
 mod tests;
+mod untimed;
 
 use std::time::Duration;
 
@@ -42,6 +43,7 @@ pub use http::{Head, HttpError, Part, ResponseReader};
 pub use intake::{End, Intake, MAX_ERROR_BODY_BYTES};
 pub use sse::{EventTooLong, Flow, Framer, MAX_EVENT_BYTES};
 pub use target::{Request, RequestHead, Target, TargetError};
+pub use untimed::untimed_client;
 
 use crate::record::StreamShape;
 

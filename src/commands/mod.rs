@@ -11,6 +11,7 @@ pub mod status;
 pub(crate) use crate::supervisor::Failure;
 use crate::{
     cli::{Cli, Command},
+    record::{Redactor, secrets_of_environment},
     supervisor::EXIT_OK,
 };
 
@@ -28,7 +29,12 @@ pub fn dispatch(cli: Cli) -> u8 {
     match result {
         Ok(code) => code,
         Err(Failure { code, error }) => {
-            let text = format!("{error:#}");
+            let environment: Vec<(String, String)> = std::env::vars_os()
+                .filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)))
+                .collect();
+            let pairs = environment.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+            let secrets = Redactor::new(secrets_of_environment(pairs));
+            let text = secrets.text(&format!("{error:#}")).into_owned();
             // A plan's problems come rendered, each with its own `error:`.
             if text.starts_with("error") {
                 eprintln!("{text}");

@@ -6,7 +6,7 @@ use super::{CommandResult, Failure, load_plan};
 use crate::{
     cli::RunArgs,
     plan::{self, Only},
-    supervisor::{self, Display, RunOptions, Signals},
+    supervisor::{self, Display, RunOptions, Signals, Systemd},
 };
 
 mod dry_run;
@@ -29,10 +29,15 @@ pub fn run(args: RunArgs) -> CommandResult {
             args.only.join(" --only ")
         )));
     }
+    let environment: Vec<(String, String)> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let redactor = supervisor::redactor(&loaded, &environment);
     if args.dry_run {
-        return dry_run::print(&loaded.plan, &lanes);
+        return dry_run::print(&loaded.plan, &lanes, &redactor);
     }
     let options = RunOptions {
+        redactor: redactor.clone(),
         loaded,
         lanes,
         resume: args.resume,
@@ -48,7 +53,11 @@ pub fn run(args: RunArgs) -> CommandResult {
         .context("the control runtime can't be started")?;
     let code = runtime.block_on(async {
         let signals = Signals::listen().context("signal handlers can't be installed")?;
-        supervisor::run(options, &signals, &Display::new()).await
-    })?;
-    Ok(code)
+        let systemd = Systemd::connect().context("the thread for systemd can't be started")?;
+        supervisor::run(options, &signals, &Display::new(redactor.clone(), systemd)).await
+    });
+    code.map_err(|failure: Failure| Failure {
+        code: failure.code,
+        error: anyhow!("{}", redactor.text(&format!("{:#}", failure.error))),
+    })
 }

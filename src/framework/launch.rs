@@ -3,13 +3,7 @@
 use std::path::PathBuf;
 
 use super::Endpoint;
-
-/// What a shown secret is replaced by.
-const REDACTED: &str = "<redacted>";
-
-/// Bytes. A shorter value is blanked where it is set, but not looked for in arguments: it would blank parts of
-/// ordinary words.
-const SHORTEST_SECRET: usize = 4;
+use crate::record::{REDACTED, SHORTEST_SECRET, is_secret_name};
 
 /// A command that starts a server.
 #[derive(Clone, PartialEq, Eq)]
@@ -59,7 +53,7 @@ impl Launch {
         let secrets: Vec<&str> = self
             .env
             .iter()
-            .filter(|(name, value)| is_secret(name) && value.len() >= SHORTEST_SECRET)
+            .filter(|(name, value)| is_secret_name(name) && value.len() >= SHORTEST_SECRET)
             .map(|(_, value)| value.as_str())
             .collect();
         let mut args = Vec::with_capacity(self.args.len());
@@ -67,7 +61,7 @@ impl Launch {
         for arg in &self.args {
             let shown = match arg.strip_prefix("--") {
                 _ if secret_follows => REDACTED.to_owned(),
-                Some(flag) if is_secret(flag.split('=').next().unwrap_or(flag)) => {
+                Some(flag) if is_secret_name(flag.split('=').next().unwrap_or(flag)) => {
                     match arg.split_once('=') {
                         Some((flag, _)) => format!("{flag}={REDACTED}"),
                         None => arg.clone(),
@@ -76,7 +70,7 @@ impl Launch {
                 _ => blank(arg, &secrets),
             };
             secret_follows =
-                !secret_follows && !arg.contains('=') && arg.strip_prefix("--").is_some_and(is_secret);
+                !secret_follows && !arg.contains('=') && arg.strip_prefix("--").is_some_and(is_secret_name);
             args.push(shown);
         }
         Self {
@@ -102,7 +96,7 @@ impl std::fmt::Debug for Launch {
 pub fn redacted_env(env: &[(String, String)]) -> Vec<(String, String)> {
     env.iter()
         .map(|(name, value)| {
-            let shown = if is_secret(name) { REDACTED } else { value };
+            let shown = if is_secret_name(name) { REDACTED } else { value };
             (name.clone(), shown.to_owned())
         })
         .collect()
@@ -112,25 +106,6 @@ fn blank(text: &str, secrets: &[&str]) -> String {
     secrets
         .iter()
         .fold(text.to_owned(), |text, secret| text.replace(secret, REDACTED))
-}
-
-/// Whether a variable or flag of this name holds a secret. `--max-num-batched-tokens` and
-/// `--enable-prompt-tokens-details` do not: a plural or a word after `token` is about lengths.
-fn is_secret(name: &str) -> bool {
-    let name = name.replace('-', "_").to_ascii_uppercase();
-    [
-        "TOKEN",
-        "API_KEY",
-        "APIKEY",
-        "SECRET",
-        "PASSWORD",
-        "PASSWD",
-        "CREDENTIALS",
-        "PRIVATE_KEY",
-        "ACCESS_KEY",
-    ]
-    .iter()
-    .any(|end| name.ends_with(end))
 }
 
 #[cfg(test)]
@@ -156,12 +131,12 @@ mod tests {
                 "abc",
                 "--api-key=def",
                 "--header",
-                "Bearer hf_xyz",
+                "Bearer hf_xyz1",
                 "--max-num-batched-tokens",
                 "8192",
             ],
             &[
-                ("HF_TOKEN", "hf_xyz"),
+                ("HF_TOKEN", "hf_xyz1"),
                 ("OPENAI_API_KEY", "k"),
                 ("OLLAMA_NUM_PARALLEL", "4"),
             ],

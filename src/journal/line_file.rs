@@ -6,6 +6,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -140,10 +141,25 @@ impl LineFile {
     }
 
     /// Brings all lines to the disk; returns [`Self::position`].
+    ///
+    /// A file that was deleted or moved takes writes as before, but nobody will find what is written: that is an
+    /// error as well.
     pub(super) fn sync(&self) -> Result<u64, DiskError> {
         self.file
             .sync_data()
             .map_err(|e| DiskError::new("sync", &self.path, e))?;
+        let opened = self
+            .file
+            .metadata()
+            .map_err(|e| DiskError::new("look at", &self.path, e))?;
+        let found = std::fs::metadata(&self.path).map_err(|e| DiskError::new("find again", &self.path, e))?;
+        if (found.dev(), found.ino()) != (opened.dev(), opened.ino()) {
+            return Err(DiskError::new(
+                "find again",
+                &self.path,
+                io::ErrorKind::NotFound.into(),
+            ));
+        }
         Ok(self.len)
     }
 
@@ -231,6 +247,20 @@ mod tests {
         let error = lines.append(&1).expect_err("the device is full");
         assert!(error.is_full(), "{error}");
         assert_eq!(lines.position(), 0);
+    }
+
+    #[test]
+    fn a_file_that_was_deleted_or_replaced_is_an_error_at_the_next_sync() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("x.jsonl");
+        let mut lines = LineFile::create(&path).expect("create");
+        lines.append(&1).expect("append");
+        lines.sync().expect("sync");
+        std::fs::remove_file(&path).expect("remove");
+        let error = lines.sync().expect_err("it is deleted");
+        assert!(error.to_string().contains("deleted or moved"), "{error}");
+        std::fs::write(&path, "another").expect("write");
+        lines.sync().expect_err("it is another file");
     }
 
     #[test]

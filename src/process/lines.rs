@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::record::Redactor;
+
 /// Longest line; what is longer goes on as another one.
 pub(super) const LINE_CAP_BYTES: usize = 64 * 1024;
 
@@ -25,9 +27,18 @@ pub struct LineSplitter {
     line: Vec<u8>,
     /// A `\r` was the last byte: whether the line ends or is written over depends on the next one.
     after_return: bool,
+    redactor: Redactor,
 }
 
 impl LineSplitter {
+    /// A splitter whose lines show no secret, also where one is cut at the cap.
+    pub fn redacting(redactor: Redactor) -> Self {
+        Self {
+            redactor,
+            ..Self::default()
+        }
+    }
+
     /// Takes bytes and gives the lines that they end to `sink`.
     pub fn push(&mut self, bytes: &[u8], mut sink: impl FnMut(Line)) {
         let mut rest = bytes;
@@ -76,7 +87,7 @@ impl LineSplitter {
         // A program that only moves back (`\r\r`, `\r` after an empty line) says nothing.
         if !(overwritten && self.line.is_empty()) {
             sink(Line {
-                text: clean(&self.line),
+                text: self.shown(&self.line),
                 continues: false,
                 overwritten,
             });
@@ -84,12 +95,20 @@ impl LineSplitter {
         self.line.clear();
     }
 
+    fn shown(&self, line: &[u8]) -> String {
+        let mut text = clean(line);
+        self.redactor.clean(&mut text);
+        text
+    }
+
     /// Gives a full line, but for a character of which only the first bytes are here.
     fn cut(&mut self, sink: &mut impl FnMut(Line)) {
-        let keep = unfinished_character(&self.line);
+        let keep = unfinished_character(&self.line)
+            .max(self.redactor.open_end(&self.line))
+            .min(LINE_CAP_BYTES / 2);
         let at = self.line.len() - keep;
         sink(Line {
-            text: clean(&self.line[..at]),
+            text: self.shown(&self.line[..at]),
             continues: true,
             overwritten: false,
         });

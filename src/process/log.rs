@@ -27,6 +27,7 @@ use std::{
 };
 
 use super::lines::Line;
+use crate::record::Redactor;
 
 /// Most bytes that may wait for the disk.
 const QUEUE_BYTES: usize = 8 << 20;
@@ -46,6 +47,8 @@ pub struct LogSettings {
     pub limit_bytes: u64,
     /// Last lines to keep in memory.
     pub ring_lines: usize,
+    /// Takes secrets out of every line.
+    pub redactor: Redactor,
 }
 
 /// A night of one server's log, all parts together, stays under this.
@@ -61,6 +64,7 @@ impl LogSettings {
             path: path.into(),
             limit_bytes: DEFAULT_LIMIT_BYTES,
             ring_lines: DEFAULT_RING_LINES,
+            redactor: Redactor::default(),
         }
     }
 }
@@ -431,6 +435,7 @@ mod tests {
             path: dir.path().join("x.log"),
             limit_bytes: 1 << 20,
             ring_lines: 2,
+            redactor: Redactor::default(),
         })
         .unwrap();
         for text in ["one", "two", &"한".repeat(2000)] {

@@ -23,6 +23,7 @@ use super::{
     signal,
     spawn::LeaderExit,
 };
+use crate::record::Redactor;
 
 /// Most bytes taken from the pipes once nobody of the server is left: what two full pipes hold.
 const LAST_BYTES: usize = 2 << 20;
@@ -87,13 +88,14 @@ pub(super) async fn pump(
     mut stream: ProcessChunkStream,
     ended: AsyncFd<OwnedFd>,
     log: LogWriter,
+    redactor: Redactor,
     exit: watch::Sender<Option<LeaderExit>>,
     mut released: oneshot::Receiver<()>,
 ) {
     let mut reader = Reader {
         log,
-        out: Default::default(),
-        err: Default::default(),
+        out: (LineSplitter::redacting(redactor.clone()), Progress::default()),
+        err: (LineSplitter::redacting(redactor), Progress::default()),
     };
     let mut told = false;
     loop {

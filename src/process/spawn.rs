@@ -210,7 +210,14 @@ impl ServerProcess {
         let (exit_tx, exit) = watch::channel(None);
         let output = log.shared();
         let (release, released) = oneshot::channel();
-        let task = tokio::spawn(pump::pump(stream, ended, log, exit_tx, released));
+        let task = tokio::spawn(pump::pump(
+            stream,
+            ended,
+            log,
+            spec.log.redactor.clone(),
+            exit_tx,
+            released,
+        ));
         Ok(Self {
             family: Mutex::new(Family::new(leader.clone())),
             registered: Mutex::new(Some(Registered(leader.pid))),

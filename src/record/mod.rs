@@ -6,6 +6,7 @@ mod call;
 mod flag;
 mod gpu;
 mod message;
+mod redact;
 mod request;
 mod stream;
 
@@ -13,6 +14,9 @@ pub use call::{CacheReset, DoneWhen, HttpCall, Method, ResetProof, Step};
 pub use flag::{Flag, FlagKind};
 pub use gpu::{GPU_SAMPLE_VERSION, GpuDevice, GpuHost, GpuProcess, GpuSample, ThrottleReason};
 pub use message::{Message, Role};
+pub use redact::{
+    REDACTED, Redactor, SHORTEST_SECRET, is_secret_name, secrets_of_arguments, secrets_of_environment,
+};
 pub use request::{Outcome, Phase, REQUEST_RECORD_VERSION, RequestRecord, TokenSource, Transcript};
 pub use stream::{EndMarker, StreamShape};
 

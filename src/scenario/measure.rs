@@ -15,7 +15,7 @@ use crate::{
     journal::{ClientLag, DiskError, PassTimes, RecordFile},
     load::{Batch, Completed, Job, LoadEngine, LoadError, Progress},
     plan::{Arrival, Cell},
-    record::{LaneId, Outcome, Phase, REQUEST_RECORD_VERSION, RequestRecord, StreamShape},
+    record::{LaneId, Outcome, Phase, REQUEST_RECORD_VERSION, Redactor, RequestRecord, StreamShape},
 };
 
 /// How often progress is told and the server is looked at for a hang.
@@ -49,11 +49,15 @@ pub struct CellRun<'a> {
     pub seed: u64,
     /// What sends.
     pub engine: &'a LoadEngine,
+    /// Takes secrets out of what a server says.
+    pub redactor: &'a Redactor,
 }
 
 /// How far a cell is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CellProgress {
+    /// Requests that are over, warm-up included.
+    pub stored: u64,
     /// Counted requests that are over.
     pub done: u64,
     /// Counted requests in all.
@@ -291,6 +295,7 @@ impl CellRun<'_> {
 
     fn progress(&self, phase: Phase, so_far: &CellMeasured) -> CellProgress {
         CellProgress {
+            stored: so_far.records,
             done: so_far.requests,
             total: self.requests.measured() as u64,
             failed: so_far.failed,
@@ -305,7 +310,13 @@ impl CellRun<'_> {
         requests: &[PlannedRequest],
         completed: Completed,
     ) -> RequestRecord {
-        let answer = completed.answer;
+        let mut answer = completed.answer;
+        for text in [&mut answer.text, &mut answer.reasoning] {
+            self.redactor.clean(text);
+        }
+        if let Some(error) = &mut answer.error {
+            self.redactor.clean(error);
+        }
         let prompt_id = requests
             .get(completed.index as usize)
             .map(|request| request.prompt_id.clone())

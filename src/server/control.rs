@@ -117,7 +117,7 @@ impl Control {
 
     /// For a base URL without a trailing slash.
     pub fn for_url(base: &str) -> Self {
-        let client = reqwest::Client::builder()
+        let client = crate::client::untimed_client()
             .no_proxy()
             .retry(reqwest::retry::never())
             .redirect(reqwest::redirect::Policy::none())

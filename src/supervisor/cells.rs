@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    Halt, Tone,
-    lane::{LaneEnd, LaneWork},
+    Halt, Heart, Pace, Tone,
+    lane::{HANG_MARGIN, LaneEnd, LaneWork},
     readiness::{Completion, target},
     run::{say, write_calibrations},
 };
@@ -17,12 +17,12 @@ use crate::{
     client::Target,
     framework::Facts,
     journal::{CellEnded, CellFailed, CellStarted, DiskError, Event, PromptFile, RecordFile},
-    plan::{CachePolicy, Cell, Lane},
+    plan::{Arrival, CachePolicy, Cell, Lane},
     prompt::{
-        CalibrateOptions, Calibration, CellPrompts, CountSource, FrozenPrompt, Needs, PromptError,
-        TemplateShare, TokenizerFile, calibrate, for_cell, lane_warmup, template_share,
+        Basis, CalibrateOptions, Calibration, CellPrompts, CountSource, FrozenPrompt, Needs, PromptError,
+        TemplateShare, TokenCounter, TokenizerFile, calibrate, for_cell, lane_warmup, template_share,
     },
-    record::{CacheReset, Flag, FlagKind, HttpCall, micros},
+    record::{CacheReset, Flag, FlagKind, HttpCall, Message, micros},
     report,
     scenario::{CellError, CellMeasured, CellProgress, CellRequests, CellRun, Halted, ServerCounter},
     server::{Control, ProbeAnswer, ResetOutcome, Watch, reset_cache},
@@ -62,6 +62,7 @@ impl LaneCells {
             .map_err(|error| LaneEnd::failed("ready", error.to_string()))?;
         let mut answers = Vec::new();
         for call in work.adapter.facts_calls() {
+            work.shared.heart().beat();
             answers.push(body_of(&control, &call).await);
         }
         let mut facts = work.adapter.parse_facts(&answers);
@@ -133,7 +134,7 @@ impl LaneCells {
             .display
             .status(format!("lane {}  warming up", work.lane.id));
         match run
-            .warm_up(&mut self.records, &mut halt, &|_| {}, &mut so_far)
+            .warm_up(&mut self.records, &mut halt, &pulse(work, &cell), &mut so_far)
             .await
         {
             Ok(()) => Ok(()),
@@ -170,6 +171,7 @@ impl LaneCells {
             timeout: work.shared.plan.request.timeout,
             seed: RUN_SEED,
             engine: work.shared.engine,
+            redactor: work.shared.redactor,
         }
     }
 
@@ -214,13 +216,18 @@ async fn lengths(
     // All lanes of the model, so that the first one finds the lengths for every other.
     let mine = |lane: &&Lane| lane.id.model == work.lane.id.model;
     let needs = Needs::of(work.shared.lanes.iter().filter(mine).flat_map(|lane| &lane.cells));
-    let mut counter = ServerCounter {
+    let counter = ServerCounter {
         adapter: work.adapter,
         target: target.clone(),
         shape: answer.shape,
         timeout: work.shared.plan.request.timeout,
         reasoning_effort: work.model.reasoning_effort,
         cancel: work.shared.signals.clean().clone(),
+    };
+    let mut counter = Beating {
+        counter,
+        limit: work.shared.plan.request.timeout + HANG_MARGIN,
+        heart: work.shared.heart().clone(),
     };
     let template = if answer.prompt_tokens.is_some() {
         work.shared
@@ -358,6 +365,7 @@ async fn measure(
     };
     let attempt = keeper.state().next_cell_attempt(&work.lane.id, &cell.id);
     work.gpu_log.take_flags();
+    work.shared.display.at(&work.lane.id.to_string(), &cell.id);
     let status = |text: String| work.shared.display.status(text);
     let head = format!(
         "lane {} of {}  {}  cell {} of {total}  {}",
@@ -368,7 +376,10 @@ async fn measure(
         cell.id
     );
     status(format!("{head}  resetting the cache"));
-    let reset = reset(work, cells, cell, attempt).await;
+    let resetting = reset(work, cells, cell, attempt);
+    // Ollama loads its model again.
+    let limit = work.framework.start_timeout + work.shared.plan.request.timeout + HANG_MARGIN;
+    let reset = work.shared.heart().during(limit, resetting).await;
     let mut flags = cells.facts.flags.clone();
     flags.extend(reset_flag(&reset));
     append(Event::CellStarted(CellStarted {
@@ -454,16 +465,17 @@ async fn send(
     let watch = cells.watch.clone();
     let mut halt = halt(work, watch.as_ref());
     let left = work.shared.remaining.left();
+    let pulse = pulse(work, cell);
     let show = |progress: CellProgress| {
+        pulse(progress);
         let what = if progress.warming_up {
             "warming up".to_owned()
         } else {
             counts(progress)
         };
-        let left = super::short_duration(left);
         work.shared
             .display
-            .status(format!("{head}  {what}  about {left} left"));
+            .status(format!("{head}  {what}  {}", until(left)));
     };
     let mut measured = CellMeasured::default();
     run.warm_up(&mut cells.records, &mut halt, &show, &mut measured)
@@ -473,6 +485,62 @@ async fn send(
         .await?;
     let after = counters(work, &cells.control).await;
     Ok((measured, offset, difference(&before, after)))
+}
+
+/// Feeds the watchdog while requests come to their ends: each has its limit, and in an open loop its gap.
+fn pulse(work: &LaneWork<'_, '_>, cell: &Cell) -> impl Fn(CellProgress) {
+    let pace = Pace::new(
+        work.shared.plan.request.timeout + longest_gap(cell.arrival) + HANG_MARGIN,
+        Instant::now(),
+    );
+    let heart = work.shared.heart().clone();
+    move |progress| {
+        if pace.goes_on(progress.stored, Instant::now()) {
+            heart.beat();
+        }
+    }
+}
+
+/// Mean gaps that a gap of an open loop never exceeds in practice: of exponential ones, once in 10^21.
+const GAPS_AT_MOST: f64 = 50.0;
+
+/// The longest gap between two sends to count with.
+fn longest_gap(arrival: Arrival) -> Duration {
+    let (rate_per_s, burstiness) = match arrival {
+        Arrival::Closed => return Duration::ZERO,
+        Arrival::Constant { rate_per_s } | Arrival::Poisson { rate_per_s } => (rate_per_s, 1.0),
+        Arrival::Gamma {
+            rate_per_s,
+            burstiness,
+        } => (rate_per_s, burstiness.min(1.0)),
+    };
+    Duration::try_from_secs_f64(GAPS_AT_MOST / rate_per_s / burstiness).unwrap_or(Duration::MAX / 4)
+}
+
+/// `about 2 h 05 m left, until 04:10`, by the machine's clock.
+fn until(left: Duration) -> String {
+    let shown = super::short_duration(left);
+    match jiff::ZonedDateTime::now().checked_add(left) {
+        Ok(end) => format!("about {shown} left, until {}", end.strftime("%H:%M")),
+        Err(_) => format!("about {shown} left"),
+    }
+}
+
+/// A counter whose every answer feeds the watchdog.
+struct Beating<C> {
+    counter: C,
+    limit: Duration,
+    heart: Heart,
+}
+
+impl<C: TokenCounter> TokenCounter for Beating<C> {
+    async fn count(&mut self, messages: &[Message]) -> Result<u32, PromptError> {
+        self.heart.during(self.limit, self.counter.count(messages)).await
+    }
+
+    fn basis(&self) -> Basis {
+        self.counter.basis()
+    }
 }
 
 fn counts(progress: CellProgress) -> String {
@@ -558,6 +626,7 @@ fn halt<'a>(work: &'a LaneWork<'_, '_>, watch: Option<&'a Watch>) -> crate::scen
             () = work.shared.signals.clean().cancelled() => Halted::Interrupted,
             how = ended => Halted::ServerEnded(how),
             () = work.gpu_log.lost().cancelled() => Halted::GpuLost(work.gpu_log.why_lost()),
+            () = work.gpu_log.unwritten().cancelled() => Halted::Disk(work.gpu_log.why_unwritten()),
             () = keeper.failed().cancelled() => Halted::Disk(keeper.failure().unwrap_or_default()),
         }
     })

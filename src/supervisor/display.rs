@@ -4,10 +4,17 @@
 
 use std::{
     io::{IsTerminal, Write},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::{
+    Systemd,
+    journald::{Journald, Place},
+};
+use crate::record::Redactor;
 
 /// How often the status line is drawn again.
 const REDRAW_HZ: u8 = 5;
@@ -18,6 +25,10 @@ pub struct Display {
     bar: Option<ProgressBar>,
     colour: bool,
     started: Instant,
+    redactor: Redactor,
+    systemd: Systemd,
+    journald: Option<Journald>,
+    place: Mutex<Place>,
 }
 
 /// How a line is meant. Colour only repeats what the word at its start says.
@@ -34,8 +45,9 @@ pub enum Tone {
 }
 
 impl Display {
-    /// A status line where stderr is a terminal, plain lines elsewhere; no colour with `NO_COLOR`.
-    pub fn new() -> Self {
+    /// A status line where stderr is a terminal, plain lines elsewhere; no colour with `NO_COLOR`. What is shown
+    /// holds no secret that `redactor` knows; the status goes to `systemd` as well.
+    pub fn new(redactor: Redactor, systemd: Systemd) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let bar = terminal.then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(REDRAW_HZ));
@@ -51,11 +63,22 @@ impl Display {
             bar,
             colour,
             started: Instant::now(),
+            redactor,
+            systemd,
+            journald: Journald::behind_stderr(),
+            place: Mutex::default(),
         }
     }
 
     /// A line that stays.
     pub fn line(&self, tone: Tone, text: &str) {
+        let text = &*self.redactor.text(text);
+        if let Some(journald) = &self.journald {
+            if let Some(line) = journald.line(tone, text, &self.place()) {
+                write_line(&line);
+            }
+            return;
+        }
         let code = match tone {
             Tone::Plain => "",
             Tone::Good => "\x1b[32m",
@@ -73,8 +96,31 @@ impl Display {
         }
     }
 
-    /// The status line's text; nothing in a pipe.
-    pub fn status(&self, text: String) {
+    /// The run that the next lines speak of.
+    pub fn in_run(&self, run: &str) {
+        run.clone_into(&mut self.place().run);
+    }
+
+    /// The lane and cell that the next lines speak of; empty for none.
+    pub fn at(&self, lane: &str, cell: &str) {
+        let mut place = self.place();
+        lane.clone_into(&mut place.lane);
+        cell.clone_into(&mut place.cell);
+    }
+
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// systemd's handle, which has the run's heart.
+    pub fn systemd(&self) -> &Systemd {
+        &self.systemd
+    }
+
+    /// The status line's text, and systemd's; nothing in a pipe.
+    pub fn status(&self, mut text: String) {
+        self.redactor.clean(&mut text);
+        self.systemd.status(&text);
         if let Some(bar) = &self.bar {
             bar.set_message(text);
         }
@@ -90,12 +136,6 @@ impl Display {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-    }
-}
-
-impl Default for Display {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

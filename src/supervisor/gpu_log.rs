@@ -22,6 +22,7 @@ pub(super) struct GpuLog {
     watcher: JoinHandle<()>,
     noticed: Arc<Mutex<Noticed>>,
     lost: CancellationToken,
+    unwritten: CancellationToken,
 }
 
 /// What the sampler noticed since it was last asked.
@@ -29,6 +30,7 @@ pub(super) struct GpuLog {
 struct Noticed {
     flags: Vec<Flag>,
     lost: Option<String>,
+    unwritten: Option<String>,
 }
 
 impl GpuLog {
@@ -45,13 +47,24 @@ impl GpuLog {
             events,
             baseline: baseline.to_vec(),
         })?;
-        let writer = tokio::spawn(async move {
-            while let Some(sample) = incoming.recv().await {
-                file.append(&sample)?;
-            }
-            file.sync().map(|_| ())
-        });
         let noticed = Arc::new(Mutex::new(Noticed::default()));
+        let unwritten = CancellationToken::new();
+        let writer = tokio::spawn({
+            let (noticed, unwritten) = (Arc::clone(&noticed), unwritten.clone());
+            async move {
+                let written = async {
+                    while let Some(sample) = incoming.recv().await {
+                        file.append(&sample)?;
+                    }
+                    file.sync().map(|_| ())
+                };
+                // Told at once: a cell whose samples are lost need not go on to its end.
+                written.await.inspect_err(|error: &DiskError| {
+                    lock(&noticed).unwritten = Some(error.to_string());
+                    unwritten.cancel();
+                })
+            }
+        });
         let lost = CancellationToken::new();
         let watcher = tokio::spawn({
             let (noticed, lost) = (Arc::clone(&noticed), lost.clone());
@@ -67,6 +80,7 @@ impl GpuLog {
             watcher,
             noticed,
             lost,
+            unwritten,
         })
     }
 
@@ -78,6 +92,16 @@ impl GpuLog {
     /// Why.
     pub(super) fn why_lost(&self) -> String {
         lock(&self.noticed).lost.clone().unwrap_or_default()
+    }
+
+    /// Cancelled when a sample could not be stored.
+    pub(super) fn unwritten(&self) -> &CancellationToken {
+        &self.unwritten
+    }
+
+    /// Why.
+    pub(super) fn why_unwritten(&self) -> String {
+        lock(&self.noticed).unwritten.clone().unwrap_or_default()
     }
 
     /// Flags of what was noticed since the last call.

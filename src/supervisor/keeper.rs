@@ -8,7 +8,10 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use crate::journal::{DiskError, Event, Journal, State};
+use crate::{
+    journal::{DiskError, Event, Journal, State},
+    record::Redactor,
+};
 
 /// Handle on the journal's owner; clones speak to the same.
 #[derive(Debug, Clone)]
@@ -17,6 +20,7 @@ pub struct Keeper {
     state: Arc<Mutex<State>>,
     failed: CancellationToken,
     failure: Arc<OnceLock<String>>,
+    redactor: Redactor,
 }
 
 #[derive(Debug)]
@@ -31,17 +35,18 @@ struct Command {
 pub struct KeeperError(String);
 
 impl Keeper {
-    /// Starts the owner of `journal`, which amounts to `state` so far.
+    /// Starts the owner of `journal`, which amounts to `state` so far. No event shows what `redactor` looks for.
     ///
     /// # Errors
     /// When the thread can't be started.
-    pub fn start(journal: Journal, state: State) -> std::io::Result<Self> {
+    pub fn start(journal: Journal, state: State, redactor: Redactor) -> std::io::Result<Self> {
         let (commands, received) = mpsc::channel();
         let this = Self {
             commands,
             state: Arc::new(Mutex::new(state)),
             failed: CancellationToken::new(),
             failure: Arc::new(OnceLock::new()),
+            redactor,
         };
         let (state, failed, failure) = (this.state.clone(), this.failed.clone(), this.failure.clone());
         thread::Builder::new().name("journal".into()).spawn(move || {
@@ -66,10 +71,21 @@ impl Keeper {
                     .unwrap_or_else(|| "the journal's thread is gone".into()),
             )
         };
+        let event = self.redacted(event)?;
         self.commands
             .send(Command { event, written })
             .map_err(|_| gone())?;
         answer.recv().map_err(|_| gone())?
+    }
+
+    fn redacted(&self, event: Event) -> Result<Event, KeeperError> {
+        if self.redactor.is_empty() {
+            return Ok(event);
+        }
+        let fail = |error: serde_json::Error| KeeperError(error.to_string());
+        let mut value = serde_json::to_value(&event).map_err(fail)?;
+        self.redactor.clean_value(&mut value);
+        serde_json::from_value(value).map_err(fail)
     }
 
     /// What the journal amounts to now.
@@ -120,17 +136,23 @@ mod tests {
     fn what_is_appended_is_in_the_file_and_in_the_state() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal.jsonl");
-        let keeper = Keeper::start(Journal::create(&path).unwrap(), State::default()).unwrap();
+        let keeper = Keeper::start(
+            Journal::create(&path).unwrap(),
+            State::default(),
+            Redactor::new(["topsecret".to_owned()]),
+        )
+        .unwrap();
         for n in 0..3 {
             keeper
                 .append(Event::Note(Note {
                     lane: None,
-                    text: n.to_string(),
+                    text: format!("{n} topsecret"),
                 }))
                 .unwrap();
         }
         assert_eq!(replay(&path).unwrap().entries.len(), 3);
         assert_eq!(keeper.state().notes.len(), 3);
+        assert!(!std::fs::read_to_string(&path).unwrap().contains("topsecret"));
         assert!(!keeper.failed().is_cancelled());
     }
 }

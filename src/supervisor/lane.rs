@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
-    Begun, Display, Halt, Keeper, Remaining, Signals, Tone,
+    Begun, Display, Halt, Heart, Keeper, Remaining, Signals, Tone,
     cells::{self, LaneCells},
     gpu_log::GpuLog,
     readiness::{Completion, ready_plan, server_settings, target},
@@ -14,11 +14,13 @@ use super::{
 use crate::{
     env::{self, EnvError, Missing},
     framework::{self, Adapter, Context, VisibleGpu},
-    gpu::{self, Gpu, Placement},
+    gpu::{self, Gpu, GpuError, Placement},
     journal::{Event, GpuFile, LaneEnded, LaneOutcome, LaneStarted},
     load::LoadEngine,
-    plan::{CellInput, Estimate, Framework, Lane, Model, Plan, Provision, Source},
+    plan::{CellInput, Estimate, Framework, Lane, Model, Plan, Provision, Secrets, Source},
+    process::LogSettings,
     prompt::Calibration,
+    record::Redactor,
     server::{
         Attached, EventSink, Failed, Interrupt, Launched, Prepared, Ready, Reaped, ReleaseHeld, ReleaseProof,
         StopWhy, Watch,
@@ -38,6 +40,15 @@ pub(super) struct Shared<'a> {
     pub(super) calibrations: HashMap<String, Calibration>,
     pub(super) remaining: Remaining,
     pub(super) estimate: Estimate,
+    pub(super) secrets: &'a Secrets,
+    pub(super) redactor: &'a Redactor,
+}
+
+impl Shared<'_> {
+    /// What feeds the watchdog.
+    pub(super) fn heart(&self) -> &Heart {
+        self.display.systemd().heart()
+    }
 }
 
 /// How a lane ended.
@@ -239,7 +250,8 @@ async fn ensure_environment(
             tracing::info!(target: "benchd::env", "{line}");
             shared.display.status(format!("  {line}"));
         };
-        match env::provision(&recipe, shared.signals.clean(), progress).await {
+        let made = env::provision(&recipe, shared.signals.clean(), progress);
+        match shared.heart().during(PROVISION_LIMIT, made).await {
             Ok(()) => {}
             Err(EnvError::Cancelled { .. }) => return Err(LaneEnd::interrupted()),
             Err(error) => return Err(LaneEnd::failed("prepare", error.to_string())),
@@ -256,10 +268,23 @@ async fn ensure_environment(
     }
 }
 
+/// The longest that making an environment may take: packages and a model of a hundred GB over a slow line.
+const PROVISION_LIMIT: Duration = Duration::from_secs(12 * 3600);
+
+/// What a bounded wait may take beyond its own limit before it counts as a hang.
+pub(super) const HANG_MARGIN: Duration = Duration::from_secs(60);
+
 /// Other processes on the GPU are named and, where the plan wants it for itself, refused.
 async fn ensure_alone(shared: &Shared<'_>) -> Result<(), LaneEnd> {
     let found = match shared.run.gpu.processes().await {
         Ok(found) => found,
+        // No lane after this one can do better.
+        Err(error @ GpuError::Lost { .. }) => {
+            return Err(LaneEnd {
+                halt: Some(Halt::Unsafe(format!("the GPU was lost: {error}"))),
+                ..LaneEnd::failed("prepare", format!("the GPU was lost: {error}"))
+            });
+        }
         Err(error) => {
             return Err(LaneEnd::failed(
                 "prepare",
@@ -293,8 +318,22 @@ async fn launched(mut work: LaneWork<'_, '_>) -> LaneEnd {
     let Some(launch) = work.adapter.launch() else {
         return LaneEnd::failed("prepare", "there is no command to launch this server");
     };
-    let log = work.shared.run.dir.server_log(&work.lane.id);
-    let settings = server_settings(&work.lane.id, work.framework, work.adapter, &launch, &log);
+    let log = LogSettings {
+        redactor: work.shared.redactor.clone(),
+        ..LogSettings::new(work.shared.run.dir.server_log(&work.lane.id))
+    };
+    let secrets = work.shared.secrets;
+    let settings = server_settings(
+        &work.lane.id,
+        work.framework,
+        work.adapter,
+        &launch,
+        log,
+        work.shared.run.delegated_cgroup.clone(),
+        |variable| secrets.is_secret_env(&work.lane.id.framework, variable),
+    );
+    let framework = work.framework;
+    let stop_limit = framework.stop_grace + HANG_MARGIN;
     let launched = match Prepared::new(settings, sink).and_then(Prepared::launch) {
         Ok(launched) => launched,
         Err(failed) => return failed_end(&failed),
@@ -307,7 +346,9 @@ async fn launched(mut work: LaneWork<'_, '_>) -> LaneEnd {
         work.lane.id,
         launched.leader().pid
     ));
-    let (end, reaped) = match wait_ready(&work, launched).await {
+    let starting = wait_ready(&work, launched);
+    let start_limit = framework.start_timeout + stop_limit;
+    let (end, reaped) = match work.shared.heart().during(start_limit, starting).await {
         Ok(ready) => {
             say(
                 work.shared.display,
@@ -324,7 +365,8 @@ async fn launched(mut work: LaneWork<'_, '_>) -> LaneEnd {
             work.shared
                 .display
                 .status(format!("lane {}  stopping", work.lane.id));
-            (end, Some(ready.stop(why, work.shared.signals.at_once()).await))
+            let stopped = ready.stop(why, work.shared.signals.at_once());
+            (end, Some(work.shared.heart().during(stop_limit, stopped).await))
         }
         Err(mut failed) => {
             let reaped = failed.reaped.take().map(|reaped| *reaped);
@@ -332,7 +374,11 @@ async fn launched(mut work: LaneWork<'_, '_>) -> LaneEnd {
         }
     };
     match reaped {
-        Some(reaped) => prove_release(&work, reaped, end).await,
+        Some(reaped) => {
+            let proven = prove_release(&work, reaped, end);
+            let limit = framework.release_timeout + HANG_MARGIN;
+            work.shared.heart().during(limit, proven).await
+        }
         None => end,
     }
 }
@@ -493,7 +539,7 @@ async fn attached(mut work: LaneWork<'_, '_>, url: &str) -> LaneEnd {
     );
     let plan = ready_plan(work.adapter, Vec::new(), &work.shared.plan.request);
     let sink = Sink(work.shared.run.keeper.clone());
-    let attached = Attached::wait_ready(
+    let waiting = Attached::wait_ready(
         work.lane.id.clone(),
         url,
         &plan,
@@ -501,9 +547,9 @@ async fn attached(mut work: LaneWork<'_, '_>, url: &str) -> LaneEnd {
         work.framework.start_timeout,
         &interrupt,
         &sink,
-    )
-    .await;
-    let attached = match attached {
+    );
+    let limit = work.framework.start_timeout + HANG_MARGIN;
+    let attached = match work.shared.heart().during(limit, waiting).await {
         Ok(attached) => attached,
         Err(failed) => return failed_end(&failed),
     };

@@ -2,10 +2,13 @@
 
 mod cells;
 mod decide;
+mod delegation;
+mod disk;
 mod display;
 mod error;
 mod gpu_log;
 mod host;
+mod journald;
 mod keeper;
 mod lane;
 mod lock;
@@ -13,9 +16,12 @@ mod logging;
 mod readiness;
 mod remaining;
 mod run;
+mod secrets;
 mod selfcheck;
 mod signals;
 mod start;
+mod systemd;
+mod telling;
 
 pub use decide::{
     EXIT_MACHINE, EXIT_OK, EXIT_PLAN, EXIT_UNSAFE, EXIT_WITH_FAILURES, Halt, LaneView, Next, RunView, next,
@@ -29,5 +35,7 @@ pub use lane::{longest_prompt_tokens, most_streams};
 pub use lock::{Lock, LockError};
 pub use remaining::Remaining;
 pub use run::run;
+pub use secrets::redactor;
 pub use signals::{Signals, StopRequest};
 pub use start::{Begun, RunOptions, begin};
+pub use systemd::{Heart, Pace, Systemd};

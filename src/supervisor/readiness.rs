@@ -1,6 +1,6 @@
 //! How a framework's knowledge becomes what the server room needs to launch it and to tell that it answers.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -11,7 +11,7 @@ use crate::{
     framework::{Adapter, ChatRequest, Endpoint},
     plan::{Framework, ReasoningEffort, RequestSettings},
     process::{LogSettings, StopPolicy},
-    record::{DoneWhen, EndMarker, LaneId, Message, Outcome, Step, StreamShape},
+    record::{DoneWhen, EndMarker, LaneId, Message, Outcome, REDACTED, Step, StreamShape},
     server::{
         CompletionProbe, LaunchSpec, ProbeAnswer, ProbeError, ReadyPlan, Requirement, ResetProbe,
         ServerSettings,
@@ -39,9 +39,17 @@ pub(super) fn server_settings(
     framework: &Framework,
     adapter: &dyn Adapter,
     launch: &crate::framework::Launch,
-    log: &Path,
+    log: LogSettings,
+    delegated_cgroup: Option<PathBuf>,
+    is_secret: impl Fn(&str) -> bool,
 ) -> ServerSettings {
-    let shown = launch.redacted();
+    let mut shown = launch.redacted();
+    // Filled in from benchd's own environment, whatever their names.
+    for (name, value) in &mut shown.env {
+        if is_secret(name) {
+            REDACTED.clone_into(value);
+        }
+    }
     ServerSettings {
         lane: lane.clone(),
         launch: LaunchSpec {
@@ -66,8 +74,8 @@ pub(super) fn server_settings(
             .collect(),
         start_timeout: framework.start_timeout,
         stop: StopPolicy::with_grace(framework.stop_grace),
-        log: LogSettings::new(log),
-        delegated_cgroup: None,
+        log,
+        delegated_cgroup,
     }
 }
 

@@ -1,18 +1,21 @@
 //! The run's loop: asks the decision what comes next, does it, until it says that this is the end. Then the
 //! report, whatever the end.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use anyhow::Context;
 
 use super::{
-    Begun, Display, Failure, Halt, LaneView, Next, Remaining, RunOptions, RunView, Signals, Tone, begin,
+    Begun, Display, Failure, Halt, LaneView, Next, Remaining, RunOptions, RunView, Signals, Systemd, Tone,
+    begin,
     lane::{self, LaneEnd, Shared},
     logging, next, selfcheck, short_duration,
+    telling::Telling,
 };
 use crate::{
     journal::{Event, LaneOutcome, RunEnded, RunOutcome, RunState, write_atomic},
     load::{LoadEngine, LoadOptions},
+    notify,
     plan::{self, Assumptions, Lane},
     process,
     prompt::Calibration,
@@ -26,8 +29,20 @@ use crate::{
 /// exit code tells them.
 pub async fn run(options: RunOptions, signals: &Signals, display: &Display) -> Result<u8, Failure> {
     process::become_subreaper().context("benchd can't adopt what servers leave behind")?;
-    let mut begun = begin(&options).await?;
-    let _log = logging::to_file(&begun.dir.benchd_log()).context("benchd's log can't be opened")?;
+    let systemd = display.systemd();
+    let telling = Telling::new(&options, display);
+    let mut begun = match systemd.heart().during(BEGIN_LIMIT, begin(&options)).await {
+        Ok(begun) => begun,
+        Err(failure) => {
+            telling.could_not_begin(&failure).await;
+            return Err(failure);
+        }
+    };
+    display.in_run(begun.dir.id());
+    systemd.ready();
+    let ending = EndingSoon::watch(signals, display, stop_limit(&options));
+    let _log = logging::to_file(&begun.dir.benchd_log(), &options.redactor)
+        .context("benchd's log can't be opened")?;
     say(
         display,
         Tone::Plain,
@@ -62,14 +77,18 @@ pub async fn run(options: RunOptions, signals: &Signals, display: &Display) -> R
         calibrations,
         remaining: Remaining::new(estimate.total),
         estimate,
+        secrets: &options.loaded.secrets,
+        redactor: &options.redactor,
     };
 
     let mut halt = None;
     let (outcome, exit_code, reason) = loop {
+        systemd.heart().beat();
         let view = view(&options, &begun, halt.take().or_else(|| halted(&begun, signals)));
         match next(&view) {
             Next::Lane { index, attempt } => {
                 let lane = &options.lanes[index];
+                display.at(&lane.id.to_string(), "");
                 say(
                     display,
                     Tone::Plain,
@@ -83,6 +102,13 @@ pub async fn run(options: RunOptions, signals: &Signals, display: &Display) -> R
                 );
                 let end = lane::run(&mut shared, lane, index, attempt).await;
                 tell(display, lane, &end);
+                if end.outcome == LaneOutcome::Failed
+                    && end.halt.is_none()
+                    && !tried_again(&options, &begun, lane)
+                {
+                    telling.lane_failed(&begun, lane, end.reason.as_deref().unwrap_or_default());
+                }
+                display.at("", "");
                 halt = end.halt;
             }
             Next::End {
@@ -92,7 +118,69 @@ pub async fn run(options: RunOptions, signals: &Signals, display: &Display) -> R
             } => break (outcome, exit_code, reason),
         }
     };
-    end(&options, &begun, display, outcome, exit_code, reason)
+    ending.now();
+    let told = reason.clone();
+    let code = end(&options, &begun, display, outcome, exit_code, reason)?;
+    let last = telling.ended(&begun, outcome, code, told.as_deref());
+    systemd.heart().during(notify::SEND_LIMIT, last).await;
+    Ok(code)
+}
+
+/// The longest that a start may take: clearing what a dead benchd left, and opening NVML.
+const BEGIN_LIMIT: Duration = Duration::from_secs(120);
+
+/// What a stop takes beside the plan's own limits: the kernel's time for a KILL, the report, a last message.
+const STOP_MARGIN: Duration = Duration::from_secs(120);
+
+/// The longest that the end of the run may take from now: one server's stop and release, and the rest.
+fn stop_limit(options: &RunOptions) -> Duration {
+    let frameworks = options.loaded.plan.frameworks.values();
+    let server = frameworks.map(|f| f.stop_grace + f.release_timeout).max();
+    server.unwrap_or_default() + STOP_MARGIN
+}
+
+/// Tells systemd that the run ends, at the first signal or at its own end.
+struct EndingSoon {
+    systemd: Systemd,
+    limit: Duration,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl EndingSoon {
+    fn watch(signals: &Signals, display: &Display, limit: Duration) -> Self {
+        let systemd = display.systemd().clone();
+        let (clean, told) = (signals.clean().clone(), systemd.clone());
+        let task = tokio::spawn(async move {
+            clean.cancelled().await;
+            told.stopping(limit);
+        });
+        Self { systemd, limit, task }
+    }
+
+    fn now(self) {
+        self.systemd.stopping(self.limit);
+    }
+}
+
+impl Drop for EndingSoon {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn tried_again(options: &RunOptions, begun: &Begun, lane: &Lane) -> bool {
+    let retries = options
+        .loaded
+        .plan
+        .frameworks
+        .get(&lane.id.framework)
+        .map_or(0, |f| f.retries);
+    begun
+        .keeper
+        .state()
+        .lanes
+        .get(&lane.id)
+        .is_some_and(|l| l.failures <= retries)
 }
 
 fn end(

@@ -34,6 +34,9 @@ impl Signals {
         let mut int = signal(SignalKind::interrupt())?;
         let mut term = signal(SignalKind::terminate())?;
         let mut hup = signal(SignalKind::hangup())?;
+        // A file-size limit kills by default; with a handler a write says EFBIG and the run ends with its reason.
+        // A handler, unlike an ignored signal, is not passed on to servers.
+        let mut too_large = signal(SignalKind::from_raw(libc::SIGXFSZ))?;
         let (tx, request) = watch::channel(StopRequest::None);
         let (clean, at_once) = (CancellationToken::new(), CancellationToken::new());
         let this = Self {
@@ -47,6 +50,7 @@ impl Signals {
                     Some(()) = int.recv() => libc::SIGINT,
                     Some(()) = term.recv() => libc::SIGTERM,
                     Some(()) = hup.recv() => libc::SIGHUP,
+                    Some(()) = too_large.recv() => continue,
                     else => return,
                 };
                 let next = after(*tx.borrow(), number);

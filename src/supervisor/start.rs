@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 
-use super::{Failure, Keeper, Lock, boot_id, host::host_info};
+use super::{Failure, Keeper, Lock, boot_id, delegation, disk, host::host_info};
 use crate::{
     gpu::{self, Gpu},
     journal::{
         Event, GpuBaseline, HostInfo, Journal, Note, RUN_INFO_VERSION, RunDir, RunInfo, RunStarted, RunState,
         State, write_atomic,
     },
-    plan::{GpuSelection, Lane, LoadedPlan},
-    process::{self, StopPolicy, Witnesses},
-    record::GpuProcess,
+    plan::{self, Assumptions, GpuSelection, Lane, LoadedPlan},
+    process::{self, Cgroup, StopPolicy, Witnesses},
+    record::{GpuProcess, Redactor},
 };
 
 /// What to start.
@@ -33,6 +33,8 @@ pub struct RunOptions {
     pub logs: PathBuf,
     /// Whether the client is measured before the first lane.
     pub selfcheck: bool,
+    /// Takes secrets out of everything that is stored or shown.
+    pub redactor: Redactor,
 }
 
 /// A run that has begun.
@@ -52,6 +54,8 @@ pub struct Begun {
     pub info: RunInfo,
     /// What to tell people.
     pub notes: Vec<String>,
+    /// The delegated cgroup below which each server gets its own.
+    pub delegated_cgroup: Option<PathBuf>,
     _locks: Vec<Lock>,
 }
 
@@ -84,11 +88,13 @@ pub async fn begin(options: &RunOptions) -> Result<Begun, Failure> {
                 notes.push(torn.to_string());
             }
             let state = State::from_entries(&opened.replay.entries);
+            notes.extend(check_disk(options, &gpu, &state)?);
             (dir, opened.journal, state, true)
         }
         None => {
             // Before anything is made: a refused run leaves no folder.
             strangers(&gpu, plan.host.exclusive).await?;
+            notes.extend(check_disk(options, &gpu, &State::default())?);
             let dir = RunDir::create(
                 &options.results,
                 &options.logs,
@@ -103,14 +109,21 @@ pub async fn begin(options: &RunOptions) -> Result<Begun, Failure> {
     };
     // Also where an earlier start died before it came to that.
     if state.starts == 0 {
-        write_atomic(&dir.plan_yaml(), options.loaded.text.as_bytes()).context("the plan can't be frozen")?;
+        write_atomic(
+            &dir.plan_yaml(),
+            options.redactor.text(&options.loaded.text).as_bytes(),
+        )
+        .context("the plan can't be frozen")?;
     }
 
-    let cleared = clear_leftovers(&state).await?;
+    let (delegated_cgroup, note) = delegation::enter();
+    notes.extend(note);
+    let cleared = clear_leftovers(&state, delegated_cgroup.as_deref()).await?;
     notes.extend(cleared);
     await_memory(&gpu, options, &state).await?;
     let strangers = strangers(&gpu, plan.host.exclusive).await?;
-    let keeper = Keeper::start(journal, state).context("the journal's thread can't be started")?;
+    let keeper = Keeper::start(journal, state, options.redactor.clone())
+        .context("the journal's thread can't be started")?;
     keeper
         .append(Event::RunStarted(RunStarted {
             run_id: dir.id().to_owned(),
@@ -151,8 +164,25 @@ pub async fn begin(options: &RunOptions) -> Result<Begun, Failure> {
         strangers,
         info,
         notes,
+        delegated_cgroup,
         _locks: locks,
     })
+}
+
+/// Room for what is still to be measured; a note where it is tight.
+fn check_disk(options: &RunOptions, gpu: &Gpu, state: &State) -> Result<Option<String>, Failure> {
+    let open = options.lanes.iter().flat_map(|lane| {
+        lane.cells
+            .iter()
+            .filter(|cell| state.finished(&lane.id, &cell.id).is_none())
+    });
+    let expected = disk::expected(
+        open,
+        options.lanes.len() as u64,
+        gpu.uuids().len() as u64,
+        plan::estimate(&options.loaded.plan, &options.lanes, &Assumptions::default()).total,
+    );
+    disk::check(&options.results, &options.logs, expected).map_err(|text| Failure::machine(anyhow!("{text}")))
 }
 
 async fn open_gpu(selection: &GpuSelection) -> Result<Gpu, Failure> {
@@ -234,7 +264,7 @@ fn find_earlier(options: &RunOptions) -> Result<Option<RunDir>, Failure> {
 }
 
 /// Ends what a dead benchd started and its journal knows of; nothing else.
-async fn clear_leftovers(state: &State) -> Result<Vec<String>, Failure> {
+async fn clear_leftovers(state: &State, delegated: Option<&Path>) -> Result<Vec<String>, Failure> {
     let mut notes = Vec::new();
     for (lane, server) in state.open_servers() {
         let witnesses = Witnesses {
@@ -242,7 +272,7 @@ async fn clear_leftovers(state: &State) -> Result<Vec<String>, Failure> {
             token: Some(server.token.clone()),
             leader: server.leader.clone(),
             members: server.descendants.clone(),
-            cgroup: None,
+            cgroup: delegated.map(|dir| Cgroup::place(dir, &server.token)),
         };
         let cleared = process::clear(
             &witnesses,

@@ -4,6 +4,7 @@ mod arrivals;
 mod env;
 mod framework;
 mod gpu;
+mod night;
 mod process;
 mod selfcheck;
 mod server;

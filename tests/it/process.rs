@@ -51,6 +51,7 @@ fn spec(dir: &Path, program: &str, args: &[&str]) -> SpawnSpec {
             path: dir.join("server.log"),
             limit_bytes: 1 << 20,
             ring_lines: 40,
+            redactor: Default::default(),
         },
         cgroup: None,
     }

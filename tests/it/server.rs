@@ -98,6 +98,7 @@ impl Bench {
                 path: dir.path().join("logs/server.log"),
                 limit_bytes: 1 << 20,
                 ring_lines: 20,
+                redactor: Default::default(),
             },
             delegated_cgroup: None,
         };

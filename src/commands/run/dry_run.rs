@@ -9,6 +9,7 @@ use super::super::{CommandResult, DONE, Failure};
 use crate::{
     framework::{self, Context, VisibleGpu},
     plan::{self, Assumptions, DeviceSelector, GpuSelection, Lane, Plan, Source},
+    record::Redactor,
     supervisor::{longest_prompt_tokens, most_streams, short_duration},
 };
 
@@ -16,8 +17,9 @@ use crate::{
 ///
 /// # Errors
 /// When a framework's settings contradict what benchd sets itself (2).
-pub(super) fn print(plan: &Plan, lanes: &[Lane]) -> CommandResult {
+pub(super) fn print(plan: &Plan, lanes: &[Lane], redactor: &Redactor) -> CommandResult {
     let text = render(plan, lanes)?;
+    let text = redactor.text(&text);
     std::io::stdout()
         .lock()
         .write_all(text.as_bytes())

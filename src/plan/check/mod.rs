@@ -38,6 +38,11 @@ impl Secrets {
         self.env.contains(&(framework.to_owned(), variable.to_owned()))
     }
 
+    /// The values.
+    pub fn values(&self) -> impl Iterator<Item = &str> {
+        self.values.iter().map(String::as_str)
+    }
+
     /// The text with every secret value in it replaced. Values of fewer than four characters are left: they would
     /// replace half of any text, and are no secrets.
     pub fn redact(&self, text: &str) -> String {

@@ -1,0 +1,29 @@
+//! Which secrets a run knows: those of benchd's own environment and those of the plan.
+
+use crate::{
+    plan::LoadedPlan,
+    record::{Redactor, secrets_of_arguments, secrets_of_environment},
+};
+
+/// What takes the secrets out of everything that leaves benchd.
+pub fn redactor(loaded: &LoadedPlan, environment: &[(String, String)]) -> Redactor {
+    let pairs = environment.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+    let mut secrets: Vec<String> = secrets_of_environment(pairs).collect();
+    secrets.extend(loaded.secrets.values().map(str::to_owned));
+    for framework in loaded.plan.frameworks.values() {
+        let pairs = framework.env.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+        secrets.extend(secrets_of_environment(pairs));
+        secrets.extend(secrets_of_arguments(framework.args.iter().map(String::as_str)));
+        if let crate::plan::Source::Command { command, .. } = &framework.source {
+            secrets.extend(secrets_of_arguments(command.iter().map(String::as_str)));
+        }
+    }
+    for args in loaded.plan.models.values().flat_map(|model| model.args.values()) {
+        secrets.extend(secrets_of_arguments(args.iter().map(String::as_str)));
+    }
+    // The tail of a webhook's path is its key, also where it shows without the rest of the address.
+    if let Some(notify) = &loaded.plan.notify {
+        secrets.extend(notify.webhook.rsplit('/').next().map(str::to_owned));
+    }
+    Redactor::new(secrets)
+}

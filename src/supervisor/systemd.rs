@@ -1,0 +1,224 @@
+//! Speaking to systemd: READY, STATUS, STOPPING, and a watchdog that is fed by what the run really does.
+//!
+//! Whoever gets the run forward beats the [`Heart`]: the loop of lanes, a cell whose requests go on, a wait that
+//! has not passed its own limit. A thread looks at the number of beats and tells systemd only where it grew. So a
+//! run whose task hangs starves the watchdog, though its threads live.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use sd_notify::NotifyState;
+
+/// The longest pause between two looks at the beats; a changed status waits no longer either.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
+
+/// How many looks fall into systemd's limit.
+const LOOKS_A_LIMIT: u32 = 4;
+
+/// How often a bounded wait beats.
+const BEAT_PERIOD: Duration = Duration::from_millis(250);
+
+/// Counts what gets the run forward; clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct Heart(Arc<AtomicU64>);
+
+impl Heart {
+    /// The run got forward.
+    pub fn beat(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often so far.
+    pub fn beats(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Waits for something that has to end within `limit`. It beats until then, in the task that waits; what
+    /// takes longer is a hang, and beats no more.
+    pub async fn during<F: Future>(&self, limit: Duration, work: F) -> F::Output {
+        let began = Instant::now();
+        let mut work = std::pin::pin!(work);
+        let mut tick = tokio::time::interval(BEAT_PERIOD);
+        loop {
+            tokio::select! {
+                done = &mut work => {
+                    self.beat();
+                    return done;
+                }
+                _ = tick.tick() => {
+                    if began.elapsed() <= limit {
+                        self.beat();
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Tells whether something that shows its progress as a number still gets forward: it does until the number has
+/// stood still for `limit`.
+#[derive(Debug)]
+pub struct Pace {
+    limit: Duration,
+    last: Mutex<(u64, Instant)>,
+}
+
+impl Pace {
+    /// From now on.
+    pub fn new(limit: Duration, now: Instant) -> Self {
+        Self {
+            limit,
+            last: Mutex::new((0, now)),
+        }
+    }
+
+    /// Whether it gets forward, with its number now.
+    pub fn goes_on(&self, number: u64, now: Instant) -> bool {
+        let mut last = lock(&self.last);
+        if last.0 != number {
+            *last = (number, now);
+        }
+        now.saturating_duration_since(last.1) <= self.limit
+    }
+}
+
+/// Handle on systemd; without a notify socket it does nothing but count beats. Clones speak to the same.
+#[derive(Debug, Clone, Default)]
+pub struct Systemd {
+    heart: Heart,
+    line: Option<Arc<Line>>,
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    /// The status that was told, and the one to tell.
+    status: Mutex<(String, String)>,
+    stopping: Mutex<bool>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Systemd {
+    /// Speaks to the socket that `NOTIFY_SOCKET` names, if any.
+    ///
+    /// # Errors
+    /// When the thread that feeds the watchdog can't be started.
+    pub fn connect() -> std::io::Result<Self> {
+        let heart = Heart::default();
+        if std::env::var_os("NOTIFY_SOCKET").is_none_or(|v| v.is_empty()) {
+            return Ok(Self { heart, line: None });
+        }
+        let line = Arc::new(Line::default());
+        let limit = sd_notify::watchdog_enabled();
+        let (weak, counted) = (Arc::downgrade(&line), heart.clone());
+        std::thread::Builder::new()
+            .name("systemd".into())
+            .spawn(move || speak(&weak, &counted, limit))?;
+        Ok(Self {
+            heart,
+            line: Some(line),
+        })
+    }
+
+    /// What feeds the watchdog.
+    pub fn heart(&self) -> &Heart {
+        &self.heart
+    }
+
+    /// The run has begun.
+    pub fn ready(&self) {
+        self.heart.beat();
+        if self.line.is_some() {
+            tell(&[NotifyState::Ready]);
+        }
+    }
+
+    /// What `systemctl status` shows.
+    pub fn status(&self, text: &str) {
+        if let Some(line) = &self.line {
+            // One line; the thread tells it, so that a fast cell does not flood systemd.
+            lock(&line.status).1 = text.replace('\n', " ");
+        }
+    }
+
+    /// The run ends now, within `limit` at the longest. Told once.
+    pub fn stopping(&self, limit: Duration) {
+        let Some(line) = &self.line else { return };
+        if std::mem::replace(&mut *lock(&line.stopping), true) {
+            return;
+        }
+        line.flush_status();
+        let micros = u32::try_from(limit.as_micros()).unwrap_or(u32::MAX);
+        // Servers' graces come from the plan, the unit's TimeoutStopSec does not know them.
+        tell(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(micros)]);
+    }
+}
+
+impl Line {
+    fn flush_status(&self) {
+        let mut status = lock(&self.status);
+        if status.0 != status.1 {
+            status.0 = status.1.clone();
+            tell(&[NotifyState::Status(&status.0)]);
+        }
+    }
+}
+
+fn speak(line: &Weak<Line>, heart: &Heart, limit: Option<Duration>) {
+    let pause = limit.map_or(LOOK_PERIOD, |limit| LOOK_PERIOD.min(limit / LOOKS_A_LIMIT));
+    let mut seen = 0;
+    loop {
+        std::thread::sleep(pause);
+        let Some(line) = line.upgrade() else { return };
+        line.flush_status();
+        let beats = heart.beats();
+        if limit.is_some() && beats != seen {
+            seen = beats;
+            tell(&[NotifyState::Watchdog]);
+        }
+    }
+}
+
+/// A systemd that does not listen must not end a night's run.
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "systemd was not told");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_beats_up_to_its_limit_and_no_longer() {
+        let heart = Heart::default();
+        heart.during(Duration::from_secs(5), std::future::ready(())).await;
+        let after_one = heart.beats();
+        assert!(after_one >= 1);
+        // The limit is of real time, so one that has passed already stands for a hang.
+        let long = tokio::time::sleep(Duration::from_secs(60));
+        let before = heart.beats();
+        heart.during(Duration::ZERO, long).await;
+        assert_eq!(heart.beats() - before, 1, "only its end beats");
+    }
+
+    #[test]
+    fn a_pace_stops_when_its_number_stands_still() {
+        let start = Instant::now();
+        let s = Duration::from_secs;
+        let pace = Pace::new(s(10), start);
+        assert!(pace.goes_on(0, start + s(10)));
+        assert!(!pace.goes_on(0, start + s(11)));
+        assert!(pace.goes_on(1, start + s(12)));
+        assert!(pace.goes_on(1, start + s(22)));
+        assert!(!pace.goes_on(1, start + s(23)));
+    }
+}

@@ -1,0 +1,143 @@
+//! What the plan's webhook is told, and when: beside the run, never in its way.
+
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+
+use super::{Begun, Display, EXIT_UNSAFE, Failure, RunOptions, host::host_info, short_duration};
+use crate::{
+    journal::{LaneOutcome, RunOutcome},
+    notify::{self, Message, Occasion},
+    plan::Lane,
+};
+
+/// Tells the plan's webhook; nothing where the plan names none.
+pub(super) struct Telling<'a> {
+    options: &'a RunOptions,
+    display: &'a Display,
+    webhook: Option<Arc<str>>,
+}
+
+impl<'a> Telling<'a> {
+    pub(super) fn new(options: &'a RunOptions, display: &'a Display) -> Self {
+        Self {
+            options,
+            display,
+            webhook: options
+                .loaded
+                .plan
+                .notify
+                .as_ref()
+                .map(|n| n.webhook.as_str().into()),
+        }
+    }
+
+    /// The run did not come to its first lane.
+    pub(super) async fn could_not_begin(&self, failure: &Failure) {
+        let occasion = if failure.code == EXIT_UNSAFE {
+            Occasion::StoppedForSafety
+        } else {
+            Occasion::Failed
+        };
+        let message = Message {
+            exit_code: Some(failure.code),
+            ..self.message(occasion, None, &format!("could not begin: {:#}", failure.error))
+        };
+        wait(self.send(message)).await;
+    }
+
+    /// A lane failed for good; the run goes on meanwhile.
+    pub(super) fn lane_failed(&self, begun: &Begun, lane: &Lane, reason: &str) {
+        let text = format!("lane {} failed: {reason}", lane.id);
+        // Beside the run: nobody waits for it.
+        drop(self.send(self.message(Occasion::LaneFailed, Some(begun), &text)));
+    }
+
+    /// The run's end, whatever it is.
+    pub(super) async fn ended(
+        &self,
+        begun: &Begun,
+        outcome: RunOutcome,
+        exit_code: u8,
+        reason: Option<&str>,
+    ) {
+        let (occasion, how) = match outcome {
+            RunOutcome::Finished => (Occasion::Finished, "finished"),
+            RunOutcome::Interrupted => (Occasion::Interrupted, "interrupted"),
+            RunOutcome::Unsafe => (Occasion::StoppedForSafety, "stopped for safety"),
+            RunOutcome::Aborted => (Occasion::Failed, "stopped"),
+        };
+        let because = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+        let took = short_duration(self.display.elapsed());
+        let text = format!("{how} after {took}, exit code {exit_code}{because}");
+        let report = begun.dir.report_md();
+        let message = Message {
+            exit_code: Some(exit_code),
+            report: report.is_file().then(|| report.display().to_string()),
+            ..self.message(occasion, Some(begun), &text)
+        };
+        wait(self.send(message)).await;
+    }
+
+    fn message(&self, occasion: Occasion, begun: Option<&Begun>, text: &str) -> Message {
+        let plan = &self.options.loaded.plan.name;
+        let host = host_info().hostname;
+        let run = begun.map(|begun| begun.dir.id().to_owned()).unwrap_or_default();
+        let (lanes_failed, requests_failed) = begun.map_or((0, 0), failures);
+        let about = if run.is_empty() { plan } else { &run };
+        let text = format!("benchd {about} on {host}: {text}");
+        Message {
+            text: self.options.redactor.text(&text).into_owned(),
+            occasion,
+            run,
+            plan: plan.clone(),
+            host,
+            exit_code: None,
+            lanes: self.options.lanes.len(),
+            lanes_failed,
+            requests_failed,
+            duration_s: self.display.elapsed().as_secs_f64(),
+            report: None,
+        }
+    }
+
+    fn send(&self, message: Message) -> Option<JoinHandle<()>> {
+        let webhook = Arc::clone(self.webhook.as_ref()?);
+        Some(tokio::spawn(async move {
+            match notify::send(&webhook, &message).await {
+                Ok(()) => tracing::info!(occasion = ?message.occasion, "the webhook was told"),
+                Err(error) => tracing::warn!(%error, "the webhook was not told"),
+            }
+        }))
+    }
+}
+
+/// Waits for a message, no longer than one may take.
+async fn wait(sending: Option<JoinHandle<()>>) {
+    if let Some(sending) = sending
+        && tokio::time::timeout(notify::SEND_LIMIT, sending).await.is_err()
+    {
+        tracing::warn!("the webhook took too long");
+    }
+}
+
+/// Lanes that failed, and counted requests that failed.
+fn failures(begun: &Begun) -> (usize, u64) {
+    let state = begun.keeper.state();
+    let lanes = state
+        .lanes
+        .values()
+        .filter(|lane| {
+            lane.ended
+                .as_ref()
+                .is_some_and(|e| e.outcome == LaneOutcome::Failed)
+        })
+        .count();
+    let requests = state
+        .lanes
+        .values()
+        .flat_map(|lane| lane.finished_cells())
+        .map(|(_, cell)| cell.ended.failed)
+        .sum();
+    (lanes, requests)
+}
