@@ -98,6 +98,8 @@ impl LaneEnd {
     pub(super) fn disk(error: impl std::fmt::Display) -> Self {
         let text = error.to_string();
         Self {
+            // Not the lane's fault: once there is room again, `--resume` goes on with it.
+            outcome: LaneOutcome::Interrupted,
             halt: Some(Halt::Disk(text.clone())),
             ..Self::failed("results", text)
         }

@@ -41,7 +41,7 @@ impl Night {
         let plan = format!(
             "version: 1\nname: night\nhost: {{ gpu: none }}\nrequest: {{ timeout: 20s, warmup: 1 }}\n\
              models: {{ sim: {{ openai: sim }} }}\nframeworks:\n{frameworks}\n\
-             scenarios: {{ single: {{ input_tokens: [32], output_tokens: 8, repeats: {repeats} }} }}\n{more}"
+             scenarios: {{ single: {{ input_tokens: [32], output_tokens: 8, repeats: {repeats}, prompts: identical }} }}\n{more}"
         );
         fs::write(dir.path().join("night.yaml"), plan).unwrap();
         Self { dir }
@@ -349,15 +349,33 @@ fn a_webhook_that_nobody_answers_changes_nothing() {
     );
 }
 
+/// Ends a run that a failed test leaves.
+struct Running(Option<Child>);
+
+impl Running {
+    fn wait(mut self) -> Output {
+        self.0.take().unwrap().wait_with_output().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &self.0 {
+            let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        }
+    }
+}
+
 /// Starts a run of many requests and waits until some cell of it is being measured.
-fn long_run(night: &Night, command: &mut Command) -> Child {
-    let child = command.spawn().unwrap();
+fn long_run(night: &Night, command: &mut Command) -> Running {
+    let child = Running(Some(command.spawn().unwrap()));
     night.await_journal("cell_started");
     child
 }
 
-fn ends_by_disk(journal: &str, child: Child, says: &str) {
-    let output = child.wait_with_output().unwrap();
+fn ends_by_disk(journal: &str, child: Running, says: &str) {
+    let output = child.wait();
     let said = text(&output);
     assert_eq!(output.status.code(), Some(3), "{said}");
     assert!(said.contains("stopped: ") && said.contains(says), "{said}");
@@ -380,7 +398,7 @@ fn a_file_size_limit_in_mid_run_stops_the_lane_and_keeps_what_is_whole() {
         .stderr(Stdio::piped())
         .process_group(0);
     let child = long_run(&night, &mut command);
-    let output = child.wait_with_output().unwrap();
+    let output = child.wait();
     let said = text(&output);
     assert_eq!(output.status.code(), Some(3), "{said}");
     assert!(
@@ -463,6 +481,7 @@ fn a_disk_that_fills_up_in_mid_run_stops_it_and_the_run_goes_on_with_room() {
     while ballast.write_all(&block).is_ok() {}
     // The last pages, too.
     while ballast.write_all(&block[..512]).is_ok() {}
+    drop(ballast);
     let journal = night.journal();
     ends_by_disk(&journal, child, "the disk is full");
     fs::remove_file(night.path("results/ballast")).unwrap();
