@@ -1,4 +1,8 @@
 //! A night's run through the binary: systemd, secrets, disks, the webhook.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests: a failed one is a failed test"
+)]
 
 use std::{
     fs,
