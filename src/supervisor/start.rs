@@ -283,7 +283,12 @@ async fn await_memory(gpu: &Gpu, options: &RunOptions, state: &State) -> Result<
     let Some(baseline) = &state.baseline else {
         return Ok(());
     };
-    for (lane, server) in state.open_servers() {
+    let unproven = state
+        .lanes
+        .iter()
+        .flat_map(|(lane, known)| known.servers.iter().map(move |server| (lane, server)))
+        .filter(|(_, server)| server.leader.is_some() && server.released.is_none());
+    for (lane, server) in unproven {
         let Some(framework) = options.loaded.plan.frameworks.get(&lane.framework) else {
             continue;
         };
