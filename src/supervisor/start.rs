@@ -217,7 +217,7 @@ fn find_earlier(options: &RunOptions) -> Result<Option<RunDir>, Failure> {
         } else {
             state.plan == options.loaded.plan.name
         };
-        if mine && !state.is_finished() {
+        if mine && (!state.is_finished() || died_before_its_report(&dir)) {
             unchanged(&dir, &state).map_err(Failure::plan)?;
             return Ok(Some(dir));
         }
@@ -229,6 +229,11 @@ fn find_earlier(options: &RunOptions) -> Result<Option<RunDir>, Failure> {
     RunDir::remove_empty(&options.results, &options.loaded.plan.name)
         .context("the empty folder of a run that died at once can't be removed")?;
     Ok(None)
+}
+
+/// Whether a run that is finished by its journal was ended before its report was written: `run.json` is last.
+fn died_before_its_report(dir: &RunDir) -> bool {
+    RunInfo::read(&dir.run_json()).is_ok_and(|info| info.state == RunState::Running)
 }
 
 /// Ends what a dead benchd started and its journal knows of; nothing else.
