@@ -216,13 +216,6 @@ fn end(
         RunOutcome::Aborted => RunState::Aborted,
     };
     info.updated_unix_us = begun.keeper.state().last_unix_us;
-    if let Err(error) = info.write(&begun.dir.run_json()) {
-        say(
-            display,
-            Tone::Bad,
-            &format!("run.json could not be written: {error}"),
-        );
-    }
     match report::write_all(&begun.dir, &options.loaded.plan, &options.lanes) {
         Ok(summary) => {
             display.close();
@@ -238,6 +231,14 @@ fn end(
                 begun.dir.id()
             ),
         ),
+    }
+    // Last: a run whose end is journalled and not written here died before its report, and is gone on with.
+    if let Err(error) = info.write(&begun.dir.run_json()) {
+        say(
+            display,
+            Tone::Bad,
+            &format!("run.json could not be written: {error}"),
+        );
     }
     say(
         display,

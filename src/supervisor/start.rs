@@ -249,7 +249,7 @@ fn find_earlier(options: &RunOptions) -> Result<Option<RunDir>, Failure> {
         } else {
             state.plan == options.loaded.plan.name
         };
-        if mine && !state.is_finished() {
+        if mine && (!state.is_finished() || died_before_its_report(&dir)) {
             unchanged(&dir, &state).map_err(Failure::plan)?;
             return Ok(Some(dir));
         }
@@ -261,6 +261,11 @@ fn find_earlier(options: &RunOptions) -> Result<Option<RunDir>, Failure> {
     RunDir::remove_empty(&options.results, &options.loaded.plan.name)
         .context("the empty folder of a run that died at once can't be removed")?;
     Ok(None)
+}
+
+/// Whether a run that is finished by its journal was ended before its report was written: `run.json` is last.
+fn died_before_its_report(dir: &RunDir) -> bool {
+    RunInfo::read(&dir.run_json()).is_ok_and(|info| info.state == RunState::Running)
 }
 
 /// Ends what a dead benchd started and its journal knows of; nothing else.
@@ -315,7 +320,12 @@ async fn await_memory(gpu: &Gpu, options: &RunOptions, state: &State) -> Result<
     let Some(baseline) = &state.baseline else {
         return Ok(());
     };
-    for (lane, server) in state.open_servers() {
+    let unproven = state
+        .lanes
+        .iter()
+        .flat_map(|(lane, known)| known.servers.iter().map(move |server| (lane, server)))
+        .filter(|(_, server)| server.leader.is_some() && server.released.is_none());
+    for (lane, server) in unproven {
         let Some(framework) = options.loaded.plan.frameworks.get(&lane.framework) else {
             continue;
         };

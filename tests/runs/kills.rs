@@ -19,8 +19,11 @@ use crate::bench::{Bench, Ended};
 /// Kills where nothing else is asked for.
 const KILLS: u32 = 15;
 
-/// Up to when after its start benchd is killed: from before its folder is made to the middle of a lane.
-const LATEST: Duration = Duration::from_millis(1500);
+/// When after its start benchd is killed: before its folder is made, while it starts, or anywhere.
+fn moment(random: &mut rand_chacha::ChaCha8Rng) -> Duration {
+    let latest_ms = [20, 300, 2500, 2500][random.random_range(0..4)];
+    Duration::from_micros(random.random_range(0..latest_ms * 1000))
+}
 
 fn bench() -> Bench {
     Bench::new()
@@ -35,7 +38,7 @@ fn bench() -> Bench {
                 "--fault",
                 "child-daemon:stubborn",
                 "--fault",
-                "respawn:stubborn",
+                "respawn",
             ],
         )
         .with(serde_json::json!({ "stop_grace": "200ms" }))
@@ -80,7 +83,7 @@ fn killed_anywhere_it_goes_on_until_the_run_is_whole() {
         let bench = bench();
         let ended = loop {
             let mut run = bench.start(&["--resume"]);
-            let at = random.random_range(Duration::ZERO..LATEST);
+            let at = moment(&mut random);
             if killed < kills {
                 // The moment is the test's subject: nothing is waited for.
                 let since = Instant::now();

@@ -136,6 +136,22 @@ fn without_a_run_to_go_on_with_one_is_begun() {
     assert_eq!(bench.runs().len(), 2, "the finished one is left alone");
 }
 
+#[test]
+fn a_run_that_died_before_its_report_is_gone_on_with() {
+    let bench = Bench::new().sim("a", &[]).sim("b", &[]);
+    bench.run(&[]).assert_code(0);
+    let folder = bench.only_run();
+    let info = fs::read_to_string(folder.join("run.json")).unwrap();
+    assert!(info.contains("\"finished\""), "{info}");
+    fs::write(
+        folder.join("run.json"),
+        info.replace("\"finished\"", "\"running\""),
+    )
+    .unwrap();
+    fs::remove_file(folder.join("report.md")).unwrap();
+    assert_resumes(&bench);
+}
+
 /// A process that is nobody's but looks like a server in the journal.
 struct Bystander(Child);
 
