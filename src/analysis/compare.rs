@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     distribution::SEED,
-    samples::{CellSamples, FIGURES, RequestValues},
+    samples::{CellSamples, FIGURES, Figure},
 };
 use crate::{
     record::LaneId,
@@ -230,11 +230,7 @@ fn compare(
 }
 
 /// Framework over baseline for each prompt that both answered: of the medians over its requests.
-fn prompt_ratios(
-    baseline: &CellSamples,
-    framework: &CellSamples,
-    figure: fn(&RequestValues) -> f64,
-) -> Vec<f64> {
+fn prompt_ratios(baseline: &CellSamples, framework: &CellSamples, figure: Figure) -> Vec<f64> {
     let by_prompt = |samples: &CellSamples| {
         let mut prompts: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
         for r in &samples.requests {

@@ -13,6 +13,7 @@ mod korean;
 mod parallel;
 mod run;
 mod samples;
+mod server;
 mod steady;
 mod summary;
 

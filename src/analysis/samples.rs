@@ -32,11 +32,11 @@ pub(super) struct RequestValues {
     pub(super) tokens_per_s: f64,
 }
 
-/// A figure of a request, by its name.
-type Figure = (&'static str, fn(&RequestValues) -> f64);
+/// One figure of a request.
+pub(super) type Figure = fn(&RequestValues) -> f64;
 
 /// The figures that frameworks and rounds are compared by.
-pub(super) const FIGURES: [Figure; 4] = [
+pub(super) const FIGURES: [(&str, Figure); 4] = [
     ("ttft_ms", |r| r.ttft_ms),
     ("latency_ms", |r| r.latency_ms),
     ("tpot_ms", |r| r.tpot_ms),
@@ -52,7 +52,7 @@ pub(super) fn prompt_key(id: &str) -> u64 {
 
 impl CellSamples {
     /// One figure of all requests that have it.
-    pub(super) fn figure(&self, figure: fn(&RequestValues) -> f64) -> Option<Sorted> {
+    pub(super) fn figure(&self, figure: Figure) -> Option<Sorted> {
         Sorted::new(self.requests.iter().map(figure).collect())
     }
 }

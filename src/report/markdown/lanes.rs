@@ -111,7 +111,8 @@ pub(super) fn drift(summary: &RunSummary) -> String {
         "## Drift over the lanes\n\n{table}\nA lane measures each cell once, so across its cells only the GPU can tell of a \
          drift; latencies tell by the trend that the cells have in common (pooled Kendall test; change over the measured \
          time, with its p value). A change counts from p < 0.001 and 5 % on (clocks over the cells: p < 0.01 and 3 %); \
-         the cells that it touches are flagged `drift`.\n\n{seen}"
+         the cells that it touches are flagged `drift`. A heavier load draws more power and may lower clocks too: look at \
+         which cells are flagged.\n\n{seen}"
     )
 }
 
