@@ -1,12 +1,26 @@
 //! `benchd sim`: the simulated server, until it is stopped.
 
-use super::{CommandResult, DONE};
+use super::{CommandResult, DONE, Failure};
+use crate::sim::SimError;
 
 /// Serves.
 ///
 /// # Errors
 /// When the port is taken or a flag can't be honoured.
 pub fn run(args: &crate::sim::Args) -> CommandResult {
-    crate::sim::run(args).map_err(anyhow::Error::from)?;
+    crate::sim::run(args).map_err(|error| {
+        let flags_are_wrong = matches!(
+            error,
+            SimError::Arguments(_)
+                | SimError::Fault(_)
+                | SimError::Range { .. }
+                | SimError::StreamCost { .. }
+        );
+        if flags_are_wrong {
+            Failure::plan(error)
+        } else {
+            Failure::machine(error)
+        }
+    })?;
     DONE
 }

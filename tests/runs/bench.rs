@@ -65,7 +65,8 @@ impl Bench {
                     "concurrent": { "concurrency": [2], "input_tokens": 32, "output_tokens": 4, "requests": 40 },
                 },
             }),
-            flags: Vec::new(),
+            // The client's own check is tested elsewhere and takes seconds a run.
+            flags: vec!["--no-selfcheck".to_owned()],
             ports: BTreeMap::new(),
             gpu: None,
         }
