@@ -1,5 +1,4 @@
 //! Tests through the binary and on real processes.
-#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod arrivals;
 mod env;
