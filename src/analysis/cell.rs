@@ -438,6 +438,8 @@ impl<'a> Fold<'a> {
 
         self.evidence.latencies = latency_ms.as_ref().map_or(0, |d| d.n);
         self.evidence.ttft_p50_ms = ttft_ms.as_ref().map(|d| d.p50);
+        let tpot_ms = Distribution::of_values(self.tpot_ms, 0);
+        self.evidence.tpot_p50_ms = tpot_ms.as_ref().map(|d| d.p50);
         self.evidence.has_steady = steady.is_some();
         let flags = cell_flags(
             &self.evidence,
@@ -476,7 +478,7 @@ impl<'a> Fold<'a> {
             } else {
                 None
             },
-            tpot_ms: Distribution::of_values(self.tpot_ms, 0),
+            tpot_ms,
             chunk_gap_ms: chunk_gaps(&self.gaps_us, self.evidence.coalesced),
             connect_ms: Distribution::of_values(self.connect_ms, 0),
             queued_ms: Distribution::of_values(self.queued_ms, 0),

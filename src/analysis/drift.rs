@@ -51,7 +51,7 @@ pub struct LaneDrift {
 /// A trend over the lane.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DriftFigure {
-    /// Change over the measured time (clocks: from first cell to last), as a share of the median: 0.05 is 5 % more.
+    /// Change over the longest cell (clocks: from first cell to last), as a share of the median: 0.05 is 5 % more.
     pub change: f64,
     /// p value that there is no trend (Kendall's test, pooled over the cells).
     pub p: f64,
@@ -124,7 +124,12 @@ fn within_cells(
     let relative: Vec<Option<Vec<(f64, f64)>>> = samples.iter().map(|s| relative(series(s))).collect();
     let usable: Vec<Vec<(f64, f64)>> = relative.iter().flatten().cloned().collect();
     let Trend { slope, p, .. } = pooled_trend(&usable)?;
-    let change = (slope * drift.measured_s).exp_m1();
+    // No further than the trends were seen: a slope of some seconds says nothing of a whole lane.
+    let longest_s = cells
+        .iter()
+        .map(|c| c.passes_s.iter().sum::<f64>())
+        .fold(0.0, f64::max);
+    let change = (slope * longest_s).exp_m1();
     let figure = DriftFigure {
         change,
         p,
@@ -135,7 +140,7 @@ fn within_cells(
         return Some(figure);
     }
     let text = format!(
-        "{name} moves the same way within the lane's cells: {:+.0} % over the measured time of the lane",
+        "{name} moves the same way within the lane's cells: {:+.0} % over the longest of them",
         change * 100.0
     );
     for (cell, points) in cells.iter_mut().zip(&relative) {

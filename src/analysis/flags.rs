@@ -25,10 +25,9 @@ pub const TOKENS_PER_CHUNK: f64 = 1.25;
 pub const THROTTLED_SHARE: f64 = 0.05;
 /// Longest time without a GPU sample, milliseconds.
 pub const SAMPLE_GAP_MS: f64 = 5_000.0;
-/// The client's lag (99th percentile) from which on its times are suspect, microseconds.
-pub const LAG_US: u64 = 1_000;
-/// The same as a share of the median TTFT, for lags above [`LAG_FLOOR_US`].
-pub const LAG_SHARE_OF_TTFT: f64 = 0.05;
+/// The client's lag (99th percentile) from which on times are suspect, as a share of the smallest of them: the median
+/// TTFT or the median TPOT.
+pub const LAG_SHARE: f64 = 0.05;
 /// Lags below this are never suspect, microseconds.
 pub const LAG_FLOOR_US: u64 = 200;
 /// Share of the client's largest event rate from which on it is near its limit.
@@ -59,6 +58,8 @@ pub(super) struct Evidence {
     pub(super) models: BTreeSet<String>,
     pub(super) latencies: u64,
     pub(super) ttft_p50_ms: Option<f64>,
+    /// Median time per output token, milliseconds.
+    pub(super) tpot_p50_ms: Option<f64>,
     pub(super) has_steady: bool,
     truncated: u64,
     wrong_length: u64,
@@ -269,10 +270,9 @@ fn timing(e: &Evidence, finished: &FinishedCell, context: &CellContext<'_>, add:
         );
     }
     let lag = &finished.ended.client;
-    let relative = e
-        .ttft_p50_ms
-        .is_some_and(|ttft| lag.p99_us as f64 > ttft * 1e3 * LAG_SHARE_OF_TTFT);
-    if lag.p99_us > LAG_US || (relative && lag.p99_us > LAG_FLOOR_US) {
+    let smallest_ms = e.ttft_p50_ms.into_iter().chain(e.tpot_p50_ms).reduce(f64::min);
+    let counts = smallest_ms.is_some_and(|ms| lag.p99_us as f64 > ms * 1e3 * LAG_SHARE);
+    if counts && lag.p99_us > LAG_FLOOR_US {
         let text = format!(
             "lag of the load thread: p99 {} µs, largest {} µs",
             lag.p99_us, lag.max_us

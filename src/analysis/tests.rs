@@ -453,7 +453,7 @@ fn the_machine_and_the_client_are_doubted_too() {
     let lag = |p99_us: u64| {
         let mut b = Builder::one(single());
         b.samples(&lane(), &[gpu_sample(10, 1)]);
-        let ended = b.measured(&lane(), "single/in512", &[(400, vec![Did::ok(0, 10, 90)])]);
+        let ended = b.measured(&lane(), "single/in512", &[(400, vec![Did::ok(0, 10, 390)])]);
         ended.client = ClientLag {
             p99_us,
             ..ClientLag::default()

@@ -15,6 +15,7 @@ pub fn run(args: &crate::sim::Args) -> CommandResult {
                 | SimError::Fault(_)
                 | SimError::Range { .. }
                 | SimError::StreamCost { .. }
+                | SimError::NoGpuState
         );
         if flags_are_wrong {
             Failure::plan(error)

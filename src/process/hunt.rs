@@ -28,6 +28,11 @@ pub(super) trait Quarry {
     fn kill_cgroup(&self);
     /// Whether an ended process is to be reaped by the sweep (and not by tokio).
     fn reaps(&self, ended: &Seen) -> bool;
+    /// Whether a zombie is not over yet: `/proc` shows one as soon as its main thread is gone, while other threads
+    /// may still be tearing down (a CUDA context takes 100 ms and more).
+    fn awaits(&self, _ended: &Seen) -> bool {
+        false
+    }
 }
 
 impl Quarry for ServerProcess {
@@ -49,6 +54,10 @@ impl Quarry for ServerProcess {
 
     fn reaps(&self, ended: &Seen) -> bool {
         ended.identity.pid != self.leader().pid
+    }
+
+    fn awaits(&self, ended: &Seen) -> bool {
+        ended.identity.pid == self.leader().pid && self.exit().is_none()
     }
 }
 
@@ -154,7 +163,9 @@ impl<'a, Q: Quarry> Hunt<'a, Q> {
         };
         for (member, why) in members {
             match (member.is_zombie(), why) {
-                (true, _) => seen.ended += usize::from(self.quarry.reaps(member)),
+                (true, _) => {
+                    seen.ended += usize::from(self.quarry.reaps(member) || self.quarry.awaits(member));
+                }
                 (false, Membership::Group) => seen.in_group += 1,
                 (false, _) => seen.strays += 1,
             }

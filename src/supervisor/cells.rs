@@ -274,7 +274,7 @@ async fn lengths(
         work.shared.display,
         Tone::Plain,
         &format!(
-            "  texts of exact length found with {} requests in {:.1} s",
+            "  texts of exact length found with {} counts in {:.1} s",
             calibration.probes,
             began.elapsed().as_secs_f64()
         ),
