@@ -76,15 +76,10 @@ impl Evidence {
             return;
         };
         let reported_f = reported as f64;
-        let below = reported_f < asked * (1.0 - PROMPT_TOLERANCE);
-        // A system message has a share of its own, at most as large as a user message's.
-        let messages = if matches!(cell.input, CellInput::SharedPrefix { .. }) {
-            2.0
-        } else {
-            1.0
-        };
-        let above =
-            template.is_some_and(|t| reported_f > asked * (1.0 + PROMPT_TOLERANCE) + f64::from(t) * messages);
+        // What is sent is the text and the template around it: a cut prompt that still has the text's length is cut.
+        let sent = asked + template.map_or(0.0, f64::from);
+        let below = reported_f < sent * (1.0 - PROMPT_TOLERANCE);
+        let above = template.is_some() && reported_f > sent + asked * PROMPT_TOLERANCE;
         self.truncated += u64::from(below);
         self.wrong_length += u64::from(above);
         let distance = |tokens: u64| (tokens as f64 - asked).abs();

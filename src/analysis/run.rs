@@ -23,9 +23,9 @@ use super::{
 use crate::{
     journal::{
         self, DiskError, FinishedCell, JournalError, LaneOutcome, LaneState, RunDir, RunInfo, RunOutcome,
-        State,
+        ServerReady, State, TEMPLATE_WITH_SYSTEM,
     },
-    plan::{Cell, Framework, FrameworkKind, GpuSelection, Lane, Plan, Source},
+    plan::{Cell, CellInput, Framework, FrameworkKind, GpuSelection, Lane, Plan, Source},
     prompt::{Calibration, CountSource, Fitted},
     record::{Flag, FlagKind},
 };
@@ -49,6 +49,15 @@ pub enum AnalysisError {
         /// `framework` or `model`.
         what: &'static str,
     },
+}
+
+/// Tokens that the chat template adds to this cell's prompts: a system message has a share of its own.
+fn template_of(cell: &Cell, ready: Option<&ServerReady>) -> Option<u32> {
+    let ready = ready?;
+    match cell.input {
+        CellInput::SharedPrefix { .. } => ready.facts.get(TEMPLATE_WITH_SYSTEM)?.parse().ok(),
+        CellInput::Exact { .. } | CellInput::Written { .. } => ready.template_tokens,
+    }
 }
 
 /// Summarises a run from its folder, at any moment: finished, under way, or dead. `lanes` are the plan's lanes with
@@ -211,7 +220,7 @@ impl Run<'_> {
             let context = CellContext {
                 cell,
                 timeout: self.plan.request.timeout,
-                template_tokens,
+                template_tokens: template_of(cell, ready),
                 model_id: model_id.filter(|_| framework.kind != FrameworkKind::Openai),
                 not_controlled: matches!(framework.source, Source::Url(_)),
                 gpu_expected: self.plan.host.gpu != GpuSelection::None,

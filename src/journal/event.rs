@@ -149,6 +149,9 @@ pub struct ServerDescendants {
     pub processes: Vec<ProcessIdentity>,
 }
 
+/// The fact under which [`ServerReady::facts`] tells what the chat template adds to a system and a user message, tokens.
+pub const TEMPLATE_WITH_SYSTEM: &str = "template_tokens_with_system";
+
 /// See [`Event::ServerReady`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServerReady {

@@ -16,7 +16,9 @@ use crate::{
     analysis::{self, CellContext},
     client::Target,
     framework::Facts,
-    journal::{CellEnded, CellFailed, CellStarted, DiskError, Event, PromptFile, RecordFile},
+    journal::{
+        CellEnded, CellFailed, CellStarted, DiskError, Event, PromptFile, RecordFile, TEMPLATE_WITH_SYSTEM,
+    },
     plan::{Arrival, CachePolicy, Cell, Lane},
     prompt::{
         Basis, CalibrateOptions, Calibration, CellPrompts, CountSource, FrozenPrompt, Needs, PromptError,
@@ -79,6 +81,11 @@ impl LaneCells {
             PromptFile::open(&dir.prompts(), |prompt: &FrozenPrompt| &prompt.id).map_err(LaneEnd::disk)?;
         for torn in torn.into_iter().chain(torn_prompt) {
             say(work.shared.display, Tone::Warn, &format!("note  {torn}"));
+        }
+        if let Some(tokens) = template.and_then(|share| share.system_and_user) {
+            facts
+                .values
+                .insert(TEMPLATE_WITH_SYSTEM.to_owned(), tokens.to_string());
         }
         let mut this = Self {
             control,
