@@ -51,7 +51,7 @@ pub struct LaneDrift {
 /// A trend over the lane.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DriftFigure {
-    /// Change over the longest cell (clocks: from first cell to last), as a share of the median: 0.05 is 5 % more.
+    /// Change over a cell of median length (clocks: from first cell to last), as a share of the median: 0.05 is 5 % more.
     pub change: f64,
     /// p value that there is no trend (Kendall's test, pooled over the cells).
     pub p: f64,
@@ -114,6 +114,15 @@ fn relative(series: &[(f64, f64)]) -> Option<Vec<(f64, f64)>> {
     (points.len() >= SERIES_REQUESTS).then_some(points)
 }
 
+/// Points in the order of their times, without the first wave: its requests wait for each other's prefill, and the
+/// first one fills the caches. That is no drift.
+pub(super) fn after_first_wave(series: &[(f64, f64)], streams: u32) -> Vec<(f64, f64)> {
+    let mut points = series.to_vec();
+    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    points.drain(..points.len().min(streams as usize));
+    points
+}
+
 fn within_cells(
     name: &str,
     series: fn(&CellSamples) -> &[(f64, f64)],
@@ -121,15 +130,17 @@ fn within_cells(
     samples: &[&CellSamples],
     drift: &mut LaneDrift,
 ) -> Option<DriftFigure> {
-    let relative: Vec<Option<Vec<(f64, f64)>>> = samples.iter().map(|s| relative(series(s))).collect();
+    let relative: Vec<Option<Vec<(f64, f64)>>> = samples
+        .iter()
+        .zip(cells.iter())
+        .map(|(s, c)| relative(&after_first_wave(series(s), c.concurrency)))
+        .collect();
     let usable: Vec<Vec<(f64, f64)>> = relative.iter().flatten().cloned().collect();
     let Trend { slope, p, .. } = pooled_trend(&usable)?;
     // No further than the trends were seen: a slope of some seconds says nothing of a whole lane.
-    let longest_s = cells
-        .iter()
-        .map(|c| c.passes_s.iter().sum::<f64>())
-        .fold(0.0, f64::max);
-    let change = (slope * longest_s).exp_m1();
+    let lengths_s = cells.iter().map(|c| c.passes_s.iter().sum::<f64>()).collect();
+    let cell_s = crate::stats::Sorted::new(lengths_s)?.median();
+    let change = (slope * cell_s).exp_m1();
     let figure = DriftFigure {
         change,
         p,
@@ -140,7 +151,7 @@ fn within_cells(
         return Some(figure);
     }
     let text = format!(
-        "{name} moves the same way within the lane's cells: {:+.0} % over the longest of them",
+        "{name} moves the same way within the lane's cells: {:+.0} % over the length of one",
         change * 100.0
     );
     for (cell, points) in cells.iter_mut().zip(&relative) {

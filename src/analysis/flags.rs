@@ -362,6 +362,8 @@ fn machine(context: &CellContext<'_>, gpu: Option<&GpuSummary>, latency_series: 
 fn drift(context: &CellContext<'_>, latency_series: &[(f64, f64)]) -> Option<String> {
     let centre =
         |series: &[(f64, f64)]| stats::Sorted::new(series.iter().map(|p| p.1).collect()).map(|s| s.median());
+    let settled = super::drift::after_first_wave(latency_series, context.cell.concurrency);
+    let latency_series = settled.as_slice();
     if latency_series.len() >= DRIFT_REQUESTS {
         let (trend, median) = (stats::trend(latency_series)?, centre(latency_series)?);
         let times = stats::Sorted::new(latency_series.iter().map(|p| p.0).collect())?;
