@@ -6,6 +6,7 @@ mod framework;
 mod gpu;
 mod night;
 mod process;
+mod sample_report;
 mod selfcheck;
 mod server;
 mod sim;
