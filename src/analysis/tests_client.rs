@@ -150,9 +150,6 @@ fn a_load_thread_is_too_late_by_the_smallest_time_that_is_shown() {
     );
     assert_eq!(run(300, 6), None, "5 % of the TTFT");
     assert_eq!(run(200, 1), None, "the floor");
-    // With a long TTFT the time between tokens is the smallest time shown.
-    assert_eq!(
-        run(1_001, 1_500).map(|f| f.kind),
-        run(1_001, 1_000).map(|f| f.kind)
-    );
+    // With a long TTFT the time between tokens, 40 ms here, is the smallest time shown.
+    assert!(run(2_001, 1_500).is_some() && run(2_000, 1_500).is_none());
 }

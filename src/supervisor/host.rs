@@ -1,8 +1,6 @@
 //! The machine, as `run.json` tells it.
 
-use std::path::Path;
-
-use crate::journal::HostInfo;
+use crate::{journal::HostInfo, process};
 
 /// Reads what is known of this machine. What can't be read is left empty.
 pub fn host_info() -> HostInfo {
@@ -28,7 +26,5 @@ pub fn host_info() -> HostInfo {
 
 /// The kernel's boot id; empty where there is none to read.
 pub fn boot_id() -> String {
-    std::fs::read_to_string(Path::new("/proc/sys/kernel/random/boot_id"))
-        .map(|text| text.trim().to_owned())
-        .unwrap_or_default()
+    process::boot_id().unwrap_or_default()
 }
