@@ -15,7 +15,9 @@ mod run;
 mod samples;
 mod server;
 mod steady;
+mod study;
 mod summary;
+mod verdict;
 
 pub use cell::{CellContext, summarise_cell};
 pub use compare::{
@@ -32,7 +34,11 @@ pub use flags::{
 pub use gpu::{GpuSummary, GpuWindow, gpu_windows};
 pub use korean::{Comparison, KoreanComparison, LOOP_SHARE, QualitySigns, TextFigures, TextSize};
 pub use run::{AnalysisError, summarise_run};
+pub use study::{MachineStudy, STUDY_VERSION, Study};
 pub use summary::*;
+pub use verdict::{
+    Expectation, ModelVerdict, Seen, Side, TestRole, Verdict, VerdictOutcome, VerdictTest, Weakness,
+};
 
 #[cfg(test)]
 pub(crate) mod testing;

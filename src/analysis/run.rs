@@ -145,6 +145,8 @@ pub fn summarise_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSum
         lanes: summaries,
         comparisons,
         rounds,
+        verdicts: Vec::new(),
+        expectations: Vec::new(),
         prompt_lengths,
         notes,
     })

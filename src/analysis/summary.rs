@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Counts, Distribution, FrameworkComparison, GpuSummary, KoreanComparison, LaneDrift, Rate, RoundsSummary,
-    TextFigures,
+    Counts, Distribution, Expectation, FrameworkComparison, GpuSummary, KoreanComparison, LaneDrift, Rate,
+    RoundsSummary, TextFigures, Verdict,
 };
 use crate::{
     journal::{ClientLag, RunInfo},
@@ -314,6 +314,12 @@ pub struct RunSummary {
     pub comparisons: Vec<FrameworkComparison>,
     /// Each framework's cells over the rounds of the plan, where there are several.
     pub rounds: Vec<RoundsSummary>,
+    /// What the run says of the plan's hypotheses; empty where the plan has none.
+    #[serde(default)]
+    pub verdicts: Vec<Verdict>,
+    /// What the document expects against what was seen.
+    #[serde(default)]
+    pub expectations: Vec<Expectation>,
     /// How the texts of exact length were found, by model; empty where no cell needs one.
     pub prompt_lengths: Vec<PromptLengths>,
     /// What benchd noted in the journal, and what this analysis could not read.

@@ -3,6 +3,7 @@
 //! Works at any moment of a run and says what is missing. All numbers for people go through [`number`].
 
 mod csv;
+pub mod html;
 mod markdown;
 pub mod number;
 mod table;
