@@ -35,7 +35,7 @@ pub use flags::{
 pub use gpu::{GpuSummary, GpuWindow, gpu_windows};
 pub use korean::{Comparison, KoreanComparison, LOOP_SHARE, QualitySigns, TextFigures, TextSize};
 pub use run::{AnalysisError, summarise_run};
-pub use study::{MachineStudy, STUDY_VERSION, Study};
+pub use study::{MachineStudy, STUDY_VERSION, Study, machine_name};
 pub use summary::*;
 pub use verdict::{
     Expectation, ModelVerdict, Seen, Side, TestRole, Verdict, VerdictOutcome, VerdictTest, Weakness,

@@ -8,6 +8,7 @@ mod korean;
 mod lanes;
 mod method;
 mod scenarios;
+mod verdicts;
 
 use std::fmt::Write as _;
 
@@ -31,11 +32,14 @@ pub fn report_md(summary: &RunSummary, plan: &Plan) -> String {
         }
     };
     section(title(summary));
+    section(verdicts::table(&summary.verdicts));
     section(headline::section(summary));
+    section(rankings(summary));
     section(scenarios::sections(summary, plan));
     section(lanes::rounds(summary));
     section(lanes::drift(summary));
     section(lanes::counters(summary));
+    section(verdicts::details(&summary.verdicts));
     section(environment::operations(summary));
     section(environment::section(summary, plan));
     section(flags::section(summary));
@@ -105,55 +109,17 @@ fn title(summary: &RunSummary) -> String {
             count(summary.cells_planned)
         );
     }
-    let frameworks: Vec<String> = {
-        let mut seen: Vec<String> = Vec::new();
-        for lane in &summary.lanes {
-            // Of a server that the plan knows by its command only, the version is what it claims.
-            let claimed = lane.framework_kind == "openai" && lane.facts.contains_key("version");
-            let version = lane
-                .version
-                .as_deref()
-                .map(|v| match claimed {
-                    true => format!(" (its server says version {})", escape(v)),
-                    false => format!(" {}", escape(v)),
-                })
-                .unwrap_or_default();
-            let name = format!("{}{version}", escape(&lane.lane.framework));
-            if !seen.contains(&name) {
-                seen.push(name);
-            }
-        }
-        seen
-    };
-    let models: Vec<String> = models(summary).into_iter().map(escape).collect();
-    let requests: u64 = summary
-        .lanes
-        .iter()
-        .flat_map(|l| &l.cells)
-        .map(|c| c.requests)
-        .sum();
-    let failed: u64 = summary
-        .lanes
-        .iter()
-        .flat_map(|l| &l.cells)
-        .map(|c| c.failed)
-        .sum();
-    let _ = writeln!(
-        text,
-        "Compared: {} on {}; {} requests measured, {} failed.",
-        list(&frameworks),
-        list(&models),
-        count(requests),
-        count(failed)
-    );
+    text.push_str(&verdicts::answer(summary));
     text
 }
 
-fn list(names: &[String]) -> String {
-    match names {
-        [] => "nothing yet".to_owned(),
-        [one] => one.clone(),
-        [all @ .., last] => format!("{} and {last}", all.join(", ")),
+/// The document's rankings over all scenarios (9.2).
+fn rankings(summary: &RunSummary) -> String {
+    let table = verdicts::expectations(&summary.expectations, "9.2");
+    if table.is_empty() {
+        table
+    } else {
+        format!("## The document's rankings\n\n{table}")
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use indexmap::IndexMap;
 
-use super::{super::number::*, Table, escape, framework, korean, lanes_of, models};
+use super::{super::number::*, Table, escape, framework, korean, lanes_of, models, verdicts};
 use crate::{
     analysis::{CellSummary, Rate, RunSummary},
     plan::{Plan, ScenarioKind},
@@ -20,6 +20,8 @@ pub(super) fn sections(summary: &RunSummary, plan: &Plan) -> String {
         }
     }
     let mut text = String::new();
+    // A second scenario of a kind does not tell the document's expectations again.
+    let mut told: Vec<&str> = Vec::new();
     for name in names {
         let mut body = String::new();
         for model in models(summary) {
@@ -38,10 +40,28 @@ pub(super) fn sections(summary: &RunSummary, plan: &Plan) -> String {
             }
         }
         if !body.is_empty() {
+            let kind = plan.scenarios.get(name).map(|s| s.kind);
+            if let Some(section) = kind.map(document_section)
+                && !told.contains(&section)
+            {
+                told.push(section);
+                body.insert_str(0, &verdicts::expectations(&summary.expectations, section));
+            }
             let _ = writeln!(text, "## Scenario: {}\n\n{}\n", escape(name), body.trim_end());
         }
     }
     text
+}
+
+/// The section of the user's document that tells of a kind of scenario.
+fn document_section(kind: ScenarioKind) -> &'static str {
+    match kind {
+        ScenarioKind::Single => "5.1",
+        ScenarioKind::Concurrent => "5.2",
+        ScenarioKind::LongContext => "5.3",
+        ScenarioKind::PrefixCache => "5.4",
+        ScenarioKind::Korean => "5.5",
+    }
 }
 
 /// The cells of a scenario, the frameworks of one cell side by side.
