@@ -33,6 +33,7 @@ pub use flags::{
     TOKENS_PER_CHUNK, UNKNOWN_TEMPLATE,
 };
 pub use gpu::{GpuSummary, GpuWindow, gpu_windows};
+pub use hypotheses::shown_framework;
 pub use korean::{Comparison, KoreanComparison, LOOP_SHARE, QualitySigns, TextFigures, TextSize};
 pub use run::{AnalysisError, summarise_run};
 pub use study::{MachineStudy, STUDY_VERSION, Study, machine_name};

@@ -115,15 +115,14 @@ pub fn summarise_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSum
     drop(measured_cells);
     drift::over_rounds(&mut summaries, &rounds);
     flag_small_differences(&mut summaries, info.as_ref());
-    let verdicts = hypotheses::verdicts(
-        plan,
-        &[Night {
-            night: 1,
-            lanes: &summaries,
-            samples: &samples,
-            client: info.as_ref().and_then(|i| i.client.as_ref()),
-        }],
-    );
+    let nights = [Night {
+        night: 1,
+        lanes: &summaries,
+        samples: &samples,
+        client: info.as_ref().and_then(|i| i.client.as_ref()),
+    }];
+    let verdicts = hypotheses::verdicts(plan, &nights);
+    let expectations = hypotheses::expectations(plan, &nights);
     let measured: u64 = summaries.iter().map(|l| l.cells.len() as u64).sum();
     let planned = u64::from(state.cells_planned()).max(measured);
     Ok(RunSummary {
@@ -156,7 +155,7 @@ pub fn summarise_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSum
         comparisons,
         rounds,
         verdicts,
-        expectations: Vec::new(),
+        expectations,
         prompt_lengths,
         notes,
     })

@@ -198,6 +198,8 @@ fn framework(name: &str) -> Framework {
         name: name.to_owned(),
         kind: if name.starts_with("ollama") {
             FrameworkKind::Ollama
+        } else if name.starts_with("sglang") {
+            FrameworkKind::Sglang
         } else {
             FrameworkKind::Vllm
         },

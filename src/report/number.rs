@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-pub use crate::stats::number::{NONE, count, duration, number, percent, with_interval};
+pub use crate::stats::number::{
+    NONE, chosen, chosen_percent, count, duration, number, percent, with_interval,
+};
 
 use crate::analysis::Distribution;
 

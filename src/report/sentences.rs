@@ -6,6 +6,7 @@ use super::number::{count, number};
 use crate::{
     analysis::{
         CellComparison, Difference, FrameworkComparison, MachineStudy, RunSummary, Verdict, VerdictOutcome,
+        shown_framework,
     },
     plan::ScenarioKind,
 };
@@ -77,7 +78,7 @@ fn compared(machine: &str, runs: &[&RunSummary]) -> String {
             .as_deref()
             .map(|v| format!(" {v}"))
             .unwrap_or_default();
-        let name = format!("{}{version}", lane.lane.framework);
+        let name = format!("{}{version}", shown_framework(&lane.lane.framework));
         if !frameworks.contains(&name) {
             frameworks.push(name);
         }
@@ -127,7 +128,7 @@ fn judged(verdicts: &[Verdict]) -> Option<String> {
         0 => None,
         1 => Some(format!("The plan's hypothesis {}.", parts.join(", "))),
         n => Some(format!(
-            "Of the plan's {} hypotheses {}.",
+            "Of the plan's {} hypotheses, {}.",
             count(n as u64),
             list(&parts)
         )),
@@ -186,30 +187,20 @@ impl<'a> Standing<'a> {
         ranked
     }
 
-    /// `sglang generated 3,120 tokens/s, 1.31 times vllm and 10.2 times ollama`.
+    /// `SGLang 3,120 tokens/s, vLLM 2,800 (no certain difference) and Ollama 310`.
     fn words(&self, higher_is_better: bool, unit: &str) -> Option<String> {
         let ranked = self.ranked(higher_is_better);
         let ((first, best), others) = ranked.split_first()?;
-        let others: Vec<String> = others
-            .iter()
-            .map(|(name, value)| {
-                if self.differs(first, name) {
-                    let times = if higher_is_better {
-                        best / value
-                    } else {
-                        value / best
-                    };
-                    format!("{name} by {} times", number(times))
-                } else {
-                    format!("{name} within the uncertainty")
-                }
-            })
-            .collect();
-        Some(format!(
-            "{first} ({} {unit}) before {}",
-            number(*best),
-            list(&others)
-        ))
+        let mut said = vec![format!("{} {} {unit}", shown_framework(first), number(*best))];
+        said.extend(others.iter().map(|(name, value)| {
+            let mark = if self.differs(first, name) {
+                ""
+            } else {
+                " (no certain difference)"
+            };
+            format!("{} {}{mark}", shown_framework(name), number(*value))
+        }));
+        Some(list(&said))
     }
 }
 
@@ -261,11 +252,16 @@ fn under_load(comparisons: &[FrameworkComparison], kinds: &IndexMap<&str, Scenar
             let standing = Standing::of(comparisons, model, &cell.cell, "output_tokens_per_s");
             let words = standing.words(true, "tokens/s")?;
             let streams =
-                streams(&cell.cell).map_or_else(String::new, |n| format!(", {} streams", count(n.into())));
-            Some(format!("{words} on {model}{streams}"))
+                streams(&cell.cell).map_or_else(String::new, |n| format!(" at {} streams", count(n.into())));
+            Some(format!("on {model}{streams}, {words}"))
         })
         .collect();
-    (!parts.is_empty()).then(|| format!("Most tokens per second under load: {}.", parts.join("; ")))
+    (!parts.is_empty()).then(|| {
+        format!(
+            "Output tokens per second under load, the best first: {}.",
+            parts.join("; ")
+        )
+    })
 }
 
 fn one_request(comparisons: &[FrameworkComparison], kinds: &IndexMap<&str, ScenarioKind>) -> Option<String> {
@@ -279,12 +275,17 @@ fn one_request(comparisons: &[FrameworkComparison], kinds: &IndexMap<&str, Scena
             let standing = Standing::of(comparisons, model, &cell.cell, "latency_ms");
             let words = standing.words(false, "ms")?;
             let tokens = prompt_tokens(&cell.cell).map_or_else(String::new, |n| {
-                format!(", prompts of {} tokens", count(n.into()))
+                format!(" with prompts of {} tokens", count(n.into()))
             });
-            Some(format!("{words} on {model}{tokens}"))
+            Some(format!("on {model}{tokens}, {words}"))
         })
         .collect();
-    (!parts.is_empty()).then(|| format!("Shortest latency of a single request: {}.", parts.join("; ")))
+    (!parts.is_empty()).then(|| {
+        format!(
+            "Latency of a single request, the best first: {}.",
+            parts.join("; ")
+        )
+    })
 }
 
 fn beforehand(verdicts: &[Verdict]) -> Option<String> {

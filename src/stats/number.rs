@@ -32,6 +32,17 @@ pub fn number(value: f64) -> String {
     text
 }
 
+/// A number that someone chose, a threshold: at most three decimals, none that say nothing (`1.05`, `3`, `0.333`).
+pub fn chosen(value: f64) -> String {
+    let text = format!("{value:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// [`chosen`] of a share as a percentage: `10 %`.
+pub fn chosen_percent(share: f64) -> String {
+    format!("{} %", chosen(share * 100.0))
+}
+
 /// A whole number with separators.
 pub fn count(value: u64) -> String {
     let digits = value.to_string();

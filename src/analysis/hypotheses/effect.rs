@@ -1,6 +1,7 @@
 //! Effects: ratios with intervals at any level, from the values that are independent.
 //!
-//! One request at a time: the same prompt under both frameworks is a pair, and the pairs are the sample. Several
+//! One request at a time: the same prompt under both frameworks is a pair, and the pairs are the sample; where there
+//! are none, the requests are. Several
 //! streams share batches and queues, so there a pass is one value: requests of one pass are not independent. Five strata
 //! (rounds, nights) or more are themselves the sample, since each has servers of its own. The Korean scenario's sample
 //! are its prompts: what is claimed is of a language, not of eight texts.
@@ -25,6 +26,8 @@ use crate::{
 pub(super) enum Unit {
     /// Passes of a cell.
     Passes,
+    /// Requests, one after another.
+    Requests,
     /// Rounds of the plan, or nights.
     Rounds,
     /// Requests that answer the same prompt.
@@ -39,6 +42,8 @@ impl Unit {
         match (self, n) {
             (Self::Passes, 1) => "pass",
             (Self::Passes, _) => "passes",
+            (Self::Requests, 1) => "request",
+            (Self::Requests, _) => "requests",
             (Self::Rounds, 1) => "round",
             (Self::Rounds, _) => "rounds",
             (Self::Pairs, 1) => "pair of requests",
@@ -132,7 +137,7 @@ impl Evidence<'_> {
         self.product(model, figure, &[part(1.0, of), part(-1.0, against)])
     }
 
-    /// A product of powers of a figure's means by pass.
+    /// A product of powers of a figure's means.
     pub(super) fn product(&self, model: &str, figure: Figure, parts: &[Part<'_>]) -> Result<Effect, Absent> {
         let absent = |part: &Part<'_>, why: String| Absent {
             framework: part.framework.to_owned(),
@@ -158,7 +163,7 @@ impl Evidence<'_> {
             let mut terms = Vec::with_capacity(parts.len());
             for part in parts {
                 let seen = &self.strata(model, part.framework, &part.cell.id)[stratum];
-                match by_pass(seen, figure) {
+                match values(seen, figure) {
                     Ok(values) => terms.push(Term {
                         power: part.power,
                         values,
@@ -192,7 +197,9 @@ impl Evidence<'_> {
         let (contrast, values, unit) = if strata.len() >= COMPARED_VALUES {
             (LogContrast::between(&strata), strata.len(), Unit::Rounds)
         } else {
-            (LogContrast::within(&strata), fewest, Unit::Passes)
+            let alone = of_request(figure).is_some() && parts.iter().all(|p| p.cell.concurrency == 1);
+            let unit = if alone { Unit::Requests } else { Unit::Passes };
+            (LogContrast::within(&strata), fewest, unit)
         };
         contrast
             .map(|c| Effect::contrast(c, values, unit))
@@ -356,8 +363,8 @@ fn of_request(figure: Figure) -> Option<fn(&RequestValues) -> f64> {
     }
 }
 
-/// A figure of a cell, one value a pass.
-fn by_pass(seen: &SeenCell<'_>, figure: Figure) -> Result<Vec<f64>, &'static str> {
+/// The independent values of a figure in a cell: one a request where they come one after another, else one a pass.
+fn values(seen: &SeenCell<'_>, figure: Figure) -> Result<Vec<f64>, &'static str> {
     let samples = seen.samples;
     let given = |values: &[f64], why| {
         if values.is_empty() {
@@ -375,6 +382,15 @@ fn by_pass(seen: &SeenCell<'_>, figure: Figure) -> Result<Vec<f64>, &'static str
         ),
         figure => {
             let value = of_request(figure).ok_or("it has no value by pass")?;
+            if seen.cell.concurrency == 1 {
+                let all: Vec<f64> = samples
+                    .requests
+                    .iter()
+                    .map(value)
+                    .filter(|v| v.is_finite())
+                    .collect();
+                return given(&all, "no request gave one");
+            }
             let mut passes: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
             for r in &samples.requests {
                 passes.entry(r.pass).or_default().push(value(r));

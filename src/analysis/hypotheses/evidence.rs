@@ -128,12 +128,19 @@ impl<'a> Evidence<'a> {
             return format!("{name} has not run on {model}");
         }
         for lane in lanes {
-            if let Some(missing) = lane.missing.iter().find(|m| m.cell == cell.id) {
-                return format!("{name} has no figures for `{}` ({})", cell.id, missing.why);
-            }
-            if lane.outcome == "failed" {
+            if lane.outcome == "failed" && lane.cells.is_empty() {
                 let reason = lane.reason.as_deref().unwrap_or("no reason given");
-                return format!("{name} failed on {model} ({reason})");
+                return format!(
+                    "{name} failed on {model} before it measured anything ({})",
+                    brief(reason)
+                );
+            }
+            if let Some(missing) = lane.missing.iter().find(|m| m.cell == cell.id) {
+                return format!(
+                    "{name} has no figures for `{}` ({})",
+                    cell.id,
+                    brief(&missing.why)
+                );
             }
         }
         format!("{name} has not measured `{}`", cell.id)
@@ -145,8 +152,23 @@ impl<'a> Evidence<'a> {
     }
 }
 
+/// Longest reason that is told in a sentence, characters.
+const REASON_CHARS: usize = 120;
+
+/// A reason from outside as part of a sentence: its first line, without hints, cut where it is long.
+fn brief(reason: &str) -> String {
+    let line = reason.lines().next().unwrap_or_default();
+    let line = line.split(" hint:").next().unwrap_or_default().replace('`', "'");
+    if line.chars().count() <= REASON_CHARS {
+        return line;
+    }
+    let mut cut: String = line.chars().take(REASON_CHARS).collect();
+    cut.push('…');
+    cut
+}
+
 /// A framework as people write it: the three of the document by their own names, others by the plan's.
-pub(super) fn shown(framework: &str) -> &str {
+pub fn shown(framework: &str) -> &str {
     match framework {
         "sglang" => "SGLang",
         "vllm" => "vLLM",

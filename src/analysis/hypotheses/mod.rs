@@ -6,6 +6,7 @@
 //! question       one test: effect, threshold, flags -> supported, refuted or inconclusive
 //! settle         a family of tests -> one outcome, why, and what it would take
 //! document, own  H1 to H5, and the plan's own, as families
+//! expected       what the document expects, against what was seen
 //! configuration  what the servers' settings decide beforehand
 //! words          sentences
 //! ```
@@ -16,6 +17,7 @@ mod configuration;
 mod document;
 mod effect;
 mod evidence;
+mod expected;
 mod own;
 mod question;
 mod settle;
@@ -26,7 +28,9 @@ use crate::plan::{Hypothesis, Plan};
 
 use document::CLAIMS_KO;
 pub(super) use evidence::Night;
+pub use evidence::shown as shown_framework;
 use evidence::{Cast, Evidence, Role};
+pub(super) use expected::expectations;
 use words::list;
 
 /// What the runs on one machine say of the plan's hypotheses.
@@ -155,3 +159,6 @@ fn over_models(models: &[ModelVerdict]) -> (VerdictOutcome, String) {
         _ => (VerdictOutcome::Inconclusive, each()),
     }
 }
+
+#[cfg(test)]
+mod tests;

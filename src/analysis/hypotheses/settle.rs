@@ -234,8 +234,8 @@ fn to_decide<'g>(gaps: impl Iterator<Item = &'g Gap>) -> Vec<String> {
                      `--only scenario={scenario}` narrows such a run to it.",
                     count(*has as u64)
                 ),
-                Unit::Pairs => {
-                    format!("{COMPARED_VALUES} requests of `{scenario}` with prompts of their own.")
+                Unit::Pairs | Unit::Requests => {
+                    format!("{COMPARED_VALUES} requests of `{scenario}` at least, with prompts of their own.")
                 }
                 Unit::PromptTypes => format!(
                     "{COMPARED_VALUES} prompt types of `{scenario}` instead of {} (`prompt_types:`).",
@@ -291,7 +291,7 @@ fn more_values(scenario: &str, unit: Unit, has: usize, factor: f64) -> String {
     let remedy = match unit {
         Unit::Passes => format!("`passes: {needed}`"),
         Unit::Rounds => format!("`repeats: {needed}` of the whole plan"),
-        Unit::Pairs => format!(
+        Unit::Pairs | Unit::Requests => format!(
             "`repeats:` or `passes:` {} times as high",
             number(factor.max(1.1))
         ),

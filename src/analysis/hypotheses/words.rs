@@ -4,7 +4,7 @@ use crate::{
     plan::{Bound, Cell, CellInput, Figure, ScenarioKind},
     stats::{
         Interval,
-        number::{count, number, percent},
+        number::{chosen, chosen_percent, count, number},
     },
 };
 
@@ -85,20 +85,20 @@ pub(super) fn seen(
 pub(super) fn stands(bound: Bound, outcome: VerdictOutcome) -> String {
     use VerdictOutcome::{Inconclusive, Refuted, Supported};
     match (bound, outcome) {
-        (Bound::AtLeast(t), Supported) => format!(", above the threshold of {}", number(t)),
-        (Bound::AtLeast(t), Refuted) => format!(", below the threshold of {}", number(t)),
-        (Bound::AtLeast(t), Inconclusive) => format!("; the interval holds the threshold of {}", number(t)),
-        (Bound::AtMost(t), Supported) => format!(", below the limit of {}", number(t)),
-        (Bound::AtMost(t), Refuted) => format!(", above the limit of {}", number(t)),
-        (Bound::AtMost(t), Inconclusive) => format!("; the interval holds the limit of {}", number(t)),
+        (Bound::AtLeast(t), Supported) => format!(", above the threshold of {}", chosen(t)),
+        (Bound::AtLeast(t), Refuted) => format!(", below the threshold of {}", chosen(t)),
+        (Bound::AtLeast(t), Inconclusive) => format!("; the interval holds the threshold of {}", chosen(t)),
+        (Bound::AtMost(t), Supported) => format!(", below the limit of {}", chosen(t)),
+        (Bound::AtMost(t), Refuted) => format!(", above the limit of {}", chosen(t)),
+        (Bound::AtMost(t), Inconclusive) => format!("; the interval holds the limit of {}", chosen(t)),
         (Bound::DiffersBy(share), Supported) | (Bound::Within(share), Refuted) => {
-            format!(", a difference of more than {}", percent(share))
+            format!(", a difference of more than {}", chosen_percent(share))
         }
         (Bound::DiffersBy(share), Refuted) | (Bound::Within(share), Supported) => {
-            format!(", a difference of less than {}", percent(share))
+            format!(", a difference of less than {}", chosen_percent(share))
         }
         (Bound::DiffersBy(share) | Bound::Within(share), Inconclusive) => {
-            format!("; the interval holds the line of {}", percent(share))
+            format!("; the interval holds the line of {}", chosen_percent(share))
         }
     }
 }

@@ -5,7 +5,10 @@ use std::{
     fmt::Write as _,
 };
 
-use super::{super::{number::*, sentences}, Table, code_block, escape, framework, lanes_of, models};
+use super::{
+    super::{number::*, sentences},
+    Table, code_block, escape, framework, lanes_of, models,
+};
 use crate::{
     analysis::{LaneSummary, RunSummary},
     journal::{ClientCalibration, RateLimit, RunInfo},

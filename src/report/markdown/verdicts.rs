@@ -14,7 +14,7 @@ use crate::analysis::{
 pub(super) fn answer(summary: &RunSummary) -> String {
     let sentences: Vec<String> = sentences::answer_of_run(summary)
         .iter()
-        .map(|s| escape(s))
+        .map(|s| escape_but_code(s))
         .collect();
     format!("{}\n", sentences.join(" "))
 }
@@ -30,7 +30,7 @@ pub(super) fn table(verdicts: &[Verdict]) -> String {
             escape(&v.hypothesis),
             escape(&v.claim),
             format!("**{}**", sentences::outcome(v.outcome)),
-            escape(&v.because),
+            escape_but_code(&v.because),
         ]);
     }
     format!(
@@ -71,7 +71,7 @@ fn of_model(text: &mut String, m: &ModelVerdict) {
         "**{}: {}.** {}\n",
         escape(&m.model),
         sentences::outcome(m.outcome),
-        escape(&m.because)
+        escape_but_code(&m.because)
     );
     if !m.tests.is_empty() {
         let mut table = Table::new([
@@ -108,7 +108,10 @@ fn of_model(text: &mut String, m: &ModelVerdict) {
     };
     points(
         "Decided beforehand by configuration:",
-        m.decided_by_configuration.iter().map(|c| escape(c)).collect(),
+        m.decided_by_configuration
+            .iter()
+            .map(|c| escape_but_code(c))
+            .collect(),
     );
     points(
         "Flags of the cells used, which make it weaker:",
@@ -149,6 +152,9 @@ fn cells(cells: &[String]) -> String {
 
 /// Escapes all but the code in a text of benchd's own.
 fn escape_but_code(text: &str) -> String {
+    if !text.matches('`').count().is_multiple_of(2) {
+        return escape(text);
+    }
     text.split('`')
         .enumerate()
         .map(|(n, part)| {
@@ -170,10 +176,10 @@ fn role(role: TestRole) -> &'static str {
 }
 
 fn threshold(t: &VerdictTest) -> String {
-    let share = || percent(t.threshold - 1.0);
+    let share = || chosen_percent(t.threshold - 1.0);
     match t.side {
-        Side::AtLeast => format!("at least {}", number(t.threshold)),
-        Side::AtMost => format!("at most {}", number(t.threshold)),
+        Side::AtLeast => format!("at least {}", chosen(t.threshold)),
+        Side::AtMost => format!("at most {}", chosen(t.threshold)),
         Side::Away => format!("differs by {}", share()),
         Side::Within => format!("within {}", share()),
     }
