@@ -8,7 +8,7 @@
 //!   walk, wording   tree against the schema     check         what the raw structs mean
 //!   diagnostic  problems, as they are shown
 //! expand    Plan -> lanes and cells             only          `--only`
-//! estimate  how long it will take
+//! estimate  how long it will take               needs         what lanes ask of their servers
 //! ```
 
 mod check;
@@ -17,6 +17,7 @@ mod estimate;
 mod expand;
 mod model;
 mod name;
+mod needs;
 mod only;
 mod parse;
 mod raw;
@@ -33,6 +34,7 @@ pub use estimate::{Assumptions, Estimate, LaneEstimate, estimate};
 pub use expand::{cells, lanes};
 pub use model::*;
 pub use name::{MAX_NAME_CHARS, NameError, check_name};
+pub use needs::{heaviest_load, longest_prompt_tokens, most_streams};
 pub use only::{Only, OnlyError};
 pub use parse::{LoadedPlan, MAX_PLAN_BYTES, PlanError, load, parse};
 pub use schema::schema;
