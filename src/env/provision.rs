@@ -233,7 +233,7 @@ fn diagnose(last_lines: &[String]) -> Option<&'static str> {
 pub async fn provision(
     recipe: &Path,
     cancel: &CancellationToken,
-    mut progress: impl FnMut(&str),
+    mut progress: impl FnMut(&str) + Send,
 ) -> Result<(), EnvError> {
     let folder = match recipe.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -278,7 +278,7 @@ async fn script(
     recipe: &Path,
     folder: &Path,
     cancel: &CancellationToken,
-    progress: &mut dyn FnMut(&str),
+    progress: &mut (dyn FnMut(&str) + Send),
 ) -> Result<(), EnvError> {
     let start = |source| EnvError::Start {
         recipe: recipe.to_owned(),

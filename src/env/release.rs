@@ -101,7 +101,7 @@ pub(super) async fn make(
     recipe: &Path,
     folder: &Path,
     cancel: &CancellationToken,
-    progress: &mut dyn FnMut(&str),
+    progress: &mut (dyn FnMut(&str) + Send),
 ) -> Result<(), EnvError> {
     let release = read(recipe)?;
     let disk = |path: &Path| {
@@ -208,7 +208,7 @@ struct Fetch<'a> {
     release: &'a Release,
     client: reqwest::Client,
     cancel: &'a CancellationToken,
-    progress: &'a mut dyn FnMut(&str),
+    progress: &'a mut (dyn FnMut(&str) + Send),
 }
 
 /// How a try to download ended.
