@@ -153,7 +153,7 @@ fn of_folder(id: &str, folder: &Path, needs_weights: bool, needs_tokenizer: bool
         }
     };
     let there = |name: &&str| folder.join(name).is_file();
-    if needs_tokenizer && !TOKENIZERS.iter().any(|name| there(&name)) {
+    if needs_tokenizer && !TOKENIZERS.iter().any(there) {
         wrong.push("no tokenizer (tokenizer.json, tokenizer.model, …)".to_owned());
     }
     let mut found = Found {
