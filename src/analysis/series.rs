@@ -11,6 +11,8 @@ use crate::{
 
 /// Values that a distribution is drawn with at most.
 pub const SPREAD_VALUES: usize = 200;
+/// The percentiles of a [`Spread`] that are known exactly.
+pub const SPREAD_PERCENTILES: [f64; 4] = [25.0, 50.0, 75.0, 95.0];
 /// Points of a chart by request number at most.
 pub const REQUEST_POINTS: usize = 240;
 /// Arrivals of one request's timeline at most.
@@ -64,6 +66,8 @@ pub struct Spread {
     pub values: Vec<f64>,
     /// Values that they stand for.
     pub n: u64,
+    /// The [`SPREAD_PERCENTILES`], of all values.
+    pub percentiles: [f64; 4],
 }
 
 impl Spread {
@@ -80,6 +84,7 @@ impl Spread {
         Self {
             values,
             n: sample.len() as u64,
+            percentiles: SPREAD_PERCENTILES.map(|p| sample.percentile(p)),
         }
     }
 
