@@ -54,12 +54,6 @@ pub(super) fn with_korean(text: &str) -> String {
     out
 }
 
-/// Whether most letters of a text are Korean.
-pub(super) fn is_korean(text: &str) -> bool {
-    let letters = text.chars().filter(|c| c.is_alphabetic()).count();
-    text.chars().filter(|c| is_hangul(*c)).count() * 2 > letters
-}
-
 fn is_hangul(c: char) -> bool {
     matches!(c, '\u{1100}'..='\u{11ff}' | '\u{3130}'..='\u{318f}' | '\u{a960}'..='\u{a97f}' | '\u{ac00}'..='\u{d7ff}')
 }
@@ -101,9 +95,6 @@ mod tests {
             "vLLM<span lang=\"ko\">은 빠르다</span>."
         );
         assert_eq!(with_korean("no Korean"), "no Korean");
-        assert!(
-            is_korean("서울은 수도 (capital)입니다") && !is_korean("a long text 하나") && !is_korean("123")
-        );
     }
 
     #[test]
