@@ -13,6 +13,7 @@ use super::{
     flags::{Evidence, cell_flags},
     korean::{TextFold, TextSize, WrittenSamples},
     samples::{CellSamples, RequestValues, prompt_key},
+    series::SeriesFold,
     server::Timings,
     steady::{Span, steady},
 };
@@ -133,6 +134,7 @@ struct Fold<'a> {
     timings: Timings,
     /// Seconds since the Unix epoch, TPOT in milliseconds.
     tpot_series: Vec<(f64, f64)>,
+    series: SeriesFold,
 }
 
 impl<'a> Fold<'a> {
@@ -170,6 +172,7 @@ impl<'a> Fold<'a> {
             requests: Vec::new(),
             timings: Timings::default(),
             tpot_series: Vec::new(),
+            series: SeriesFold::default(),
         }
     }
 
@@ -241,6 +244,7 @@ impl<'a> Fold<'a> {
         self.first_content_ms.extend(r.first_content_us.map(ms));
         self.latency_ms.push(ms(latency_us));
         self.timings.add(r);
+        self.series.add_timeline(r);
         let tpot_ms = r.tpot_us().map(|us| us / 1e3);
         self.tpot_ms.extend(tpot_ms);
         // The burst at a closed loop's start has times of its own.
@@ -302,6 +306,7 @@ impl<'a> Fold<'a> {
         pass.good += u64::from(good);
         pass.tokens += r.output_tokens.unwrap_or(0) as f64;
         if shared_prefix && let Some(ttft_ms) = ttft_ms {
+            self.series.add_numbered(r.index, ttft_ms);
             if first_of_pass {
                 pass.first = Some(FirstRequest {
                     ttft_ms,
@@ -445,6 +450,13 @@ impl<'a> Fold<'a> {
         let latency_ms = latency.as_ref().map(|s| Distribution::of(s, self.timeouts));
         let fixed = !matches!(cell.input, CellInput::Written { .. });
 
+        let latency_full = (fixed && has_tokens)
+            .then(|| Sorted::new(self.latency_full_ms))
+            .flatten();
+        let series = self
+            .series
+            .finish(ttft.as_ref(), latency_full.as_ref().or(latency.as_ref()));
+
         self.evidence.latencies = latency_ms.as_ref().map_or(0, |d| d.n);
         self.evidence.ttft_p50_ms = ttft_ms.as_ref().map(|d| d.p50);
         let tpot_ms = Distribution::of_values(self.tpot_ms, 0);
@@ -482,11 +494,7 @@ impl<'a> Fold<'a> {
             first_chunk_ms: Distribution::of_values(self.first_chunk_ms, 0),
             first_content_ms: Distribution::of_values(self.first_content_ms, 0),
             latency_ms,
-            latency_full_ms: if fixed && has_tokens {
-                Distribution::of_values(self.latency_full_ms, self.timeouts)
-            } else {
-                None
-            },
+            latency_full_ms: latency_full.as_ref().map(|s| Distribution::of(s, self.timeouts)),
             tpot_ms,
             chunk_gap_ms: chunk_gaps(&self.gaps_us, self.evidence.coalesced),
             connect_ms: Distribution::of_values(self.connect_ms, 0),
@@ -520,6 +528,7 @@ impl<'a> Fold<'a> {
             requests: self.requests,
             tpot_series: self.tpot_series,
             latency_series: self.latency_series,
+            series,
             written: if fixed {
                 WrittenSamples::default()
             } else {

@@ -14,6 +14,7 @@ mod korean;
 mod parallel;
 mod run;
 mod samples;
+mod series;
 mod server;
 mod steady;
 mod study;
@@ -35,7 +36,11 @@ pub use flags::{
 pub use gpu::{GpuSummary, GpuWindow, gpu_windows};
 pub use hypotheses::shown_framework;
 pub use korean::{Comparison, KoreanComparison, LOOP_SHARE, QualitySigns, TextFigures, TextSize};
-pub use run::{AnalysisError, summarise_run};
+pub use run::{AnalysisError, summarise_run, summarise_run_with_series};
+pub use series::{
+    ARRIVALS, Band, CellSeries, CellSpan, GPU_BUCKETS, GpuBucket, LaneAttempt, LaneSeries, REQUEST_POINTS,
+    RequestPoint, RunSeries, SPREAD_PERCENTILES, SPREAD_VALUES, STOP_BUCKETS, Spread, TokenTimeline,
+};
 pub use study::{MachineStudy, STUDY_VERSION, Study, machine_name};
 pub use summary::*;
 pub use verdict::{

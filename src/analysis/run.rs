@@ -15,11 +15,13 @@ use super::{
     SUMMARY_VERSION, ServerSummary,
     cell::{cell_window, fold_cell},
     compare::{self, Measured},
-    drift, gpu_windows,
+    drift,
+    gpu::gpu_windows_and,
     hypotheses::{self, Night},
     korean::{self, TextSize},
     parallel::in_parallel,
     samples::CellSamples,
+    series::{self, GpuFold, LaneAttempt, LaneSeries, RunSeries},
 };
 use crate::{
     journal::{
@@ -64,6 +66,15 @@ fn template_of(cell: &Cell, ready: Option<&ServerReady>) -> Option<u32> {
 /// Summarises a run from its folder, at any moment: finished, under way, or dead. `lanes` are the plan's lanes with
 /// their cells.
 pub fn summarise_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSummary, AnalysisError> {
+    summarise_run_with_series(dir, plan, lanes).map(|(summary, _)| summary)
+}
+
+/// Also gives what charts are drawn from.
+pub fn summarise_run_with_series(
+    dir: &RunDir,
+    plan: &Plan,
+    lanes: &[Lane],
+) -> Result<(RunSummary, RunSeries), AnalysisError> {
     let replay = journal::replay(&dir.journal())?;
     let state = State::from_entries(&replay.entries);
     let mut notes: Vec<String> = state.notes.iter().map(|(_, n)| n.text.clone()).collect();
@@ -85,10 +96,12 @@ pub fn summarise_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSum
         info: info.as_ref(),
         prompts: &prompts,
     };
-    let (mut summaries, mut samples) = (Vec::new(), Vec::new());
+    let mut attempts = series::attempts(&replay.entries);
+    let (mut summaries, mut samples, mut run_series) = (Vec::new(), Vec::new(), RunSeries::default());
     for (id, lane_state) in &state.lanes {
         let cells = lanes.iter().find(|l| l.id == *id).map_or(&[][..], |l| &l.cells);
-        let (lane, of_cells) = run.lane(id, lane_state, cells)?;
+        let attempts = attempts.remove(id).unwrap_or_default();
+        let (lane, of_cells, series) = run.lane(id, lane_state, cells, attempts)?;
         if lane.gpu_lines_unreadable > 0 {
             notes.push(format!(
                 "{id}: {} lines of gpu.jsonl could not be read",
@@ -97,6 +110,7 @@ pub fn summarise_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSum
         }
         summaries.push(lane);
         samples.push(of_cells);
+        run_series.lanes.push(series);
     }
     let measured_cells: Vec<Measured<'_>> = summaries
         .iter()
@@ -125,7 +139,7 @@ pub fn summarise_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSum
     let expectations = hypotheses::expectations(plan, &nights);
     let measured: u64 = summaries.iter().map(|l| l.cells.len() as u64).sum();
     let planned = u64::from(state.cells_planned()).max(measured);
-    Ok(RunSummary {
+    let summary = RunSummary {
         v: SUMMARY_VERSION,
         run_id: if state.run_id.is_empty() {
             dir.id().to_owned()
@@ -158,7 +172,8 @@ pub fn summarise_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSum
         expectations,
         prompt_lengths,
         notes,
-    })
+    };
+    Ok((summary, run_series))
 }
 
 struct Run<'a> {
@@ -175,7 +190,8 @@ impl Run<'_> {
         id: &crate::record::LaneId,
         state: &LaneState,
         cells: &[Cell],
-    ) -> Result<(LaneSummary, Vec<CellSamples>), AnalysisError> {
+        attempts: Vec<LaneAttempt>,
+    ) -> Result<(LaneSummary, Vec<CellSamples>, LaneSeries), AnalysisError> {
         let missing = |what| AnalysisError::NotInPlan {
             lane: id.to_string(),
             what,
@@ -195,7 +211,9 @@ impl Run<'_> {
             .filter_map(|c| Some((c, state.cells.get(&c.id)?.finished.as_ref()?)))
             .collect();
         let windows: Vec<_> = finished.iter().map(|(_, f)| cell_window(f)).collect();
-        let (gpu, gpu_lines_unreadable) = match gpu_windows(&self.dir.gpu(id), &windows)? {
+        let mut along = GpuFold::new(&attempts);
+        let read = gpu_windows_and(&self.dir.gpu(id), &windows, |sample| along.add(sample))?;
+        let (gpu, gpu_lines_unreadable) = match read {
             Some((folded, unreadable)) => (Some(folded), unreadable),
             None => (None, 0),
         };
@@ -284,7 +302,17 @@ impl Run<'_> {
             .collect();
         lane.korean = korean::compare(&written);
         lane.drift = drift::of_lane(&mut lane.cells, &samples.iter().collect::<Vec<_>>());
-        Ok((lane, samples))
+        let (gpu, stops) = along.finish();
+        let series = LaneSeries {
+            cells: samples
+                .iter_mut()
+                .map(|s| std::mem::take(&mut s.series))
+                .collect(),
+            attempts,
+            gpu,
+            stops,
+        };
+        Ok((lane, samples, series))
     }
 
     fn strangers(&self) -> BTreeSet<u32> {

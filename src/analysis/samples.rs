@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use super::korean::WrittenSamples;
+use super::{korean::WrittenSamples, series::CellSeries};
 use crate::stats::Sorted;
 
 /// A cell's numbers beyond its summary.
@@ -21,6 +21,8 @@ pub(super) struct CellSamples {
     pub(super) tpot_series: Vec<(f64, f64)>,
     /// Seconds since the Unix epoch and latency: of full outputs, in the steady state of a closed loop.
     pub(super) latency_series: Vec<(f64, f64)>,
+    /// For charts.
+    pub(super) series: CellSeries,
 }
 
 /// One request; a figure that it does not have is NaN, which samples leave out.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 pub use crate::stats::number::{
-    NONE, chosen, chosen_percent, count, duration, number, percent, with_interval,
+    NONE, chosen, chosen_percent, count, duration, grouped, number, percent, with_interval,
 };
 
 use crate::analysis::Distribution;
@@ -42,6 +42,15 @@ pub fn spread(d: Option<&Distribution>) -> [String; 3] {
         format!("{}{}", at_least(95.0), percentile(d.p95, d.p95_certain)),
         format!("{}{}", at_least(99.0), percentile(d.p99, d.p99_certain)),
     ]
+}
+
+/// The number at a tick of an axis: as many decimals as tell it from the next, `step` away.
+pub fn tick(value: f64, step: f64) -> String {
+    let decimals = (-step.abs().log10() - 1e-9).ceil().clamp(0.0, 9.0) as usize;
+    if decimals == 0 || !value.is_finite() {
+        return grouped(value.round());
+    }
+    format!("{value:.decimals$}")
 }
 
 /// Bytes as megabytes (1 MB = 1,000,000 bytes), the number only.
@@ -126,6 +135,22 @@ mod tests {
         assert_eq!(spread(Some(&of(5))), ["1.00", "2.00", "≥~3.00"]);
         assert_eq!(spread(Some(&of(6))), ["1.00", "≥2.00", "≥~3.00"]);
         assert_eq!(spread(Some(&of(101))), ["≥1.00", "≥2.00", "≥~3.00"]);
+    }
+
+    #[test]
+    fn ticks_have_the_decimals_of_their_step() {
+        let cases = [
+            (0.0, 500.0, "0"),
+            (1500.0, 500.0, "1,500"),
+            (0.4, 0.2, "0.4"),
+            (2.0, 0.5, "2.0"),
+            (0.05, 0.01, "0.05"),
+            (-1.0, 1.0, "-1"),
+            (1e6, 1e6, "1,000,000"),
+        ];
+        for (value, step, text) in cases {
+            assert_eq!(tick(value, step), text, "{value} by {step}");
+        }
     }
 
     #[test]

@@ -205,10 +205,10 @@ mod tests {
             wide += u32::from(misses(0.995));
         }
         let share = |n: u32| f64::from(n) / f64::from(RUNS);
-        // One side is four times as spread as the other, where Welch's t is a little bold far out: 0.9 % for 0.5 % (1.1 %
-        // in scipy, too). With three standard errors of 4,000 runs.
+        // One side is four times as spread as the other, where Welch's t is a little bold far out: 0.7 % for 0.5 %, as scipy
+        // has it, too. With three standard errors of 4,000 runs.
         assert!(share(narrow) < 0.061, "{}", share(narrow));
-        assert!(share(wide) < 0.0135, "{}", share(wide));
+        assert!(share(wide) < 0.011, "{}", share(wide));
         assert!(share(narrow) > 0.03, "needlessly wide: {}", share(narrow));
     }
 }

@@ -56,7 +56,8 @@ pub fn count(value: u64) -> String {
     text
 }
 
-fn grouped(value: f64) -> String {
+/// A number with separators and no decimals.
+pub fn grouped(value: f64) -> String {
     let sign = if value < 0.0 { "-" } else { "" };
     format!("{sign}{}", count(value.abs() as u64))
 }

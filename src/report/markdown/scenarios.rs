@@ -11,7 +11,8 @@ use crate::{
     record::FlagKind,
 };
 
-pub(super) fn sections(summary: &RunSummary, plan: &Plan) -> String {
+/// A section a scenario, with its kind.
+pub(super) fn sections(summary: &RunSummary, plan: &Plan) -> Vec<(ScenarioKind, String)> {
     // In the plan's order; then those that only the run knows.
     let mut names: Vec<&str> = plan.scenarios.keys().map(String::as_str).collect();
     for cell in summary.lanes.iter().flat_map(|l| &l.cells) {
@@ -19,14 +20,15 @@ pub(super) fn sections(summary: &RunSummary, plan: &Plan) -> String {
             names.push(&cell.scenario);
         }
     }
-    let mut text = String::new();
+    let mut sections = Vec::new();
     // A second scenario of a kind does not tell the document's expectations again.
     let mut told: Vec<&str> = Vec::new();
     for name in names {
-        let mut body = String::new();
+        let (mut body, mut kind) = (String::new(), None);
         for model in models(summary) {
             let cells = cells_of(summary, model, name);
             if let Some(first) = cells.first() {
+                kind = Some(first.kind);
                 let _ = writeln!(body, "### {}\n", escape(model));
                 body.push_str(&tables(&cells));
                 if first.kind == ScenarioKind::PrefixCache {
@@ -39,18 +41,19 @@ pub(super) fn sections(summary: &RunSummary, plan: &Plan) -> String {
                 body.push_str(&super::flags::beside(&cells));
             }
         }
-        if !body.is_empty() {
-            let kind = plan.scenarios.get(name).map(|s| s.kind);
-            if let Some(section) = kind.map(document_section)
-                && !told.contains(&section)
-            {
+        if let Some(kind) = kind {
+            let section = document_section(kind);
+            if !told.contains(&section) {
                 told.push(section);
                 body.insert_str(0, &verdicts::expectations(&summary.expectations, section));
             }
-            let _ = writeln!(text, "## Scenario: {}\n\n{}\n", escape(name), body.trim_end());
+            sections.push((
+                kind,
+                format!("## Scenario: {}\n\n{}\n", escape(name), body.trim_end()),
+            ));
         }
     }
-    text
+    sections
 }
 
 /// The section of the user's document that tells of a kind of scenario.
