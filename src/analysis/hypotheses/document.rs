@@ -98,7 +98,7 @@ pub(super) fn shared_prefix<'a>(
     let longest = evidence
         .cells_of(ScenarioKind::Single)
         .into_iter()
-        .max_by_key(|c| super::words::prompt_tokens(c));
+        .max_by_key(super::words::prompt_tokens);
     if let (Some(sglang), Some(vllm), Some(cell)) = (sglang, vllm, longest) {
         beside.push(Question {
             role: TestRole::Control,

@@ -404,3 +404,93 @@ fn one_pass_can_not_tell_and_says_so() {
     );
     assert_eq!(m.tests[0].interval, None);
 }
+
+fn seen<'a>(summary: &'a RunSummary, expected: &str) -> &'a super::super::super::Expectation {
+    summary
+        .expectations
+        .iter()
+        .find(|e| e.expected.starts_with(expected))
+        .unwrap_or_else(|| panic!("no expectation {expected:?}"))
+}
+
+#[test]
+fn the_documents_expectations_stand_beside_what_was_seen() {
+    use super::super::super::Seen;
+    let summary = run(|s| s[2].timeouts = 3);
+    assert_eq!(summary.expectations.len(), 20);
+    for (expected, outcome) in [
+        ("Ollama may be competitive", Seen::AsExpected),
+        ("SGLang and vLLM show a similar throughput", Seen::AsExpected),
+        // The plan has no GPU.
+        ("SGLang and vLLM (16 bit)", Seen::NotMeasured),
+        ("SGLang and vLLM: throughput rises", Seen::AsExpected),
+        // Its throughput stands still, but the latency of the simulated requests does too.
+        ("Ollama: latency rises linearly", Seen::Otherwise),
+        ("Ollama may time out", Seen::AsExpected),
+        ("SGLang keeps a stable TTFT", Seen::AsExpected),
+        ("vLLM performs alike", Seen::AsExpected),
+        // As fast as the others.
+        ("Ollama's TTFT may rise", Seen::Otherwise),
+        ("SGLang: TTFT of later requests", Seen::AsExpected),
+        ("vLLM: the same with prefix caching", Seen::AsExpected),
+        ("Ollama: no cache", Seen::AsExpected),
+        ("Korean prompts take 1.5 to 3 times", Seen::AsExpected),
+        ("Tokens per second are alike", Seen::AsExpected),
+        ("Ollama's tokenizer", Seen::Otherwise),
+        ("SGLang and vLLM have a similar token", Seen::AsExpected),
+        ("Serving at scale", Seen::AsExpected),
+        ("One local user", Seen::AsExpected),
+        ("Ease of installation", Seen::AsExpected),
+    ] {
+        let e = seen(&summary, expected);
+        assert_eq!(e.outcome, outcome, "{e:#?}");
+    }
+    let e = seen(&summary, "SGLang: TTFT of later requests");
+    assert!(
+        e.seen.starts_with("SGLang's later requests had 0.25"),
+        "{}",
+        e.seen
+    );
+    assert_eq!(
+        (e.section.as_str(), e.cells.as_slice()),
+        ("5.4", &["prefix_cache/sys2048".to_owned()][..])
+    );
+    let e = seen(&summary, "Ollama may time out");
+    assert_eq!(e.seen, "15 of Ollama's 320 requests failed at 64 streams");
+}
+
+#[test]
+fn a_plan_about_other_servers_has_no_such_expectations() {
+    let plan = PLAN
+        .replace(
+            "  sglang: {",
+            r#"  one: { kind: openai, command: [server, "{port}"], #"#,
+        )
+        .replace(
+            "  vllm: {",
+            r#"  two: { kind: openai, command: [server, "{port}"], #"#,
+        )
+        .replace(
+            "  ollama: {",
+            r#"  three: { kind: openai, command: [server, "{port}"], #"#,
+        )
+        .replace(
+            "  vllm-no-prefix-cache: {",
+            r#"  four: { kind: openai, command: [server, "{port}"], #"#,
+        );
+    // Each of those lines ends in a comment: close the braces.
+    let plan: String = plan
+        .lines()
+        .map(|l| match l.split_once(", #") {
+            Some((head, _)) => format!("{head}, port: {} }}\n", 9000 + l.len()),
+            None => format!("{l}\n"),
+        })
+        .collect();
+    let summary = night(&plan, |_| Some(Speed::batching()))
+        .summary()
+        .expect("a summary");
+    assert_eq!(summary.expectations, []);
+    // What needs no part to be played is judged all the same.
+    is(&summary, "H4", Refuted);
+    is(&summary, "H1", Inconclusive);
+}
