@@ -6,6 +6,7 @@ mod broken_scenarios;
 mod estimate;
 mod expansion;
 mod fuzz;
+mod hypotheses;
 mod loading;
 mod shipped;
 

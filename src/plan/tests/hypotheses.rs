@@ -1,0 +1,77 @@
+//! Hypotheses: both forms, thresholds, parts, and tests of one's own.
+
+use insta::assert_snapshot;
+
+use super::{plan, report, with};
+use crate::plan::{
+    Bound, ConcurrencyTest, Figure, Hypothesis, HypothesisId, Rule, SharedPrefixTest, SingleRequestTest,
+};
+
+/// A plan with these hypotheses.
+fn hypotheses(text: &str) -> String {
+    with("host: { gpu: none }\n", &format!("host: {{ gpu: none }}\nhypotheses:{text}\n"))
+}
+
+#[test]
+fn a_list_takes_the_defaults() {
+    let plan = plan(&hypotheses(" [H3, H1]"));
+    assert_eq!(
+        plan.hypotheses.list,
+        [HypothesisId::H3, HypothesisId::H1].map(Hypothesis::by_default)
+    );
+    assert_eq!(plan.hypotheses.roles, crate::plan::Roles::default());
+}
+
+#[test]
+fn a_mapping_takes_thresholds_and_parts() {
+    let plan = plan(&hypotheses(
+        "\n  roles: { sglang: vllm, ollama: ollama }\n  H1: {}\n  H2: { overwhelming: 5 }\n  H3: { margin: 2.5% }",
+    ));
+    assert_eq!(plan.hypotheses.roles.sglang.as_deref(), Some("vllm"));
+    assert_eq!(
+        plan.hypotheses.list,
+        [
+            Hypothesis::H1(SharedPrefixTest::default()),
+            Hypothesis::H2(ConcurrencyTest {
+                overwhelming: 5.0,
+                from_concurrency: 16
+            }),
+            Hypothesis::H3(SingleRequestTest { margin: 0.025 }),
+        ]
+    );
+}
+
+#[test]
+fn tests_of_ones_own_name_what_the_plan_has() {
+    let plan = plan(&hypotheses(
+        "\n  own:\n    fast: { claim: fast, rule: any, tests: [{ figure: ttft_ms, of: vllm, against: ollama, scenario: concurrent, concurrency: 8, at_most: 0.5 }] }",
+    ));
+    let [Hypothesis::Own(own)] = &plan.hypotheses.list[..] else {
+        panic!("{:?}", plan.hypotheses.list);
+    };
+    assert_eq!((own.name.as_str(), own.rule), ("fast", Rule::Any));
+    assert_eq!(
+        (own.tests[0].figure, own.tests[0].bound, &own.tests[0].concurrency[..]),
+        (Figure::TtftMs, Bound::AtMost(0.5), &[8][..])
+    );
+}
+
+#[test]
+fn what_the_plan_does_not_have_is_refused() {
+    assert_snapshot!(report(&hypotheses(
+        r"
+  roles: { sglang: sglan, vllm: vllm, control: vllm }
+  H2: { overwelming: 3 }
+  H3: { margin: 10 }
+  H9: {}
+  own:
+    H1: { claim: taken, tests: [{ figure: ttft_ms, of: vllm, against: ollama, scenario: single, at_most: 1 }] }
+    bad:
+      claim: nothing fits
+      tests:
+        - { figure: ttft, of: vllm, against: ollama, scenario: single, at_most: 1 }
+        - { figure: ttft_ms, of: vlm, against: ollama, scenario: singel, at_most: 1 }
+        - { figure: later_ttft_ms, of: vllm, against: vllm, scenario: single }
+        - { figure: ttft_ms, of: vllm, against: ollama, scenario: concurrent, concurrency: 9, at_most: 1, within: 5% }"
+    )), @"");
+}
