@@ -1,15 +1,16 @@
 //! Hypotheses: both forms, thresholds, parts, and tests of one's own.
 
-use insta::assert_snapshot;
-
-use super::{plan, report, with};
+use super::{plan, with};
 use crate::plan::{
     Bound, ConcurrencyTest, Figure, Hypothesis, HypothesisId, Rule, SharedPrefixTest, SingleRequestTest,
 };
 
 /// A plan with these hypotheses.
 fn hypotheses(text: &str) -> String {
-    with("host: { gpu: none }\n", &format!("host: {{ gpu: none }}\nhypotheses:{text}\n"))
+    with(
+        "host: { gpu: none }\n",
+        &format!("host: {{ gpu: none }}\nhypotheses:{text}\n"),
+    )
 }
 
 #[test]
@@ -51,27 +52,11 @@ fn tests_of_ones_own_name_what_the_plan_has() {
     };
     assert_eq!((own.name.as_str(), own.rule), ("fast", Rule::Any));
     assert_eq!(
-        (own.tests[0].figure, own.tests[0].bound, &own.tests[0].concurrency[..]),
+        (
+            own.tests[0].figure,
+            own.tests[0].bound,
+            &own.tests[0].concurrency[..]
+        ),
         (Figure::TtftMs, Bound::AtMost(0.5), &[8][..])
     );
-}
-
-#[test]
-fn what_the_plan_does_not_have_is_refused() {
-    assert_snapshot!(report(&hypotheses(
-        r"
-  roles: { sglang: sglan, vllm: vllm, control: vllm }
-  H2: { overwelming: 3 }
-  H3: { margin: 10 }
-  H9: {}
-  own:
-    H1: { claim: taken, tests: [{ figure: ttft_ms, of: vllm, against: ollama, scenario: single, at_most: 1 }] }
-    bad:
-      claim: nothing fits
-      tests:
-        - { figure: ttft, of: vllm, against: ollama, scenario: single, at_most: 1 }
-        - { figure: ttft_ms, of: vlm, against: ollama, scenario: singel, at_most: 1 }
-        - { figure: later_ttft_ms, of: vllm, against: vllm, scenario: single }
-        - { figure: ttft_ms, of: vllm, against: ollama, scenario: concurrent, concurrency: 9, at_most: 1, within: 5% }"
-    )), @"");
 }
