@@ -40,7 +40,7 @@ pub use series::{
     ARRIVALS, Band, CellSeries, CellSpan, GPU_BUCKETS, GpuBucket, LaneAttempt, LaneSeries, REQUEST_POINTS,
     RequestPoint, RunSeries, SPREAD_PERCENTILES, SPREAD_VALUES, STOP_BUCKETS, Spread, TokenTimeline,
 };
-pub use study::{MachineStudy, STUDY_VERSION, Study};
+pub use study::{MachineStudy, STUDY_VERSION, Study, machine_name};
 pub use summary::*;
 pub use verdict::{
     Expectation, ModelVerdict, Seen, Side, TestRole, Verdict, VerdictOutcome, VerdictTest, Weakness,

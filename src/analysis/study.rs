@@ -33,18 +33,23 @@ pub struct MachineStudy {
     pub notes: Vec<String>,
 }
 
+/// What a run's machine is called: its GPU's name, else its host's, else the plan's.
+pub fn machine_name(run: &RunSummary) -> String {
+    run.info.as_ref().map_or_else(
+        || run.plan.clone(),
+        |info| {
+            info.gpu
+                .as_ref()
+                .and_then(|gpu| gpu.devices.first())
+                .map_or_else(|| info.host.hostname.clone(), |device| device.name.clone())
+        },
+    )
+}
+
 impl Study {
     /// The study of one run.
     pub fn of_one(run: RunSummary) -> Self {
-        let name = run.info.as_ref().map_or_else(
-            || run.plan.clone(),
-            |info| {
-                info.gpu
-                    .as_ref()
-                    .and_then(|gpu| gpu.devices.first())
-                    .map_or_else(|| info.host.hostname.clone(), |device| device.name.clone())
-            },
-        );
+        let name = machine_name(&run);
         Self {
             v: STUDY_VERSION,
             machines: vec![MachineStudy {

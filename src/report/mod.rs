@@ -7,6 +7,7 @@ mod csv;
 pub mod html;
 mod markdown;
 pub mod number;
+pub mod sentences;
 mod table;
 mod terminal;
 mod transcripts;

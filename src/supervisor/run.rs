@@ -220,6 +220,9 @@ fn end(
         Ok(summary) => {
             display.close();
             print!("\n{}\n", report::final_table(&summary));
+            if !summary.verdicts.is_empty() {
+                println!("{}", report::sentences::verdict_lines(&summary.verdicts));
+            }
             println!("report {}", begun.dir.report_md().display());
         }
         // What is measured is safe in the run's folder; the report can be written again from it.

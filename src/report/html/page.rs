@@ -72,7 +72,7 @@ fn part(section: &Section, page: &mut Page, figures: &[&Figure]) -> String {
         About::Glance => Some(Place::Glance),
         About::Scenario(kind) => Some(Place::Scenario(kind)),
         About::Operations => Some(Place::Operations),
-        About::Title | About::Text => None,
+        About::Title | About::Verdicts | About::Tests | About::Text => None,
     };
     let here: Vec<&Figure> = figures
         .iter()
@@ -97,8 +97,23 @@ fn part(section: &Section, page: &mut Page, figures: &[&Figure]) -> String {
     let inner = html(&section.text, page, &mut after);
     match section.about {
         About::Title => format!("<header>\n{inner}</header>\n"),
+        About::Tests => format!("<section>\n{}</section>\n", folded(&inner)),
         _ => format!("<section>\n{inner}</section>\n"),
     }
+}
+
+/// Each hypothesis opens where somebody wants to know: its heading is what is seen of it.
+fn folded(html: &str) -> String {
+    let mut parts = html.split("<h3 ");
+    let mut out = parts.next().unwrap_or("").to_owned();
+    for part in parts {
+        let (heading, rest) = part.split_once("</h3>\n").unwrap_or((part, ""));
+        let _ = write!(
+            out,
+            "<details class=\"test\"><summary><h3 {heading}</h3></summary>\n{rest}</details>\n"
+        );
+    }
+    out
 }
 
 fn figure(f: &Figure) -> String {

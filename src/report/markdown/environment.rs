@@ -5,7 +5,10 @@ use std::{
     fmt::Write as _,
 };
 
-use super::{super::number::*, Table, code_block, escape, framework, lanes_of, models};
+use super::{
+    super::{number::*, sentences},
+    Table, code_block, escape, framework, lanes_of, models,
+};
 use crate::{
     analysis::{LaneSummary, RunSummary},
     journal::{ClientCalibration, RateLimit, RunInfo},
@@ -207,7 +210,7 @@ fn differences(summary: &RunSummary) -> String {
                 .iter()
                 .map(|(precision, names)| {
                     let names: Vec<String> = names.iter().map(|n| escape(n)).collect();
-                    format!("{} by {}", escape(precision), super::list(&names))
+                    format!("{} by {}", escape(precision), sentences::list(&names))
                 })
                 .collect();
             let _ = writeln!(

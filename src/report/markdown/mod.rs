@@ -8,6 +8,7 @@ mod korean;
 mod lanes;
 mod method;
 mod scenarios;
+mod verdicts;
 
 use std::fmt::Write as _;
 
@@ -26,6 +27,10 @@ use crate::{
 pub(super) enum About {
     /// Which run it is, what was compared.
     Title,
+    /// What became of the hypotheses.
+    Verdicts,
+    /// Every test of every hypothesis.
+    Tests,
     /// The comparison at a glance.
     Glance,
     /// One scenario.
@@ -47,11 +52,14 @@ pub(super) struct Section {
 pub(super) fn sections(summary: &RunSummary, plan: &Plan) -> Vec<Section> {
     let mut all = vec![
         (About::Title, title(summary)),
+        (About::Verdicts, verdicts::table(&summary.verdicts)),
+        (About::Tests, verdicts::details(&summary.verdicts)),
         (About::Glance, headline::section(summary)),
     ];
     let scenarios = scenarios::sections(summary, plan).into_iter();
     all.extend(scenarios.map(|(kind, text)| (About::Scenario(kind), text)));
     all.extend([
+        (About::Text, rankings(summary)),
         (About::Text, lanes::rounds(summary)),
         (About::Operations, environment::operations(summary)),
         (About::Text, environment::section(summary, plan)),
@@ -133,55 +141,17 @@ fn title(summary: &RunSummary) -> String {
             count(summary.cells_planned)
         );
     }
-    let frameworks: Vec<String> = {
-        let mut seen: Vec<String> = Vec::new();
-        for lane in &summary.lanes {
-            // Of a server that the plan knows by its command only, the version is what it claims.
-            let claimed = lane.framework_kind == "openai" && lane.facts.contains_key("version");
-            let version = lane
-                .version
-                .as_deref()
-                .map(|v| match claimed {
-                    true => format!(" (its server says version {})", escape(v)),
-                    false => format!(" {}", escape(v)),
-                })
-                .unwrap_or_default();
-            let name = format!("{}{version}", escape(&lane.lane.framework));
-            if !seen.contains(&name) {
-                seen.push(name);
-            }
-        }
-        seen
-    };
-    let models: Vec<String> = models(summary).into_iter().map(escape).collect();
-    let requests: u64 = summary
-        .lanes
-        .iter()
-        .flat_map(|l| &l.cells)
-        .map(|c| c.requests)
-        .sum();
-    let failed: u64 = summary
-        .lanes
-        .iter()
-        .flat_map(|l| &l.cells)
-        .map(|c| c.failed)
-        .sum();
-    let _ = writeln!(
-        text,
-        "Compared: {} on {}; {} requests measured, {} failed.",
-        list(&frameworks),
-        list(&models),
-        count(requests),
-        count(failed)
-    );
+    text.push_str(&verdicts::answer(summary));
     text
 }
 
-fn list(names: &[String]) -> String {
-    match names {
-        [] => "nothing yet".to_owned(),
-        [one] => one.clone(),
-        [all @ .., last] => format!("{} and {last}", all.join(", ")),
+/// The document's rankings over all scenarios (9.2).
+fn rankings(summary: &RunSummary) -> String {
+    let table = verdicts::expectations(&summary.expectations, "9.2");
+    if table.is_empty() {
+        table
+    } else {
+        format!("## The document's rankings\n\n{table}")
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use indexmap::IndexMap;
 
-use super::{super::number::*, Table, escape, framework, korean, lanes_of, models};
+use super::{super::number::*, Table, escape, framework, korean, lanes_of, models, verdicts};
 use crate::{
     analysis::{CellSummary, Rate, RunSummary},
     plan::{Plan, ScenarioKind},
@@ -21,6 +21,8 @@ pub(super) fn sections(summary: &RunSummary, plan: &Plan) -> Vec<(ScenarioKind, 
         }
     }
     let mut sections = Vec::new();
+    // A second scenario of a kind does not tell the document's expectations again.
+    let mut told: Vec<&str> = Vec::new();
     for name in names {
         let (mut body, mut kind) = (String::new(), None);
         for model in models(summary) {
@@ -40,6 +42,11 @@ pub(super) fn sections(summary: &RunSummary, plan: &Plan) -> Vec<(ScenarioKind, 
             }
         }
         if let Some(kind) = kind {
+            let section = document_section(kind);
+            if !told.contains(&section) {
+                told.push(section);
+                body.insert_str(0, &verdicts::expectations(&summary.expectations, section));
+            }
             sections.push((
                 kind,
                 format!("## Scenario: {}\n\n{}\n", escape(name), body.trim_end()),
@@ -47,6 +54,17 @@ pub(super) fn sections(summary: &RunSummary, plan: &Plan) -> Vec<(ScenarioKind, 
         }
     }
     sections
+}
+
+/// The section of the user's document that tells of a kind of scenario.
+fn document_section(kind: ScenarioKind) -> &'static str {
+    match kind {
+        ScenarioKind::Single => "5.1",
+        ScenarioKind::Concurrent => "5.2",
+        ScenarioKind::LongContext => "5.3",
+        ScenarioKind::PrefixCache => "5.4",
+        ScenarioKind::Korean => "5.5",
+    }
 }
 
 /// The cells of a scenario, the frameworks of one cell side by side.
