@@ -2,6 +2,7 @@
 //!
 //! Works at any moment of a run and says what is missing. All numbers for people go through [`number`].
 
+mod best;
 mod csv;
 pub mod html;
 mod markdown;
@@ -20,7 +21,7 @@ pub use markdown::report_md;
 pub use terminal::{cell_line, final_table};
 
 use crate::{
-    analysis::{AnalysisError, LaneSummary, RunSummary, SUMMARY_VERSION, Study, summarise_run},
+    analysis::{AnalysisError, LaneSummary, RunSummary, SUMMARY_VERSION, Study, summarise_run_with_series},
     journal::{DiskError, RunDir, write_atomic},
     plan::{Lane, Plan},
     record::LaneId,
@@ -50,7 +51,7 @@ struct LaneFile<'a> {
 /// Summarises the run as it stands and writes `summary.json`, `summary.csv`, `report.md`, `report.html`,
 /// `transcripts.md` (where there are written prompts) and each lane's `summary.json`, each of them atomically. `lanes` are the plan's lanes with their cells.
 pub fn write_all(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSummary, ReportError> {
-    let summary = summarise_run(dir, plan, lanes)?;
+    let (summary, series) = summarise_run_with_series(dir, plan, lanes)?;
     let mut done: Vec<(&str, &str)> = Vec::new();
     for lane in &summary.lanes {
         let LaneId { framework, model, .. } = &lane.lane;
@@ -73,7 +74,7 @@ pub fn write_all(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSummary
     }
     write_atomic(&dir.report_md(), report_md(&summary, plan).as_bytes())?;
     let study = Study::of_one(summary.clone());
-    let page = report_html(&study, &[vec![RunParts { plan }]], &[]);
+    let page = report_html(&study, &[vec![RunParts { plan }]], &[vec![series]]);
     write_atomic(&dir.report_html(), page.as_bytes())?;
     Ok(summary)
 }

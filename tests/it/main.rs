@@ -7,6 +7,7 @@ mod framework;
 mod gpu;
 mod night;
 mod process;
+mod report_html;
 mod sample_report;
 mod selfcheck;
 mod server;

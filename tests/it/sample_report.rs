@@ -6,10 +6,10 @@ use std::{fs, path::Path, process::Command};
 /// Folder of the kept run's results.
 const RUN: &str = "tests/fixtures/quickstart-run";
 
-/// The sample that the README shows.
-const SAMPLE: &str = "docs/sample-report.md";
+/// The samples that the README shows.
+const SAMPLES: [&str; 2] = ["docs/sample-report.md", "docs/sample-report.html"];
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -33,13 +33,16 @@ fn the_sample_report_is_what_this_benchd_writes() {
         .output()
         .unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    let written = fs::read_to_string(dir.path().join("run/report.md")).unwrap();
-    if std::env::var_os("BENCHD_UPDATE").is_some() {
-        fs::write(root.join(SAMPLE), &written).unwrap();
+    for sample in SAMPLES {
+        let name = sample.trim_start_matches("docs/sample-");
+        let written = fs::read_to_string(dir.path().join("run").join(name)).unwrap();
+        if std::env::var_os("BENCHD_UPDATE").is_some() {
+            fs::write(root.join(sample), &written).unwrap();
+        }
+        let committed = fs::read_to_string(root.join(sample)).unwrap_or_default();
+        assert!(
+            written == committed,
+            "{sample} is stale\n  hint: BENCHD_UPDATE=1 cargo test --test it sample_report"
+        );
     }
-    let committed = fs::read_to_string(root.join(SAMPLE)).unwrap_or_default();
-    assert!(
-        written == committed,
-        "{SAMPLE} is stale\n  hint: BENCHD_UPDATE=1 cargo test --test it sample_report"
-    );
 }

@@ -4,21 +4,24 @@
 //! The Markdown is benchd's own; texts from outside are escaped in it, and markup that is in it all the same comes out
 //! as text.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use pulldown_cmark::{Alignment, CodeBlockKind, Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 
-use super::text::{escape, slug, with_korean};
+use super::{
+    charts::Keys,
+    text::{escape, slug, with_korean},
+};
 
 /// What the whole page knows while its parts are written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Page {
     /// Ids in use.
     ids: HashSet<String>,
     /// Headings, for the table of contents.
     pub(super) contents: Vec<Entry>,
-    /// Position of each framework in the plan: its colour and its mark.
-    frameworks: HashMap<String, usize>,
+    /// The frameworks' colours and marks, those of the figures.
+    keys: Keys,
     /// Begins the ids of the part that is being written: several machines have the same headings.
     prefix: String,
 }
@@ -32,14 +35,14 @@ pub(super) struct Entry {
 }
 
 impl Page {
-    /// A page with these frameworks, in the order in which they have their colours.
-    pub(super) fn new<'a>(frameworks: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut page = Self::default();
-        for name in frameworks {
-            let next = page.frameworks.len();
-            page.frameworks.entry(name.to_owned()).or_insert(next);
+    /// A page with the marks of these frameworks, in which these ids are taken.
+    pub(super) fn new(keys: Keys, ids: impl IntoIterator<Item = String>) -> Self {
+        Self {
+            ids: ids.into_iter().collect(),
+            contents: Vec::new(),
+            keys,
+            prefix: String::new(),
         }
-        page
     }
 
     /// From here on ids begin with this.
@@ -82,16 +85,11 @@ impl Page {
     pub(super) fn framework(&self, name: &str) -> String {
         // `vllm #2` is vllm's second round.
         let plain = name.split(" #").next().unwrap_or(name);
-        match self.frameworks.get(plain) {
-            Some(at) => format!("<span class=\"fw\">{}{}</span>", key(*at), with_korean(name)),
+        match self.keys.find(plain) {
+            Some(key) => format!("<span class=\"fw\">{}{}</span>", key.mark(), with_korean(name)),
             None => with_korean(name),
         }
     }
-}
-
-/// The mark of the framework at this position of the plan.
-fn key(position: usize) -> String {
-    format!("<i class=\"key key-{}\"></i>", position % 8 + 1)
 }
 
 /// Puts something of its own into the page: told of each heading (level, text), gives HTML to stand right after it.
@@ -315,6 +313,7 @@ impl Writer<'_> {
                 Some("framework" | "against") if inner == with_korean(&table.text) => {
                     self.page.framework(&table.text)
                 }
+                Some("verdict" | "seen" | "says" | "lane" | "lane's end") => badge(&table.text, inner),
                 Some("flags") => flags(&table.text, &self.page.prefix),
                 _ if right => figure(&inner),
                 _ => inner,
@@ -362,6 +361,30 @@ fn figure(html: &str) -> String {
         ),
         _ => html.to_owned(),
     }
+}
+
+/// A word that judges, with a shape of its own: colour never carries meaning alone.
+fn badge(text: &str, html: String) -> String {
+    let (word, rest) = match text.split_once(": ") {
+        Some((word, _)) => (word, html.split_once(": ").map_or("", |(_, rest)| rest)),
+        None => (text, ""),
+    };
+    match judgement(word) {
+        Some(class) if rest.is_empty() => format!("<span class=\"badge {class}\">{}</span>", escape(word)),
+        Some(class) => format!("<span class=\"badge {class}\">{}</span> {rest}", escape(word)),
+        None => html,
+    }
+}
+
+/// Which way a word points.
+pub(super) fn judgement(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "supported" | "as expected" | "yes" | "finished" => "good",
+        "refuted" | "otherwise" | "no" | "failed" => "bad",
+        "inconclusive" | "unclear" | "undecided" | "interrupted" | "running" => "unsure",
+        "not measured" | "not started" => "none",
+        _ => return None,
+    })
 }
 
 /// The id of a flag's part in the section on flags.

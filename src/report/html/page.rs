@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 
 use super::{
-    charts::{Figure, Place},
+    charts::{self, Figure, Keys, Place, Scheme},
     markdown::{Entry, Page, html},
     text::{escape, with_korean},
 };
 use crate::{
-    analysis::Study,
+    analysis::{RunSeries, Study},
     plan::Plan,
     report::markdown::{About, Section, sections},
 };
@@ -20,6 +20,12 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
 const STYLE: &str = include_str!("report.css");
 const SCRIPT: &str = include_str!("page.js");
 
+/// Colours of the page's own, beside those of the figures.
+const LIGHT: &str = "--panel:#f5f6f7;--rule:#d8dce1;--link:#1154bb;--good:#14653a;--bad:#a3262a;--unsure:#6f5200;\
+                     --good-bg:#e4f3ea;--bad-bg:#fbe9e8;--unsure-bg:#faf1d6;--best:#14653a;";
+const DARK: &str = "--panel:#1d2127;--rule:#363d46;--link:#8ab4ff;--good:#83d6a2;--bad:#f5a09b;--unsure:#e6c766;\
+                    --good-bg:#17301f;--bad-bg:#3d2120;--unsure-bg:#352d16;--best:#83d6a2;";
+
 /// What the page needs of a run beside its summary.
 #[derive(Debug, Clone, Copy)]
 pub struct RunParts<'a> {
@@ -27,13 +33,11 @@ pub struct RunParts<'a> {
     pub plan: &'a Plan,
 }
 
-/// The whole page. `runs` are by machine and night, as in the study; `figures` of all machines.
-pub fn report_html(study: &Study, runs: &[Vec<RunParts<'_>>], figures: &[Figure]) -> String {
-    let mut page = Page::new(
-        runs.iter()
-            .flatten()
-            .flat_map(|run| run.plan.frameworks.keys().map(String::as_str)),
-    );
+/// The whole page. `runs` and `series` are by machine and night, as in the study; where series are missing, so are the
+/// figures that are drawn from them.
+pub fn report_html(study: &Study, runs: &[Vec<RunParts<'_>>], series: &[Vec<RunSeries>]) -> String {
+    let figures = charts::figures(study, series);
+    let mut page = Page::new(Keys::of(study), figures.iter().map(|f| f.id.clone()));
     let mut body = String::new();
     let several = study.machines.len() > 1;
     for (m, (machine, parts)) in study.machines.iter().zip(runs).enumerate() {
@@ -44,7 +48,7 @@ pub fn report_html(study: &Study, runs: &[Vec<RunParts<'_>>], figures: &[Figure]
         }
         for (run, parts) in machine.runs.iter().zip(parts) {
             for section in sections(run, parts.plan) {
-                body.push_str(&part(&section, &mut page, &figures_of(figures, m)));
+                body.push_str(&part(&section, &mut page, &figures_of(&figures, m)));
             }
         }
     }
@@ -68,7 +72,7 @@ fn part(section: &Section, page: &mut Page, figures: &[&Figure]) -> String {
         About::Glance => Some(Place::Glance),
         About::Scenario(kind) => Some(Place::Scenario(kind)),
         About::Operations => Some(Place::Operations),
-        About::Title | About::Verdicts | About::Text => None,
+        About::Title | About::Verdicts | About::Tests | About::Text => None,
     };
     let here: Vec<&Figure> = figures
         .iter()
@@ -93,13 +97,28 @@ fn part(section: &Section, page: &mut Page, figures: &[&Figure]) -> String {
     let inner = html(&section.text, page, &mut after);
     match section.about {
         About::Title => format!("<header>\n{inner}</header>\n"),
+        About::Tests => format!("<section>\n{}</section>\n", folded(&inner)),
         _ => format!("<section>\n{inner}</section>\n"),
     }
 }
 
+/// Each hypothesis opens where somebody wants to know: its heading is what is seen of it.
+fn folded(html: &str) -> String {
+    let mut parts = html.split("<h3 ");
+    let mut out = parts.next().unwrap_or("").to_owned();
+    for part in parts {
+        let (heading, rest) = part.split_once("</h3>\n").unwrap_or((part, ""));
+        let _ = write!(
+            out,
+            "<details class=\"test\"><summary><h3 {heading}</h3></summary>\n{rest}</details>\n"
+        );
+    }
+    out
+}
+
 fn figure(f: &Figure) -> String {
     format!(
-        "<figure id=\"{}\"><figcaption><b>{}</b> {}</figcaption>\n{}\n</figure>\n",
+        "<figure class=\"fig\" id=\"{}\"><figcaption><b>{}</b> {}</figcaption>\n{}\n</figure>\n",
         escape(&f.id),
         with_korean(&f.title),
         with_korean(&f.caption),
@@ -130,6 +149,18 @@ fn contents(entries: &[Entry]) -> String {
     out.replace("<ul></ul>", "")
 }
 
+/// Colours by day, by night, and on paper.
+fn variables() -> String {
+    let (light, dark) = (
+        charts::chart_variables(Scheme::Light),
+        charts::chart_variables(Scheme::Dark),
+    );
+    format!(
+        ":root{{{light}{LIGHT}}}\n@media (prefers-color-scheme:dark){{:root{{{dark}{DARK}}}}}\n@media \
+         print{{:root{{{light}{LIGHT}}}}}\n"
+    )
+}
+
 fn document(title: &str, contents: &str, body: &str) -> String {
     format!(
         "<!doctype html>
@@ -142,7 +173,7 @@ fn document(title: &str, contents: &str, body: &str) -> String {
 <meta name=\"referrer\" content=\"no-referrer\">
 <title>benchd: {}</title>
 <style>
-{STYLE}</style>
+{}{STYLE}{}</style>
 </head>
 <body>
 <nav aria-label=\"contents\"><details open><summary>Contents</summary>
@@ -155,6 +186,8 @@ fn document(title: &str, contents: &str, body: &str) -> String {
 </body>
 </html>
 ",
-        escape(title)
+        escape(title),
+        variables(),
+        charts::chart_rules(),
     )
 }

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::{super::number::*, Table, escape, framework, lanes_of, models};
+use super::{
+    super::{best::best, number::*},
+    Table, escape, framework, lanes_of, models,
+};
 use crate::{
     analysis::{CellSummary, LaneSummary, RunSummary},
     plan::ScenarioKind,
@@ -33,10 +36,20 @@ pub(super) fn section(summary: &RunSummary) -> String {
             ">ready after",
             ">failed",
         ]);
-        let mut best = 0.0_f64;
-        for lane in &lanes {
-            best = best.max(load_rate(lane, &reference).unwrap_or(0.0));
-        }
+        let most = lanes
+            .iter()
+            .filter_map(|lane| load_rate(lane, &reference))
+            .fold(0.0, f64::max);
+        let load_cell = reference.load.map(|(id, _)| id);
+        let best_ttft = best_of(summary, &lanes, reference.single, "ttft_ms", false, |c| {
+            c.ttft_ms.as_ref().map(|d| d.p50)
+        });
+        let best_speed = best_of(summary, &lanes, reference.single, "tokens_per_s", true, |c| {
+            c.request_tokens_per_s.as_ref().map(|d| d.p50)
+        });
+        let best_rate = best_of(summary, &lanes, load_cell, "output_tokens_per_s", true, |c| {
+            c.output_tokens_per_s.as_ref().map(|r| r.median)
+        });
         let mut bars = String::new();
         for lane in &lanes {
             let single = reference.single.and_then(|id| cell(lane, id));
@@ -51,6 +64,7 @@ pub(super) fn section(summary: &RunSummary) -> String {
                 .filter_map(|c| c.gpu.as_ref()?.memory_peak_bytes)
                 .max();
             let rate = load.and_then(|c| c.output_tokens_per_s.as_ref());
+            let name = lane.lane.framework.as_str();
             let (failed, requests) = lane
                 .cells
                 .iter()
@@ -58,11 +72,20 @@ pub(super) fn section(summary: &RunSummary) -> String {
             table.row([
                 framework(&lane.lane),
                 lane.outcome.clone(),
-                single.map_or(NONE.to_owned(), |c| spread(c.ttft_ms.as_ref())[0].clone()),
-                single.map_or(NONE.to_owned(), |c| {
-                    spread(c.request_tokens_per_s.as_ref())[0].clone()
-                }),
-                rate.map_or(NONE.to_owned(), |r| with_interval(r.median, r.interval.as_ref())),
+                marked(
+                    single.map_or(NONE.to_owned(), |c| spread(c.ttft_ms.as_ref())[0].clone()),
+                    best_ttft == Some(name),
+                ),
+                marked(
+                    single.map_or(NONE.to_owned(), |c| {
+                        spread(c.request_tokens_per_s.as_ref())[0].clone()
+                    }),
+                    best_speed == Some(name),
+                ),
+                marked(
+                    rate.map_or(NONE.to_owned(), |r| with_interval(r.median, r.interval.as_ref())),
+                    best_rate == Some(name),
+                ),
                 load.map_or(NONE.to_owned(), |c| spread(c.latency_ms.as_ref())[1].clone()),
                 cache.map_or(NONE.to_owned(), |d| with_interval(d.p50, d.p50_interval.as_ref())),
                 peak.map_or(NONE.to_owned(), |b| megabytes(b as f64)),
@@ -70,11 +93,10 @@ pub(super) fn section(summary: &RunSummary) -> String {
                 format!("{} of {}", count(failed), count(requests)),
             ]);
             if let Some(rate) = rate {
-                let name = &lane.lane.framework;
                 let _ = writeln!(
                     bars,
                     "{name:<24} {:<32} {}",
-                    bar(rate.median, best, 32),
+                    bar(rate.median, most, 32),
                     number(rate.median)
                 );
             }
@@ -100,9 +122,46 @@ pub(super) fn section(summary: &RunSummary) -> String {
     }
     text.push_str(
         "Figures are medians with their 95 % interval in brackets; `~` marks a percentile from too few requests to be \
-         certain (p95 needs 90, p99 needs 459). A difference inside the intervals is no difference.\n",
+         certain (p95 needs 90, p99 needs 459). A difference inside the intervals is no difference: ★ marks the best only \
+         where the interval of its ratio to every other framework leaves equality out; a percentile and a peak have no \
+         such interval here, so they have no best.\n",
     );
     text
+}
+
+/// Marks the best.
+const BEST: &str = "★";
+
+fn marked(figure: String, is_best: bool) -> String {
+    if is_best {
+        format!("**{figure} {BEST}**")
+    } else {
+        figure
+    }
+}
+
+/// The framework that is best in a cell, where that can be said. Over several rounds a framework's value is that of
+/// its first one; whether it differs is told over all of them.
+fn best_of<'a>(
+    summary: &RunSummary,
+    lanes: &[&'a LaneSummary],
+    cell_id: Option<&str>,
+    figure: &str,
+    more_is_better: bool,
+    value: impl Fn(&CellSummary) -> Option<f64>,
+) -> Option<&'a str> {
+    let id = cell_id?;
+    let mut values: Vec<(&str, f64)> = Vec::new();
+    for lane in lanes {
+        let name = lane.lane.framework.as_str();
+        if let Some(value) = cell(lane, id).and_then(&value)
+            && !values.iter().any(|(known, _)| *known == name)
+        {
+            values.push((name, value));
+        }
+    }
+    let model = &lanes.first()?.lane.model;
+    best(&values, &summary.comparisons, (model, id), figure, more_is_better)
 }
 
 fn reference<'a>(lanes: &[&'a LaneSummary]) -> Reference<'a> {

@@ -29,6 +29,8 @@ pub(super) enum About {
     Title,
     /// What became of the hypotheses.
     Verdicts,
+    /// Every test of every hypothesis.
+    Tests,
     /// The comparison at a glance.
     Glance,
     /// One scenario.
@@ -51,13 +53,13 @@ pub(super) fn sections(summary: &RunSummary, plan: &Plan) -> Vec<Section> {
     let mut all = vec![
         (About::Title, title(summary)),
         (About::Verdicts, verdicts::table(&summary.verdicts)),
+        (About::Tests, verdicts::details(&summary.verdicts)),
         (About::Glance, headline::section(summary)),
-        (About::Text, rankings(summary)),
     ];
     let scenarios = scenarios::sections(summary, plan).into_iter();
     all.extend(scenarios.map(|(kind, text)| (About::Scenario(kind), text)));
     all.extend([
-        (About::Text, verdicts::details(&summary.verdicts)),
+        (About::Text, rankings(summary)),
         (About::Text, lanes::rounds(summary)),
         (About::Operations, environment::operations(summary)),
         (About::Text, environment::section(summary, plan)),

@@ -10,13 +10,13 @@ use crate::analysis::Study;
 
 /// The frameworks of a study, in the order in which the lanes of its runs first name them: the plan's.
 #[derive(Debug)]
-pub(super) struct Keys {
+pub(in super::super) struct Keys {
     names: Vec<String>,
 }
 
 /// One framework's place in the order, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key(pub(super) usize);
+pub(in super::super) struct Key(pub(super) usize);
 
 impl Key {
     /// Opens a group of the framework's marks.
@@ -34,6 +34,15 @@ impl Key {
         )
     }
 
+    /// Its marker beside its name in a text.
+    pub(in super::super) fn mark(self) -> String {
+        format!(
+            "<svg class=\"key f{}\" viewBox=\"0 0 12 12\" aria-hidden=\"true\"><path class=\"pt\" d=\"{}\"/></svg>",
+            self.0 % COLOURS + 1,
+            self.marker(6.0, 6.0, 4.2)
+        )
+    }
+
     /// The path of its marker.
     pub(super) fn marker(self, x: f64, y: f64, r: f64) -> String {
         // Those that share a colour differ in shape.
@@ -42,7 +51,7 @@ impl Key {
 }
 
 impl Keys {
-    pub(super) fn of(study: &Study) -> Self {
+    pub(in super::super) fn of(study: &Study) -> Self {
         let mut names: Vec<String> = Vec::new();
         for lane in study.machines.iter().flat_map(|m| &m.runs).flat_map(|r| &r.lanes) {
             if !names.contains(&lane.lane.framework) {
@@ -50,6 +59,11 @@ impl Keys {
             }
         }
         Self { names }
+    }
+
+    /// The framework's key, where a lane of the study has it.
+    pub(in super::super) fn find(&self, framework: &str) -> Option<Key> {
+        self.names.iter().position(|n| n == framework).map(Key)
     }
 
     pub(super) fn key(&self, framework: &str) -> Key {

@@ -21,7 +21,7 @@ mod values;
 
 pub use palette::{Scheme, chart_rules, chart_variables};
 
-use keys::{Key, Keys};
+pub(super) use keys::{Key, Keys};
 use values::ModelView;
 
 use crate::{

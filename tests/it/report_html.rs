@@ -1,0 +1,305 @@
+//! The report in a real browser: drawn, quiet, alone, by day and by night, on a phone and on paper; and its values
+//! beside those of the other files.
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use benchd::report::number::number;
+use scraper::{ElementRef, Html, Selector};
+
+/// Folder of the kept run's results.
+const RUN: &str = "tests/fixtures/quickstart-run";
+
+/// The browsers that are looked for, where `BENCHD_CHROMIUM` names none.
+const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
+
+/// Tells what the page came to, in an attribute that can be read from outside. Goes into a copy of the report.
+const PROBE: &str = r#"<script>
+const broken = [];
+addEventListener("securitypolicyviolation", (e) => broken.push(e.violatedDirective + " " + e.blockedURI));
+addEventListener("error", (e) => broken.push(String(e.message)));
+addEventListener("load", () => setTimeout(() => {
+  const page = document.documentElement;
+  const empty = [...document.querySelectorAll("figure svg")].filter((svg) => {
+    const box = svg.getBBox();
+    return !(box.width > 0 && box.height > 0 && svg.getBoundingClientRect().width > 0);
+  });
+  const told = {
+    width: innerWidth,
+    overflow: page.scrollWidth - page.clientWidth,
+    paper: getComputedStyle(document.body).backgroundColor,
+    ink: getComputedStyle(document.body).color,
+    charts: document.querySelectorAll("figure svg").length,
+    empty: empty.length,
+    loaded: performance.getEntriesByType("resource").map((r) => r.name),
+    broken,
+  };
+  page.dataset.told = JSON.stringify(told);
+  if (parent !== window) parent.postMessage(told, "*");
+}, 50));
+</script>"#;
+
+/// Shows the report in a frame as wide as a phone: the browser's own windows are wider.
+const PHONE: &str = r#"<!doctype html><title>phone</title><body style="margin:0"><script>
+addEventListener("message", (e) => { document.documentElement.dataset.told = JSON.stringify(e.data); });
+</script><iframe src="probed.html" width="390" height="844" style="border:0"></iframe>"#;
+
+struct Report {
+    dir: tempfile::TempDir,
+    html: String,
+}
+
+impl Report {
+    fn of_fixture() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        super::sample_report::copy(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join(RUN),
+            &dir.path().join("run"),
+        );
+        let out = Command::new(env!("CARGO_BIN_EXE_benchd"))
+            .current_dir(dir.path())
+            .args(["report", "run", "--results", "."])
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let html = fs::read_to_string(dir.path().join("run/report.html")).unwrap();
+        let probed = html.replacen("<style>", &format!("{PROBE}<style>"), 1);
+        fs::write(dir.path().join("probed.html"), probed).unwrap();
+        fs::write(dir.path().join("phone.html"), PHONE).unwrap();
+        Self { dir, html }
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.dir.path().join("run").join(name)).unwrap()
+    }
+
+    fn browser(&self, page: &str, args: &[&str]) -> Output {
+        let profile = tempfile::tempdir().unwrap();
+        Command::new(chromium())
+            .args([
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--enable-logging=stderr",
+                "--virtual-time-budget=5000",
+            ])
+            .arg(format!("--user-data-dir={}", profile.path().display()))
+            .args(args)
+            .arg(format!("file://{}", self.dir.path().join(page).display()))
+            .output()
+            .unwrap()
+    }
+
+    /// What the page tells of itself, opened with these arguments. Nothing may stand on the browser's console.
+    fn told(&self, page: &str, args: &[&str]) -> serde_json::Value {
+        let out = self.browser(page, &[args, &["--dump-dom"]].concat());
+        let said = String::from_utf8_lossy(&out.stderr);
+        let console: Vec<_> = said.lines().filter(|l| l.contains("CONSOLE")).collect();
+        assert!(console.is_empty(), "{console:?}");
+        let dom = Html::parse_document(&String::from_utf8_lossy(&out.stdout));
+        let told = dom.root_element().attr("data-told").map(str::to_owned);
+        serde_json::from_str(&told.unwrap_or_else(|| panic!("the page did not load: {said}"))).unwrap()
+    }
+}
+
+fn chromium() -> PathBuf {
+    let named = std::env::var_os("BENCHD_CHROMIUM").map(PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path)
+        .flat_map(|dir| BROWSERS.map(|name| dir.join(name)))
+        .find(|file| file.is_file());
+    named.or(found).unwrap_or_else(|| {
+        panic!("no Chromium on this machine\n  hint: tests/setup.sh installs it; BENCHD_CHROMIUM names another one")
+    })
+}
+
+fn select<'a>(html: &'a Html, selector: &str) -> Vec<ElementRef<'a>> {
+    html.select(&Selector::parse(selector).unwrap()).collect()
+}
+
+fn text(element: ElementRef<'_>) -> String {
+    let text: String = element.text().collect();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_browser_draws_it_by_day_and_by_night_and_asks_nobody_for_anything() {
+    let report = Report::of_fixture();
+    let mut papers = HashSet::new();
+    // 1 is light, 0 dark.
+    for scheme in ["1", "0"] {
+        let scheme = format!("--blink-settings=preferredColorScheme={scheme}");
+        let told = report.told("probed.html", &[&scheme, "--window-size=1280,900"]);
+        assert_eq!(told["loaded"], serde_json::json!([]), "{told}");
+        assert_eq!(told["broken"], serde_json::json!([]), "{told}");
+        assert!(told["charts"].as_u64().unwrap() > 0, "{told}");
+        assert_eq!(told["empty"], 0, "{told}");
+        assert_eq!(told["overflow"], 0, "{told}");
+        assert_ne!(told["paper"], told["ink"]);
+        papers.insert(told["paper"].to_string());
+    }
+    assert_eq!(
+        papers.len(),
+        2,
+        "light and dark have papers of their own: {papers:?}"
+    );
+}
+
+#[test]
+fn on_a_phone_the_page_is_no_wider_than_its_screen() {
+    let told = Report::of_fixture().told("phone.html", &["--window-size=800,900"]);
+    assert_eq!(told["width"], 390, "{told}");
+    assert_eq!(told["overflow"], 0, "{told}");
+    assert_eq!(told["empty"], 0, "{told}");
+}
+
+#[test]
+fn it_prints() {
+    let report = Report::of_fixture();
+    let pdf = report.dir.path().join("report.pdf");
+    let out = report.browser("run/report.html", &[&format!("--print-to-pdf={}", pdf.display())]);
+    let bytes = fs::read(&pdf).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&out.stderr)));
+    assert!(
+        bytes.starts_with(b"%PDF-") && bytes.len() > 20_000,
+        "{} bytes",
+        bytes.len()
+    );
+}
+
+#[test]
+fn its_links_lead_somewhere_and_its_ids_are_unique() {
+    let report = Report::of_fixture();
+    let html = Html::parse_document(&report.html);
+    let ids: Vec<&str> = select(&html, "[id]")
+        .iter()
+        .filter_map(|e| e.attr("id"))
+        .collect();
+    let unique: HashSet<&str> = ids.iter().copied().collect();
+    assert_eq!(ids.len(), unique.len());
+    for link in select(&html, "a[href]") {
+        let to = link.attr("href").unwrap();
+        match to.strip_prefix('#') {
+            Some(id) => assert!(unique.contains(id), "{to} leads nowhere"),
+            None => assert!(
+                report.dir.path().join("run").join(to).is_file(),
+                "{to} is not there"
+            ),
+        }
+    }
+    assert!(select(&html, "[src], link, iframe, object, form, [onclick], [onload]").is_empty());
+    assert!(!report.html.contains("url(") && !report.html.contains("@import"));
+    // Headings go down one level at a time.
+    let mut last = 0;
+    for heading in select(&html, "h1, h2, h3, h4, h5") {
+        let level: u32 = heading.value().name()[1..].parse().unwrap();
+        assert!(level <= last + 1, "{}", text(heading));
+        last = level;
+    }
+}
+
+/// Tables as lists of rows of texts.
+type Tables = Vec<Vec<Vec<String>>>;
+
+fn html_tables(html: &Html) -> Tables {
+    let rows = Selector::parse("tr").unwrap();
+    let cells = Selector::parse("th, td").unwrap();
+    select(html, "main table")
+        .into_iter()
+        .map(|table| {
+            let rows = table.select(&rows);
+            rows.map(|row| row.select(&cells).map(text).collect()).collect()
+        })
+        .collect()
+}
+
+fn markdown_tables(md: &str) -> Tables {
+    let mut tables: Tables = Vec::new();
+    let mut inside = false;
+    for line in md.lines() {
+        if !line.starts_with('|') {
+            inside = false;
+            continue;
+        }
+        if line.starts_with("| --") {
+            continue;
+        }
+        if !inside {
+            tables.push(Vec::new());
+            inside = true;
+        }
+        let plain = line
+            .replace("**", "")
+            .replace('`', "")
+            .replace("&lt;", "<")
+            .replace("&amp;", "&")
+            .replace("\\", "");
+        let cells = plain.trim_matches('|').split('|');
+        let row = cells.map(|c| c.split_whitespace().collect::<Vec<_>>().join(" "));
+        tables.last_mut().unwrap().push(row.collect());
+    }
+    tables
+}
+
+#[test]
+fn html_markdown_and_csv_have_the_same_values() {
+    let report = Report::of_fixture();
+    let html = html_tables(&Html::parse_document(&report.html));
+    let markdown = markdown_tables(&report.read("report.md"));
+    // Links and lists of flags are laid out otherwise; figures and names are not.
+    let plain = |tables: &Tables| -> Vec<Vec<Vec<String>>> {
+        let flat = |c: &String| {
+            c.split("](")
+                .next()
+                .unwrap_or("")
+                .replace(['[', ',', ':'], "")
+                .replace(']', "")
+        };
+        tables
+            .iter()
+            .map(|t| t.iter().map(|r| r.iter().map(flat).collect()).collect())
+            .collect()
+    };
+    assert_eq!(plain(&html), plain(&markdown));
+    assert!(html.len() > 20, "{}", html.len());
+
+    let csv = report.read("summary.csv");
+    let mut lines = csv.lines().map(|l| l.split(',').collect::<Vec<_>>());
+    let header = lines.next().unwrap();
+    let mut found = 0;
+    for row in lines {
+        let row: HashMap<&str, &str> = header.iter().copied().zip(row).collect();
+        let shown = html
+            .iter()
+            .filter(|t| t[0].contains(&"TTFT p50 (ms)".to_owned()) && t[0].contains(&"flags".to_owned()))
+            .flatten()
+            .find(|r| r[0] == row["cell"] && r[1] == row["framework"])
+            .unwrap_or_else(|| panic!("{} of {} is not in the page", row["cell"], row["framework"]));
+        let as_shown = |name: &str| number(row[name].parse().unwrap());
+        assert_eq!(
+            shown[3].split(' ').next().unwrap(),
+            as_shown("ttft_ms_p50"),
+            "{shown:?}"
+        );
+        assert_eq!(
+            shown[4].trim_start_matches('~'),
+            as_shown("ttft_ms_p95"),
+            "{shown:?}"
+        );
+        assert_eq!(
+            shown[7].split(' ').next().unwrap(),
+            as_shown("output_tokens_per_s"),
+            "{shown:?}"
+        );
+        found += 1;
+    }
+    assert!(found > 10, "{found}");
+}
