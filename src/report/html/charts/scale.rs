@@ -131,7 +131,7 @@ fn log_ticks(low: f64, high: f64, most: usize) -> Vec<Tick> {
         (&[1.0], 2),
     ] {
         let ticks = within(factors, every);
-        if ticks.len() <= most && ticks.len() > 1 {
+        if ticks.len() <= most && ticks.len() > 2 {
             return ticks;
         }
     }
@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(values(&linear_ticks(-1.0, 4.0, 5)), [-1.0, 0.0, 1.0, 2.0, 3.0, 4.0]);
         assert_eq!(values(&log_ticks(3.0, 700.0, 8)), [5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0]);
         assert_eq!(values(&log_ticks(1.0, 1e6, 8)), [1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6]);
-        assert_eq!(values(&log_ticks(20.0, 90.0, 5)), [20.0, 50.0]);
+        assert_eq!(values(&log_ticks(20.0, 90.0, 5)), [20.0, 40.0, 60.0, 80.0]);
         for step in [(0.9, 1.0), (1.0, 1.0), (1.2, 2.0), (3.0, 5.0), (7.0, 10.0), (0.011, 0.02)] {
             assert!((round_step(step.0) - step.1).abs() < 1e-12, "{step:?}");
         }
