@@ -228,6 +228,8 @@ impl<'a> Fold<'a> {
             self.latency_full_ms.push(latency);
             self.requests.push(RequestValues {
                 prompt: prompt_key(&r.prompt_id),
+                pass: r.pass,
+                first_of_pass: r.index == 0,
                 ttft_ms: ttft_ms.unwrap_or(f64::NAN),
                 latency_ms: latency,
                 tpot_ms: f64::NAN,
@@ -276,6 +278,8 @@ impl<'a> Fold<'a> {
             .is_some_and(|t| t >= u64::from(self.cell().output_tokens));
         self.requests.push(RequestValues {
             prompt: prompt_key(&r.prompt_id),
+            pass: r.pass,
+            first_of_pass: r.index == 0,
             ttft_ms: ttft_ms.unwrap_or(f64::NAN),
             latency_ms: if full || !self.fixed_length() {
                 ms(latency_us)
@@ -364,7 +368,8 @@ impl<'a> Fold<'a> {
         }
     }
 
-    fn prefix_cache(&mut self, passes_s: &[f64]) -> Option<PrefixCache> {
+    /// Also gives, by pass, the first requests' TTFT and later over first.
+    fn prefix_cache(&mut self, passes_s: &[f64]) -> Option<(PrefixCache, Vec<f64>, Vec<f64>)> {
         if !matches!(self.cell().input, CellInput::SharedPrefix { .. }) {
             return None;
         }
@@ -379,16 +384,17 @@ impl<'a> Fold<'a> {
             later.extend(later_of_pass.iter().flat_map(|l| l.values()));
         }
         let share = |(cached, prompt): (u64, u64)| (prompt > 0).then(|| cached as f64 / prompt as f64);
-        Some(PrefixCache {
+        let summary = PrefixCache {
             total_s: Distribution::of_values(passes_s.to_vec(), 0),
-            first_ttft_ms: Distribution::of_values(first, 0),
+            first_ttft_ms: Distribution::of_values(first.clone(), 0),
             later_ttft_ms: Distribution::of_values(later, 0),
-            later_over_first: Distribution::of_values(ratios, 0),
+            later_over_first: Distribution::of_values(ratios.clone(), 0),
             first_tokens_per_s: Distribution::of_values(first_tokens_per_s, 0),
             later_tokens_per_s: Distribution::of_values(std::mem::take(&mut self.later_tokens_per_s), 0),
             first_cached_share: share(self.first_cached),
             later_cached_share: share(self.later_cached),
-        })
+        };
+        Some((summary, first, ratios))
     }
 
     fn finish(mut self, finished: &FinishedCell) -> (CellSummary, CellSamples) {
@@ -428,7 +434,10 @@ impl<'a> Fold<'a> {
             })
             .collect();
         let passes_s: Vec<f64> = ended.passes.iter().map(|p| p.duration_us as f64 / 1e6).collect();
-        let prefix_cache = self.prefix_cache(&passes_s);
+        let (prefix_cache, first_ttft_ms, later_over_first) = match self.prefix_cache(&passes_s) {
+            Some((summary, first, ratios)) => (Some(summary), first, ratios),
+            None => (None, Vec::new(), Vec::new()),
+        };
         let output_total = Counts::of(&self.output_tokens);
         let gpu = context
             .gpu
@@ -514,6 +523,8 @@ impl<'a> Fold<'a> {
                 .as_ref()
                 .map(|r| r.passes.clone())
                 .unwrap_or_default(),
+            first_ttft_ms,
+            later_over_first,
             requests: self.requests,
             tpot_series: self.tpot_series,
             latency_series: self.latency_series,

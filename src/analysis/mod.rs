@@ -9,6 +9,7 @@ mod distribution;
 mod drift;
 mod flags;
 mod gpu;
+mod hypotheses;
 mod korean;
 mod parallel;
 mod run;

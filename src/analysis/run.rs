@@ -17,6 +17,7 @@ use super::{
     compare::{self, Measured},
     drift,
     gpu::gpu_windows_and,
+    hypotheses::{self, Night},
     korean::{self, TextSize},
     parallel::in_parallel,
     samples::CellSamples,
@@ -24,8 +25,8 @@ use super::{
 };
 use crate::{
     journal::{
-        self, DiskError, FinishedCell, JournalError, LaneOutcome, LaneState, RunDir, RunInfo, RunOutcome,
-        ServerReady, State, TEMPLATE_WITH_SYSTEM,
+        self, ClientCalibration, DiskError, FinishedCell, JournalError, LaneOutcome, LaneState, RunDir,
+        RunInfo, RunOutcome, ServerReady, State, TEMPLATE_WITH_SYSTEM,
     },
     plan::{Cell, CellInput, Framework, FrameworkKind, GpuSelection, Lane, Plan, Source},
     prompt::{Calibration, CountSource, Fitted},
@@ -128,6 +129,15 @@ pub fn summarise_run_with_series(
     drop(measured_cells);
     drift::over_rounds(&mut summaries, &rounds);
     flag_small_differences(&mut summaries, info.as_ref());
+    let verdicts = hypotheses::verdicts(
+        plan,
+        &[Night {
+            night: 1,
+            lanes: &summaries,
+            samples: &samples,
+            client: info.as_ref().and_then(|i| i.client.as_ref()),
+        }],
+    );
     let measured: u64 = summaries.iter().map(|l| l.cells.len() as u64).sum();
     let planned = u64::from(state.cells_planned()).max(measured);
     let summary = RunSummary {
@@ -159,7 +169,7 @@ pub fn summarise_run_with_series(
         lanes: summaries,
         comparisons,
         rounds,
-        verdicts: Vec::new(),
+        verdicts,
         expectations: Vec::new(),
         prompt_lengths,
         notes,
@@ -287,8 +297,11 @@ impl Run<'_> {
                 why: "measured, but the plan has no such cell".to_owned(),
             });
         }
-        let written = samples.iter_mut().map(|s| std::mem::take(&mut s.written));
-        lane.korean = korean::compare(measured.into_iter().zip(written).collect());
+        let written: Vec<_> = measured
+            .into_iter()
+            .zip(samples.iter().map(|s: &CellSamples| &s.written))
+            .collect();
+        lane.korean = korean::compare(&written);
         lane.drift = drift::of_lane(&mut lane.cells, &samples.iter().collect::<Vec<_>>());
         let (gpu, stops) = along.finish();
         let series = LaneSeries {
@@ -378,19 +391,22 @@ fn why_missing(state: &LaneState, cell: &str) -> String {
     )
 }
 
+/// The client's own error of TTFT at so many streams, 99th percentile, milliseconds.
+pub(super) fn ttft_error_ms(client: &ClientCalibration, streams: u32) -> Option<f64> {
+    let at = client
+        .points
+        .iter()
+        .find(|p| p.streams >= streams)
+        .or(client.points.last())?;
+    Some(at.ttft_error_us_p99.abs() / 1e3)
+}
+
 /// Flags cells of different frameworks whose TTFT differ by less than the client's own error.
 fn flag_small_differences(lanes: &mut [LaneSummary], info: Option<&RunInfo>) {
     let Some(client) = info.and_then(|i| i.client.as_ref()) else {
         return;
     };
-    let error_ms = |streams: u32| {
-        let at = client
-            .points
-            .iter()
-            .find(|p| p.streams >= streams)
-            .or(client.points.last())?;
-        Some(at.ttft_error_us_p99.abs() / 1e3)
-    };
+    let error_ms = |streams: u32| ttft_error_ms(client, streams);
     let medians: Vec<_> = lanes
         .iter()
         .flat_map(|l| {
