@@ -88,12 +88,11 @@ impl Spread {
         }
     }
 
-    /// Share of the values that are at or below the value at `index`, 0 to 1.
-    pub fn share(&self, index: usize) -> f64 {
-        if self.values.len() as u64 == self.n {
-            (index + 1) as f64 / self.n as f64
-        } else {
-            index as f64 / (self.values.len() - 1) as f64
+    /// Which percentile the value at `index` is, by linear interpolation as everywhere: the smallest 0, the largest 100.
+    pub fn percentile_of(&self, index: usize) -> f64 {
+        match self.values.len() {
+            0 | 1 => 50.0,
+            n => index as f64 / (n - 1) as f64 * 100.0,
         }
     }
 }
@@ -151,6 +150,8 @@ pub struct LaneAttempt {
     pub reaped_unix_us: Option<u64>,
     /// The proof that the GPU memory is back.
     pub released_unix_us: Option<u64>,
+    /// Memory in use then, bytes.
+    pub released_bytes: Option<u64>,
     /// Whether the memory did not come back.
     pub held: bool,
     /// Memory in use before the first server, bytes, where it was compared with.
@@ -232,6 +233,7 @@ impl LaneAttempt {
             Event::ServerReaped(_) => self.reaped_unix_us = Some(at),
             Event::GpuReleased(e) => {
                 self.released_unix_us = Some(at);
+                self.released_bytes = Some(e.used_bytes.iter().sum());
                 self.baseline_bytes = Some(e.baseline_bytes.iter().sum());
             }
             Event::GpuHeld(e) => {

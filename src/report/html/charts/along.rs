@@ -8,7 +8,7 @@ use super::{
     keys::{Key, Keys},
     plot::{SMALL, panel},
     scale::{Scale, round_step},
-    svg::{Anchor, Px, escape, line, text, text_width},
+    svg::{Anchor, Px, escape, fitted, line, text, text_width},
 };
 use crate::analysis::{
     Band, CellSummary, GpuBucket, LaneAttempt, LaneSeries, LaneSummary, RunSeries, RunSummary,
@@ -28,14 +28,17 @@ const BUCKETS: usize = 2_400;
 /// The least width of a phase, so that it is seen: about 1.5 pixels.
 const LEAST: f64 = 15.0;
 
+/// A stretch narrower than this has no label, pixels.
+const LEAST_LABEL: f64 = 34.0;
+
 const NAMES: f64 = 32.0;
 const LANES: f64 = 37.0;
 const PHASES: f64 = 46.0;
 const GROUPS: f64 = 68.0;
 const TRACKS: f64 = 76.0;
-const TRACK: f64 = 84.0;
-const TRACK_GAP: f64 = 20.0;
-const AXIS: f64 = 30.0;
+const TRACK: f64 = 76.0;
+const TRACK_GAP: f64 = 24.0;
+const AXIS: f64 = 36.0;
 
 /// Pieces of a run's time, the pauses between them cut out.
 #[derive(Debug, PartialEq)]
@@ -98,14 +101,8 @@ pub(super) fn timeline(run: &RunSummary, series: &RunSeries, keys: &Keys, id: &s
     let spans = series.lanes.iter().flat_map(|l| &l.attempts);
     let map = TimeMap::of(spans.map(|a| (a.started_unix_us, a.ended_unix_us)).collect())?;
     let mut tracks = Tracks::of(series);
-    let height = TRACKS + tracks.list.len() as f64 * (TRACK + TRACK_GAP) + AXIS;
-    let bottom = height
-        - AXIS
-        - if tracks.list.is_empty() {
-            0.0
-        } else {
-            TRACK_GAP - 6.0
-        };
+    let bottom = TRACKS + tracks.list.len() as f64 * (TRACK + TRACK_GAP);
+    let height = bottom + AXIS;
     let (mut inner, mut labels) = (String::new(), String::new());
     let mut said = Vec::new();
     let total: usize = series.lanes.iter().map(|l| l.gpu.len()).sum();
@@ -146,7 +143,7 @@ pub(super) fn timeline(run: &RunSummary, series: &RunSeries, keys: &Keys, id: &s
     text(
         &mut frame,
         (LEFT + WIDTH - RIGHT) / 2.0,
-        height - 1.0,
+        height - 5.0,
         Anchor::Middle,
         "m s",
         "time since the run began; pauses are cut out",
@@ -193,25 +190,26 @@ fn span(class: &str, (from, to): (f64, f64), (top, bottom): (f64, f64)) -> Strin
     )
 }
 
-/// A label over a stretch of the domain; shown where it fits, also after a zoom.
+/// A label over a stretch of the domain, cut to its room; a zoom gives it more.
 fn label(out: &mut String, (from, to): (f64, f64), y: f64, class: &str, says: &str) {
     let pixels = (WIDTH - LEFT - RIGHT) / DOMAIN;
-    let width = text_width(says, SMALL) + 6.0;
-    let hidden = if (to - from) * pixels < width {
+    let room = (to - from) * pixels - 4.0;
+    let hidden = if room < LEAST_LABEL {
         " visibility=\"hidden\""
     } else {
         ""
     };
+    let shown = fitted(says, SMALL, room.max(LEAST_LABEL));
     let _ = write!(
         out,
         "<text class=\"zl {class}\" x=\"{}\" y=\"{}\" text-anchor=\"middle\" data-a=\"{}\" data-b=\"{}\" \
-         data-w=\"{}\"{hidden}>{}</text>",
+         data-says=\"{}\"{hidden}>{}</text>",
         Px(LEFT + (from + to) / 2.0 * pixels),
         Px(y),
         Px(from),
         Px(to),
-        Px(width),
-        escape(says)
+        escape(says),
+        escape(&shown)
     );
 }
 
@@ -381,11 +379,11 @@ impl Tracks {
             let Some(most) = bands.map(|b| b.max).reduce(f64::max) else {
                 continue;
             };
-            let top = TRACKS + list.len() as f64 * (TRACK + TRACK_GAP) + 12.0;
+            let top = TRACKS + list.len() as f64 * (TRACK + TRACK_GAP) + TRACK_GAP;
             list.push(Track {
                 label,
                 read,
-                scale: Scale::from_zero(most.max(least)).on(top + TRACK - 12.0, top),
+                scale: Scale::from_zero(most.max(least)).on(top + TRACK, top),
                 top,
             });
         }
@@ -394,7 +392,7 @@ impl Tracks {
 
     fn frame(&self, out: &mut String) {
         for track in &self.list {
-            text(out, LEFT, track.top - 3.0, Anchor::Start, "m s halo", track.label);
+            text(out, LEFT, track.top - 4.0, Anchor::Start, "m s halo", track.label);
             for t in track.scale.ticks(3) {
                 let at = track.scale.at(t.value);
                 line(out, (LEFT, at), (WIDTH - RIGHT, at), "grid");
@@ -424,7 +422,7 @@ impl Tracks {
                 let at = |v: f64| track.scale.at(v);
                 let mut move_to = 'M';
                 for (x, band) in &points {
-                    let _ = write!(mean, "{move_to}{} {}", Px(*x), Px(at(band.mean)));
+                    let _ = write!(mean, "{move_to}{} {}", Px(x.round()), Px(at(band.mean)));
                     move_to = 'L';
                 }
                 if points.len() > 1 && points.iter().any(|(_, b)| at(b.min) - at(b.max) > 1.0) {
@@ -432,7 +430,7 @@ impl Tracks {
                     let lows = points.iter().map(|(x, b)| (x, b.min));
                     let highs = points.iter().rev().map(|(x, b)| (x, b.max));
                     for (x, value) in lows.chain(highs) {
-                        let _ = write!(area, "{move_to}{} {}", Px(*x), Px(at(value)));
+                        let _ = write!(area, "{move_to}{} {}", Px(x.round()), Px(at(value)));
                         move_to = 'L';
                     }
                     area.push('z');

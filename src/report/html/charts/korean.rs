@@ -25,13 +25,18 @@ const NAME_WIDTH: f64 = 84.0;
 const RATIO_WIDTH: f64 = 44.0;
 
 /// Figures with their titles and units.
-const FIGURES: [(&str, &str, &str); 6] = [
+const FIGURES: [(&str, &str, &str); 4] = [
     ("prompt_tokens", "Prompt tokens", "tokens"),
     ("output_tokens", "Output tokens", "tokens"),
     ("ttft_ms", "TTFT", "ms"),
     ("chars_per_s", "Characters per second", "characters/s"),
-    ("tokens_per_s", "Tokens per second", "tokens/s"),
-    ("latency_ms", "Latency", "ms"),
+];
+/// Figures whose overall ratio depends on the framework.
+const RATIOS: [(&str, &str); 4] = [
+    ("ttft_ms", "TTFT"),
+    ("latency_ms", "Latency"),
+    ("tokens_per_s", "Tokens per second"),
+    ("chars_per_s", "Characters per second"),
 ];
 
 /// One framework's comparison, of the first run and round that has it.
@@ -80,7 +85,7 @@ pub(super) fn languages(view: &ModelView<'_>, keys: &Keys, id: &str) -> Option<D
             drawn.add(dumbbells(&here, &title, unit, figure, sides));
         }
     }
-    for (figure, title, _) in FIGURES {
+    for (figure, title) in RATIOS {
         let here = format!("{id}-{}", drawn.panels.len());
         drawn.add(ratios(
             &here,
@@ -140,7 +145,7 @@ fn dumbbells(
     let mut y = TOP;
     let mut said = Vec::new();
     for (prompt, rows) in &types {
-        text(&mut body, 0.0, y + 11.0, Anchor::Start, "s", prompt);
+        text(&mut body, 0.0, y + 11.0, Anchor::Start, "g s", prompt);
         y += HEAD;
         for (side, c, ko, en) in rows {
             let middle = y + ROW / 2.0;
@@ -245,7 +250,7 @@ fn ratios(
     let mut y = TOP;
     let mut said = Vec::new();
     for (streams, rows) in &found {
-        text(&mut body, 0.0, y + 11.0, Anchor::Start, "s", streams);
+        text(&mut body, 0.0, y + 11.0, Anchor::Start, "g s", streams);
         y += HEAD;
         for (side, c) in rows {
             let middle = y + ROW / 2.0;

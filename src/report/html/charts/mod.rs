@@ -225,6 +225,13 @@ fn of_model(view: &ModelView<'_>, keys: &Keys, id: &str) -> Vec<OfModel> {
         ),
         &|id| lines::by_concurrency(view, keys, id),
     );
+    add(
+        Place::Scenario(ScenarioKind::PrefixCache),
+        "prefix",
+        "First against later requests",
+        "The first request of a pass pays for the shared prefix; where a cache holds it, the later ones do not.".to_owned(),
+        &|id| prefix::by_request(view, keys, id),
+    );
     for (kind, name) in [
         (ScenarioKind::Single, "single"),
         (ScenarioKind::Concurrent, "concurrent"),
@@ -241,13 +248,6 @@ fn of_model(view: &ModelView<'_>, keys: &Keys, id: &str) -> Vec<OfModel> {
             &|id| spread::distributions(view, keys, id, kind),
         );
     }
-    add(
-        Place::Scenario(ScenarioKind::PrefixCache),
-        "prefix",
-        "First against later requests",
-        "The first request of a pass pays for the shared prefix; where a cache holds it, the later ones do not.".to_owned(),
-        &|id| prefix::by_request(view, keys, id),
-    );
     add(
         Place::Scenario(ScenarioKind::Korean),
         "korean",

@@ -24,6 +24,9 @@ pub(super) const SMALL: f64 = 10.0;
 /// Radius of a point.
 pub(super) const POINT: f64 = 3.6;
 
+/// Half the width of an interval's end.
+const CAP: f64 = 3.0;
+
 /// What an axis stands for.
 pub(super) struct Axis<'a> {
     /// Below or above it, with the unit.
@@ -185,10 +188,12 @@ impl Plot {
             let (low, high) = (self.y.at(i.low), self.y.at(i.high));
             let _ = write!(
                 self.marks,
-                "<path class=\"err\" d=\"M{x} {}L{x} {}\"/>",
-                Px(low.min(self.bottom)),
-                Px(high.max(self.top)),
-                x = Px(x)
+                "<path class=\"err\" d=\"M{x} {l}L{x} {h}M{a} {l}L{b} {l}M{a} {h}L{b} {h}\"/>",
+                l = Px(low.min(self.bottom)),
+                h = Px(high.max(self.top)),
+                x = Px(x),
+                a = Px(x - CAP),
+                b = Px(x + CAP)
             );
         }
         let _ = write!(
@@ -394,7 +399,7 @@ mod tests {
         plot.point(Key(1), (8.0, 50.0), Some(&interval), "fifty");
         let middle = Px((left + right) / 2.0).to_string();
         // The frame is 42 to 200: half is 121, 40 % is 136.8, 60 % is 105.2.
-        let err = format!("<path class=\"err\" d=\"M{middle} 136.8L{middle} 105.2\"/>");
+        let err = format!("<path class=\"err\" d=\"M{middle} 136.8L{middle} 105.2M");
         assert!(plot.marks.contains(&err), "{}", plot.marks);
         assert!(
             plot.marks

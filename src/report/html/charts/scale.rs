@@ -131,7 +131,7 @@ fn log_ticks(low: f64, high: f64, most: usize) -> Vec<Tick> {
         (&[1.0], 2),
     ] {
         let ticks = within(factors, every);
-        if ticks.len() <= most && ticks.len() > 1 {
+        if ticks.len() <= most && ticks.len() > 2 {
             return ticks;
         }
     }
@@ -181,7 +181,7 @@ mod tests {
             values(&log_ticks(1.0, 1e6, 8)),
             [1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6]
         );
-        assert_eq!(values(&log_ticks(20.0, 90.0, 5)), [20.0, 50.0]);
+        assert_eq!(values(&log_ticks(20.0, 90.0, 5)), [20.0, 40.0, 60.0, 80.0]);
         for step in [
             (0.9, 1.0),
             (1.0, 1.0),

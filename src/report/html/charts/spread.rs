@@ -5,7 +5,7 @@ use super::{
     Drawn,
     keys::{Key, Keys},
     plot::{Axis, Plot, kind_note, scale_for},
-    scale::Scale,
+    scale::{Kind, Scale},
     values::{ModelView, Setting},
 };
 use crate::{
@@ -82,8 +82,7 @@ fn draw(
     if spreads.is_empty() {
         return None;
     }
-    let x_scale = scale_for(values(), WIDE);
-    let label = format!("ms{}", kind_note(&x_scale));
+    let (x_scale, label) = axis_for(values());
     let x = Axis::new(&label, x_scale);
     let y = Axis::new("share of the requests at or below", Scale::linear(0.0, 100.0))
         .at(&[0.0, 25.0, 50.0, 75.0, 95.0])
@@ -94,7 +93,7 @@ fn draw(
         for spread in of_runs {
             plot.line(
                 *key,
-                &steps(spread, plot.x.low),
+                &curve(spread),
                 if of_runs.len() > 1 { "ln thin" } else { "ln" },
             );
         }
@@ -134,21 +133,28 @@ fn draw(
     ))
 }
 
-/// The steps of a distribution, from 0 % at its smallest value.
-fn steps(spread: &Spread, low: f64) -> Vec<(f64, f64)> {
-    let mut points = Vec::with_capacity(2 * spread.values.len() + 1);
-    let mut share = 0.0;
-    if let Some(first) = spread.values.first() {
-        points.push((first.max(low), 0.0));
+/// The percentiles of a distribution, so that the points of the tables lie on it.
+fn curve(spread: &Spread) -> Vec<(f64, f64)> {
+    let at = |(i, value): (usize, &f64)| (*value, spread.percentile_of(i));
+    spread.values.iter().enumerate().map(at).collect()
+}
+
+/// The axis of a distribution. It need not begin at 0, since no length stands for a value; it does where that costs
+/// little room.
+fn axis_for(values: impl Iterator<Item = f64> + Clone) -> (Scale, String) {
+    /// Share of the largest value up to which the smallest is near enough to 0.
+    const NEAR: f64 = 0.3;
+    let scale = scale_for(values.clone(), WIDE);
+    let (low, high) = values.fold((f64::INFINITY, 0.0), |(l, h): (f64, f64), v| (l.min(v), h.max(v)));
+    if scale.kind == Kind::Linear && low > NEAR * high {
+        let room = ((high - low) * 0.06).max(high * 0.01);
+        (
+            Scale::linear(low - room, high + room),
+            "ms, axis not from 0".to_owned(),
+        )
+    } else {
+        (scale, format!("ms{}", kind_note(&scale)))
     }
-    for (i, value) in spread.values.iter().enumerate() {
-        let next = spread.share(i) * 100.0;
-        points.push((*value, share));
-        points.push((*value, next));
-        share = next;
-    }
-    points.dedup();
-    points
 }
 
 #[cfg(test)]
@@ -156,23 +162,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_rise_at_the_values() {
+    fn the_percentiles_lie_on_the_curve() {
         let spread = Spread {
-            values: vec![10.0, 20.0, 20.0, 50.0],
-            n: 4,
-            percentiles: [17.5, 20.0, 27.5, 45.5],
+            values: vec![10.0, 20.0, 20.0, 30.0, 50.0],
+            n: 5,
+            percentiles: [20.0, 20.0, 30.0, 46.0],
         };
         assert_eq!(
-            steps(&spread, 0.0),
+            curve(&spread),
             [
                 (10.0, 0.0),
-                (10.0, 25.0),
                 (20.0, 25.0),
                 (20.0, 50.0),
-                (20.0, 75.0),
-                (50.0, 75.0),
+                (30.0, 75.0),
                 (50.0, 100.0)
             ]
         );
+    }
+
+    #[test]
+    fn an_axis_says_where_it_does_not_begin_at_0() {
+        let (scale, label) = axis_for([90.0, 100.0].into_iter());
+        assert!(
+            scale.low > 80.0 && label.contains("not from 0"),
+            "{scale:?} {label}"
+        );
+        let (scale, label) = axis_for([10.0, 100.0].into_iter());
+        assert_eq!((scale.low, label.as_str()), (0.0, "ms"));
+        let (scale, label) = axis_for([1.0, 100.0].into_iter());
+        assert_eq!((scale.kind, label.as_str()), (Kind::Log, "ms, log scale"));
     }
 }

@@ -38,13 +38,24 @@ impl Stop<'_> {
         (unix_us as f64 - self.stopping_us as f64) / 1e6
     }
 
-    fn memory_at(&self, unix_us: u64) -> Option<f64> {
-        let known = self
+    /// Seconds and bytes: the samples, and what the proof of the release saw last.
+    fn memory(&self) -> Vec<(f64, f64)> {
+        let samples = self
             .buckets
             .iter()
-            .filter_map(|b| Some((b.unix_us, b.memory_bytes?.mean)));
-        let nearest = known.min_by_key(|(at, _)| at.abs_diff(unix_us))?;
-        Some(nearest.1)
+            .filter_map(|b| Some((self.seconds(b.unix_us), b.memory_bytes?.mean)));
+        let mut points: Vec<_> = samples.collect();
+        if let (Some(at), Some(bytes)) = (self.attempt.released_unix_us, self.attempt.released_bytes) {
+            points.push((self.seconds(at), bytes as f64));
+        }
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        points
+    }
+
+    /// From the stop signal to the last that is known of it, seconds.
+    fn length(&self) -> f64 {
+        let last = self.attempt.released_unix_us.max(self.attempt.reaped_unix_us);
+        last.map_or(0.0, |at| self.seconds(at))
     }
 }
 
@@ -79,17 +90,15 @@ fn of_model(
         }
     }
     stops.sort_by_key(|s| s.key);
-    let times = || {
-        stops
-            .iter()
-            .flat_map(|s| s.buckets.iter().map(|b| s.seconds(b.unix_us)))
-    };
-    let (from, to) = times().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), t| {
-        (l.min(t), h.max(t))
-    });
     if stops.is_empty() {
         return None;
     }
+    // As much before and after as lets the fall be seen.
+    let longest = stops.iter().map(Stop::length).fold(0.0, f64::max);
+    let (from, to) = (
+        -(longest * 0.25).clamp(0.2, 2.0),
+        longest + (longest * 0.1).clamp(0.1, 2.0),
+    );
     let most = stops
         .iter()
         .flat_map(|s| s.buckets)
@@ -109,11 +118,11 @@ fn of_model(
     plot.vertical(0.0, "stop");
     let mut said = Vec::new();
     for stop in &stops {
-        let points: Vec<_> = stop
-            .buckets
-            .iter()
-            .filter_map(|b| Some((stop.seconds(b.unix_us), b.memory_bytes?.mean / 1e9)))
-            .collect();
+        let memory = stop.memory();
+        // The last sample before the panel begins it.
+        let first = memory.iter().rposition(|(at, _)| *at <= from).unwrap_or(0);
+        let shown = memory[first..].iter().filter(|(at, _)| *at <= to);
+        let points: Vec<_> = shown.map(|(at, bytes)| (at.max(from), bytes / 1e9)).collect();
         plot.line(stop.key, &points, "ln");
     }
     for stop in &stops {
@@ -128,16 +137,18 @@ fn of_model(
         } else if stop.attempt.held {
             of_stop.push_str("\nmemory did not come back");
         }
-        for (at, open) in [
-            (stop.attempt.reaped_unix_us, false),
-            (stop.attempt.released_unix_us, true),
-        ] {
-            if let Some(at) = at
-                && let Some(memory) = stop.memory_at(at)
-            {
-                let tip = format!("{of_stop}\n{} MB then", megabytes(memory));
-                plot.ring(stop.key, (stop.seconds(at), memory / 1e9), open, &tip);
-            }
+        if let Some(at) = stop.attempt.reaped_unix_us.map(|at| stop.seconds(at))
+            && let Some((_, bytes)) = stop.memory().iter().rfind(|(t, _)| *t <= at)
+        {
+            let tip = format!(
+                "{of_stop}\n{} MB in the sample before the last process was gone",
+                megabytes(*bytes)
+            );
+            plot.ring(stop.key, (at, bytes / 1e9), false, &tip);
+        }
+        if let (Some(at), Some(bytes)) = (stop.attempt.released_unix_us, stop.attempt.released_bytes) {
+            let tip = format!("{of_stop}\n{} MB at the proof", megabytes(bytes as f64));
+            plot.ring(stop.key, (stop.seconds(at), bytes as f64 / 1e9), true, &tip);
         }
         said.push(of_stop.replace('\n', ", "));
     }
