@@ -3,7 +3,9 @@
 //! One pass over a cell's records keeps the numbers, never the records; what is kept is bounded by the number of
 //! requests. Definitions are those of `facts/metrics.md` and of the report's own section on method.
 
+mod agreement;
 mod cell;
+mod change;
 mod compare;
 mod distribution;
 mod drift;
@@ -12,6 +14,7 @@ mod gpu;
 mod korean;
 mod parallel;
 mod run;
+mod runs;
 mod samples;
 mod server;
 mod steady;
@@ -19,7 +22,12 @@ mod study;
 mod summary;
 mod verdict;
 
+pub use agreement::{CellAgreement, OutputAgreement, Parts, first_difference};
 pub use cell::{CellContext, summarise_cell};
+pub use change::{
+    Better, CellChange, Change, ChangeOutcome, ComparedRun, FAILURES_P, FailureChange, OneSidedCell,
+    RUN_COMPARISON_VERSION, Regression, RunComparison, Side as RunSide, compare_runs,
+};
 pub use compare::{
     COMPARED_VALUES, CellComparison, CellRounds, Difference, FrameworkComparison, OverRounds, RoundRatio,
     RoundsSummary,
@@ -33,7 +41,8 @@ pub use flags::{
 };
 pub use gpu::{GpuSummary, GpuWindow, gpu_windows};
 pub use korean::{Comparison, KoreanComparison, LOOP_SHARE, QualitySigns, TextFigures, TextSize};
-pub use run::{AnalysisError, summarise_run};
+pub use run::{AnalysisError, RunAnalysis, analyse_run, summarise_run};
+pub use runs::{AnalysedRun, SameMachine};
 pub use study::{MachineStudy, STUDY_VERSION, Study};
 pub use summary::*;
 pub use verdict::{

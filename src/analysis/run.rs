@@ -13,6 +13,7 @@ use thiserror::Error;
 use super::{
     CellContext, GpuWindow, LaneSummary, MissingCell, PromptLength, PromptLengths, RunSummary,
     SUMMARY_VERSION, ServerSummary,
+    agreement::agreement,
     cell::{cell_window, fold_cell},
     compare::{self, Measured},
     drift, gpu_windows,
@@ -60,9 +61,46 @@ fn template_of(cell: &Cell, ready: Option<&ServerReady>) -> Option<u32> {
     }
 }
 
+/// A run's summary with the numbers of its single requests: what runs are compared and pooled by.
+#[derive(Debug)]
+pub struct RunAnalysis {
+    /// The summary.
+    pub summary: RunSummary,
+    /// By lane and measured cell, in the order of `summary.lanes` and their `cells`.
+    pub(super) samples: Vec<Vec<CellSamples>>,
+}
+
+impl RunAnalysis {
+    /// Every measured cell, as cells of this night.
+    pub(super) fn measured(&self, night: u32) -> impl Iterator<Item = Measured<'_>> {
+        measured(&self.summary.lanes, &self.samples, night)
+    }
+}
+
+fn measured<'a>(
+    lanes: &'a [LaneSummary],
+    samples: &'a [Vec<CellSamples>],
+    night: u32,
+) -> impl Iterator<Item = Measured<'a>> {
+    lanes.iter().zip(samples).flat_map(move |(lane, samples)| {
+        lane.cells.iter().zip(samples).map(move |(cell, samples)| Measured {
+            lane: &lane.lane,
+            night,
+            scenario: &cell.scenario,
+            cell: &cell.cell,
+            samples,
+        })
+    })
+}
+
 /// Summarises a run from its folder, at any moment: finished, under way, or dead. `lanes` are the plan's lanes with
 /// their cells.
 pub fn summarise_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSummary, AnalysisError> {
+    analyse_run(dir, plan, lanes).map(|analysis| analysis.summary)
+}
+
+/// [`summarise_run`], and keeps the numbers of the single requests.
+pub fn analyse_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunAnalysis, AnalysisError> {
     let replay = journal::replay(&dir.journal())?;
     let state = State::from_entries(&replay.entries);
     let mut notes: Vec<String> = state.notes.iter().map(|(_, n)| n.text.clone()).collect();
@@ -97,26 +135,17 @@ pub fn summarise_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSum
         summaries.push(lane);
         samples.push(of_cells);
     }
-    let measured_cells: Vec<Measured<'_>> = summaries
-        .iter()
-        .zip(&samples)
-        .flat_map(|(lane, samples)| {
-            lane.cells.iter().zip(samples).map(|(cell, samples)| Measured {
-                lane: &lane.lane,
-                scenario: &cell.scenario,
-                cell: &cell.cell,
-                samples,
-            })
-        })
-        .collect();
+    let measured_cells: Vec<Measured<'_>> = measured(&summaries, &samples, 1).collect();
     let comparisons = compare::frameworks(&measured_cells);
     let rounds = compare::rounds(&measured_cells);
+    let greedy = plan.request.temperature == 0.0;
+    let agreement = if greedy { agreement(&measured_cells) } else { Vec::new() };
     drop(measured_cells);
     drift::over_rounds(&mut summaries, &rounds);
     flag_small_differences(&mut summaries, info.as_ref());
     let measured: u64 = summaries.iter().map(|l| l.cells.len() as u64).sum();
     let planned = u64::from(state.cells_planned()).max(measured);
-    Ok(RunSummary {
+    let summary = RunSummary {
         v: SUMMARY_VERSION,
         run_id: if state.run_id.is_empty() {
             dir.id().to_owned()
@@ -145,11 +174,13 @@ pub fn summarise_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSum
         lanes: summaries,
         comparisons,
         rounds,
+        agreement,
         verdicts: Vec::new(),
         expectations: Vec::new(),
         prompt_lengths,
         notes,
-    })
+    };
+    Ok(RunAnalysis { summary, samples })
 }
 
 struct Run<'a> {

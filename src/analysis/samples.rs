@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use super::korean::WrittenSamples;
+use super::{agreement::AnswerTexts, korean::WrittenSamples};
 use crate::stats::Sorted;
 
 /// A cell's numbers beyond its summary.
@@ -12,8 +12,12 @@ pub(super) struct CellSamples {
     pub(super) written: WrittenSamples,
     /// Successful and timed-out requests.
     pub(super) requests: Vec<RequestValues>,
+    /// Texts of some answers.
+    pub(super) answers: AnswerTexts,
     /// Output tokens a second, one value a pass.
     pub(super) output_tokens_per_s: Vec<f64>,
+    /// Requests a second, one value a pass.
+    pub(super) requests_per_s: Vec<f64>,
     /// Seconds since the Unix epoch and TPOT, without the first wave of each pass.
     pub(super) tpot_series: Vec<(f64, f64)>,
     /// Seconds since the Unix epoch and latency: of full outputs, in the steady state of a closed loop.
@@ -25,6 +29,8 @@ pub(super) struct CellSamples {
 pub(super) struct RequestValues {
     /// Hash of the prompt's id.
     pub(super) prompt: u64,
+    /// The answer's identity; 0 where there is none.
+    pub(super) answer: u64,
     pub(super) ttft_ms: f64,
     /// Of outputs of full length, where the length is fixed.
     pub(super) latency_ms: f64,

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Counts, Distribution, Expectation, FrameworkComparison, GpuSummary, KoreanComparison, LaneDrift, Rate,
-    RoundsSummary, TextFigures, Verdict,
+    Counts, Distribution, Expectation, FrameworkComparison, GpuSummary, KoreanComparison, LaneDrift, OutputAgreement,
+    Rate, RoundsSummary, TextFigures, Verdict,
 };
 use crate::{
     journal::{ClientLag, RunInfo},
@@ -314,6 +314,9 @@ pub struct RunSummary {
     pub comparisons: Vec<FrameworkComparison>,
     /// Each framework's cells over the rounds of the plan, where there are several.
     pub rounds: Vec<RoundsSummary>,
+    /// Whether frameworks that serve one model answer alike, cell by cell; empty where the temperature is not 0.
+    #[serde(default)]
+    pub agreement: Vec<OutputAgreement>,
     /// What the run says of the plan's hypotheses; empty where the plan has none.
     #[serde(default)]
     pub verdicts: Vec<Verdict>,

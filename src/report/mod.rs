@@ -2,6 +2,7 @@
 //!
 //! Works at any moment of a run and says what is missing. All numbers for people go through [`number`].
 
+mod change;
 mod csv;
 pub mod html;
 mod markdown;
@@ -13,6 +14,7 @@ mod transcripts;
 use serde::Serialize;
 use thiserror::Error;
 
+pub use change::{change_md, change_text};
 pub use csv::{CSV_HEADER, summary_csv};
 pub use markdown::report_md;
 pub use terminal::{cell_line, final_table};

@@ -99,6 +99,22 @@ pub fn percent(share: f64) -> String {
     format!("{} %", number(share * 100.0))
 }
 
+/// A change as a signed percentage: `+12.3 %`, `-4.00 %`, `0 %`.
+pub fn change(share: f64) -> String {
+    let text = percent(share);
+    // What rounds to nothing has no sign.
+    if share > 0.0 && text != "0 %" {
+        format!("+{text}")
+    } else {
+        text
+    }
+}
+
+/// The interval of a change: `[+8.10 %, +16.5 %]`.
+pub fn change_interval(interval: &Interval) -> String {
+    format!("[{}, {}]", change(interval.low), change(interval.high))
+}
+
 /// Bytes as megabytes (1 MB = 1,000,000 bytes), the number only.
 pub fn megabytes(bytes: f64) -> String {
     number(bytes / 1e6)
