@@ -31,7 +31,7 @@ pub enum Command {
     Run(RunArgs),
     /// Show where a run stands, also while another process runs it
     Status(StatusArgs),
-    /// Write report.md, summary.csv and summary.json of a run, finished or not
+    /// Write the report of a run, finished or not, or of several in one
     Report(ReportArgs),
     /// Compare a new run with an old one, cell by cell
     Compare(CompareArgs),
@@ -39,8 +39,8 @@ pub enum Command {
     Env(EnvArgs),
     /// Measure this client against the simulated server on this machine, and print its error
     Selfcheck(SelfcheckArgs),
-    /// Print the JSON Schema of the plan
-    Schema,
+    /// Print the JSON Schema of the plan, or of a file that benchd writes
+    Schema(SchemaArgs),
     /// Serve the simulated inference server
     Sim(Box<crate::sim::Args>),
 }
@@ -95,8 +95,16 @@ pub struct StatusArgs {
 /// Arguments of `benchd report`.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// Run id or folder; the newest where none is given
-    pub run: Option<String>,
+    /// Run ids or folders; the newest where none is given
+    ///
+    /// Of several runs one report is made: nights of one machine are pooled, machines stand side by side.
+    #[arg(value_name = "RUN")]
+    pub runs: Vec<String>,
+    /// Where the report of several runs is written [default: RESULTS/study-<newest run>-<hash of all>]
+    ///
+    /// Of one run it is a report like that of several, beside the one in the run's own folder.
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
     /// Folder of all runs
     #[arg(long, value_name = "DIR", default_value = "results")]
     pub results: PathBuf,
@@ -183,6 +191,14 @@ pub struct SelfcheckArgs {
     /// Where the result is stored
     #[arg(long, value_name = "FILE", default_value = "results/selfcheck.json")]
     pub output: PathBuf,
+}
+
+/// Arguments of `benchd schema`.
+#[derive(Debug, Args)]
+pub struct SchemaArgs {
+    /// What the schema is of
+    #[arg(long, value_enum, default_value_t = crate::report::SchemaOf::Plan)]
+    pub of: crate::report::SchemaOf,
 }
 
 /// Arguments of `benchd env`.

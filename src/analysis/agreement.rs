@@ -167,7 +167,9 @@ fn of_cell(scenario: &str, cell: &str, rounds: &[(&CellSamples, &CellSamples)]) 
     for (base, other) in rounds {
         let theirs = tallies(other);
         for (prompt, ours) in tallies(base) {
-            let Some(theirs) = theirs.get(&prompt) else { continue };
+            let Some(theirs) = theirs.get(&prompt) else {
+                continue;
+            };
             let n = |tally: &Tally| tally.values().sum::<u64>() as f64;
             let same: f64 = ours
                 .iter()
@@ -188,7 +190,8 @@ fn of_cell(scenario: &str, cell: &str, rounds: &[(&CellSamples, &CellSamples)]) 
             }
         }
     }
-    let mean = |values: Vec<f64>| Some(values.iter().sum::<f64>() / values.len() as f64).filter(|m| m.is_finite());
+    let mean =
+        |values: Vec<f64>| Some(values.iter().sum::<f64>() / values.len() as f64).filter(|m| m.is_finite());
     let pairs = common.len() as u64;
     Some(CellAgreement {
         scenario: scenario.to_owned(),
@@ -249,7 +252,11 @@ mod tests {
                 };
                 (10_000, (0u64..).zip(texts).map(did).collect::<Vec<_>>())
             };
-            run.measured(lane, "single/in512", &[pass(&texts[..half]), pass(&texts[half..])]);
+            run.measured(
+                lane,
+                "single/in512",
+                &[pass(&texts[..half]), pass(&texts[half..])],
+            );
         }
         run.summary().expect("a summary")
     }
@@ -277,7 +284,12 @@ mod tests {
         let parts = summary.agreement[0].cells[0].parts.clone().expect("they part");
         // 서울은_ are four of six characters.
         assert_eq!(
-            (parts.pairs, parts.looked_at, parts.common_chars_min, parts.common_chars_max),
+            (
+                parts.pairs,
+                parts.looked_at,
+                parts.common_chars_min,
+                parts.common_chars_max
+            ),
             (1, 2, 4, 4)
         );
         assert!((parts.common_share_p50 - 4.0 / 6.0).abs() < 1e-12);
@@ -285,7 +297,10 @@ mod tests {
 
     #[test]
     fn sampled_answers_are_not_compared() {
-        assert_eq!(run(0.7, &["a", "b", "c", "d"], &["a", "b", "c", "d"]).agreement, []);
+        assert_eq!(
+            run(0.7, &["a", "b", "c", "d"], &["a", "b", "c", "d"]).agreement,
+            []
+        );
     }
 
     #[test]

@@ -209,7 +209,9 @@ const BY_PASS: [PassFigure; 2] = [
 ];
 type RoundFigure = (&'static str, fn(&CellSummary) -> Option<f64>);
 const BY_ROUND: [RoundFigure; 2] = [
-    ("gpu_memory_peak_mb", |c| Some(c.gpu.as_ref()?.memory_peak_bytes? as f64 / 1e6)),
+    ("gpu_memory_peak_mb", |c| {
+        Some(c.gpu.as_ref()?.memory_peak_bytes? as f64 / 1e6)
+    }),
     ("gpu_energy_j_per_output_token", |c| {
         c.gpu.as_ref()?.energy_j_per_output_token
     }),
@@ -324,7 +326,9 @@ impl RunComparison {
         let planned = missing.is_some();
         let why = match missing {
             Some(missing) => missing.why.clone(),
-            None if !other.plan.frameworks.contains_key(framework) => "its plan has no such framework".to_owned(),
+            None if !other.plan.frameworks.contains_key(framework) => {
+                "its plan has no such framework".to_owned()
+            }
             None if !other.plan.models.contains_key(model) => "its plan has no such model".to_owned(),
             None if other.cell(framework, model, cell).is_none() => "its plan has no such cell".to_owned(),
             None => "it was narrowed to other cells".to_owned(),
@@ -359,7 +363,10 @@ fn cell_change<'a>(
         .iter()
         .filter_map(|(round, b)| Some((*b, *of_new.get(round)?)))
         .collect();
-    let asked = match (base.cell(framework, model, cell), new.cell(framework, model, cell)) {
+    let asked = match (
+        base.cell(framework, model, cell),
+        new.cell(framework, model, cell),
+    ) {
         (Some(b), Some(n)) => asked_differently(base, new, b, n),
         _ => Vec::new(),
     };
@@ -375,7 +382,7 @@ fn cell_change<'a>(
         }
         let strata: Vec<(Sorted, Sorted)> = rounds
             .iter()
-            .filter_map(|((_, b), (_, n))| Some((b.figure(figure)?, n.figure(figure)?)))
+            .filter_map(|((_, b), (_, n))| Some((positive(b.figure(figure)?)?, positive(n.figure(figure)?)?)))
             .collect();
         let pairs: Vec<Vec<f64>> = rounds
             .iter()
@@ -416,7 +423,9 @@ fn cell_change<'a>(
     CellChange {
         framework: framework.to_owned(),
         model: model.to_owned(),
-        scenario: rounds.first().map_or_else(String::new, |((b, _), _)| b.scenario.clone()),
+        scenario: rounds
+            .first()
+            .map_or_else(String::new, |((b, _), _)| b.scenario.clone()),
         cell: cell.to_owned(),
         rounds: rounds.len() as u32,
         asked_differently: asked,
@@ -424,6 +433,14 @@ fn cell_change<'a>(
         failures: judge.failures(&rounds),
         new_flags: new_flags(&rounds),
     }
+}
+
+/// A time of 0 is none: tokens that all came in one read have no time per token.
+fn positive(sample: Sorted) -> Option<Sorted> {
+    if sample.min() > 0.0 {
+        return Some(sample);
+    }
+    Sorted::new(sample.values().iter().copied().filter(|v| *v > 0.0).collect())
 }
 
 fn new_flags(rounds: &[(Measured<'_>, Measured<'_>)]) -> Vec<FlagKind> {
@@ -453,7 +470,7 @@ impl Judge {
         if let Some(d) = difference(strata, pairs) {
             return Some(self.change(&d, better));
         }
-        // Some value is 0 (tokens that came in one read): there is no interval of a ratio.
+        // A rate of 0 in some pass: there is no interval of a ratio.
         let middle = |side: fn(&(Sorted, Sorted)) -> &Sorted| {
             let logs: f64 = strata.iter().map(|s| side(s).median().ln()).sum();
             (logs / strata.len() as f64).exp()

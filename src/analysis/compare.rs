@@ -21,7 +21,7 @@ use crate::{
 pub const COMPARED_VALUES: usize = 5;
 
 /// Two frameworks that serve one model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct FrameworkComparison {
     /// The model.
     pub model: String,
@@ -35,7 +35,7 @@ pub struct FrameworkComparison {
 
 /// One cell of two frameworks. Figures by name: `ttft_ms`, `latency_ms` (full outputs where the length is fixed),
 /// `tpot_ms`, `tokens_per_s` (a request's), `output_tokens_per_s` (the cell's, by pass).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CellComparison {
     /// The scenario's name in the plan.
     pub scenario: String,
@@ -48,7 +48,7 @@ pub struct CellComparison {
 }
 
 /// One figure of two frameworks.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Difference {
     /// The baseline's median; over several rounds the geometric mean of the rounds' medians.
     pub baseline: f64,
@@ -69,7 +69,7 @@ pub struct Difference {
 }
 
 /// One framework's cells over several rounds of the plan.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RoundsSummary {
     /// The model.
     pub model: String,
@@ -80,7 +80,7 @@ pub struct RoundsSummary {
 }
 
 /// One cell over the rounds. Figures as in [`CellComparison`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CellRounds {
     /// The scenario's name in the plan.
     pub scenario: String,
@@ -91,7 +91,7 @@ pub struct CellRounds {
 }
 
 /// One figure over the rounds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct OverRounds {
     /// The median of each round, by round.
     pub rounds: BTreeMap<u32, f64>,
@@ -104,7 +104,7 @@ pub struct OverRounds {
 }
 
 /// A later round over the first one.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RoundRatio {
     /// Paired by prompt where the prompts are the same, else the ratio of the medians.
     pub ratio: f64,

@@ -43,7 +43,10 @@ pub use gpu::{GpuSummary, GpuWindow, gpu_windows};
 pub use korean::{Comparison, KoreanComparison, LOOP_SHARE, QualitySigns, TextFigures, TextSize};
 pub use run::{AnalysisError, RunAnalysis, analyse_run, summarise_run};
 pub use runs::{AnalysedRun, SameMachine};
-pub use study::{MachineStudy, STUDY_VERSION, Study};
+pub use study::{
+    BetweenNights, MachineStudy, NIGHTS_P, NIGHTS_SHARE, NightsDiffer, OverNights, STUDY_VERSION, Study,
+    StudyCell, machine_name, summarise_study,
+};
 pub use summary::*;
 pub use verdict::{
     Expectation, ModelVerdict, Seen, Side, TestRole, Verdict, VerdictOutcome, VerdictTest, Weakness,
@@ -57,3 +60,5 @@ mod tests;
 mod tests_client;
 #[cfg(test)]
 mod tests_compare;
+#[cfg(test)]
+mod tests_study;

@@ -83,13 +83,16 @@ fn measured<'a>(
     night: u32,
 ) -> impl Iterator<Item = Measured<'a>> {
     lanes.iter().zip(samples).flat_map(move |(lane, samples)| {
-        lane.cells.iter().zip(samples).map(move |(cell, samples)| Measured {
-            lane: &lane.lane,
-            night,
-            scenario: &cell.scenario,
-            cell: &cell.cell,
-            samples,
-        })
+        lane.cells
+            .iter()
+            .zip(samples)
+            .map(move |(cell, samples)| Measured {
+                lane: &lane.lane,
+                night,
+                scenario: &cell.scenario,
+                cell: &cell.cell,
+                samples,
+            })
     })
 }
 
@@ -139,7 +142,11 @@ pub fn analyse_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunAnaly
     let comparisons = compare::frameworks(&measured_cells);
     let rounds = compare::rounds(&measured_cells);
     let greedy = plan.request.temperature == 0.0;
-    let agreement = if greedy { agreement(&measured_cells) } else { Vec::new() };
+    let agreement = if greedy {
+        agreement(&measured_cells)
+    } else {
+        Vec::new()
+    };
     drop(measured_cells);
     drift::over_rounds(&mut summaries, &rounds);
     flag_small_differences(&mut summaries, info.as_ref());
@@ -462,7 +469,7 @@ fn prompt_lengths(path: &Path, notes: &mut Vec<String>) -> Vec<PromptLengths> {
                 CountSource::File { path, .. } => format!("tokenizer file {}", path.display()),
                 CountSource::Server { framework } => format!("the usage of {framework}"),
             },
-            template_user: c.template.user,
+            template_user: matches!(c.source, CountSource::Server { .. }).then_some(c.template.user),
             template_system_and_user: c.template.system_and_user,
             template_confirmed: c.template.confirmed,
             template_disagreement: c.template.disagreement,

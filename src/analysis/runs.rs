@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{AnalysisError, RunAnalysis, RunSummary, analyse_run, samples::prompt_key};
+use super::{AnalysisError, LaneSummary, RunAnalysis, RunSummary, analyse_run, samples::prompt_key};
 use crate::{
     journal::{DiskError, RunDir, RunInfo},
     plan::{Cell, Framework, Lane, Model, Plan, Source},
@@ -173,9 +173,21 @@ pub(super) fn asked_differently(a: &AnalysedRun, b: &AnalysedRun, of_a: &Cell, o
         }
     };
     differ("kind", of_a.kind.to_string(), of_b.kind.to_string());
-    differ("streams", of_a.concurrency.to_string(), of_b.concurrency.to_string());
-    differ("prompts", format!("{:?}", of_a.input), format!("{:?}", of_b.input));
-    differ("prompt mode", format!("{:?}", of_a.prompts), format!("{:?}", of_b.prompts));
+    differ(
+        "streams",
+        of_a.concurrency.to_string(),
+        of_b.concurrency.to_string(),
+    );
+    differ(
+        "prompts",
+        format!("{:?}", of_a.input),
+        format!("{:?}", of_b.input),
+    );
+    differ(
+        "prompt mode",
+        format!("{:?}", of_a.prompts),
+        format!("{:?}", of_b.prompts),
+    );
     differ(
         "output tokens",
         of_a.output_tokens.to_string(),
@@ -189,17 +201,59 @@ pub(super) fn asked_differently(a: &AnalysedRun, b: &AnalysedRun, of_a: &Cell, o
             of_b.requests_per_pass.to_string(),
         );
     }
-    differ("arrivals", format!("{:?}", of_a.arrival), format!("{:?}", of_b.arrival));
+    differ(
+        "arrivals",
+        format!("{:?}", of_a.arrival),
+        format!("{:?}", of_b.arrival),
+    );
     differ("cache", format!("{:?}", of_a.cache), format!("{:?}", of_b.cache));
     let (ra, rb) = (&a.plan.request, &b.plan.request);
-    differ("temperature", ra.temperature.to_string(), rb.temperature.to_string());
+    differ(
+        "temperature",
+        ra.temperature.to_string(),
+        rb.temperature.to_string(),
+    );
     differ("top_p", ra.top_p.to_string(), rb.top_p.to_string());
-    differ("time limit", format!("{:?}", ra.timeout), format!("{:?}", rb.timeout));
+    differ(
+        "time limit",
+        format!("{:?}", ra.timeout),
+        format!("{:?}", rb.timeout),
+    );
     out
 }
 
-/// How two runs serve a framework and a model differently: by their plans, and by what the servers said; empty where
-/// they serve it alike.
+/// The lane of a run that tells most of how the framework serves the model.
+fn lane<'a>(run: &'a AnalysedRun, framework: &str, model: &str) -> Option<&'a LaneSummary> {
+    let mut lanes = run
+        .summary()
+        .lanes
+        .iter()
+        .filter(|l| l.lane.framework == framework && l.lane.model == model);
+    let first = lanes.clone().next();
+    lanes
+        .find(|l| !l.cells.is_empty() || l.server.is_some())
+        .or(first)
+}
+
+/// `what a against b` where they differ.
+fn against(out: &mut Vec<String>, what: &str, a: Option<String>, b: Option<String>) {
+    if a != b {
+        let or = |t: Option<String>| t.filter(|t| !t.is_empty()).unwrap_or_else(|| "none".to_owned());
+        out.push(format!("{what} {} against {}", or(a), or(b)));
+    }
+}
+
+/// Other versions of a framework in two runs.
+fn other_version(a: &AnalysedRun, b: &AnalysedRun, framework: &str, model: &str) -> Vec<String> {
+    let mut out = Vec::new();
+    if let (Some(a), Some(b)) = (lane(a, framework, model), lane(b, framework, model)) {
+        against(&mut out, "version", a.version.clone(), b.version.clone());
+    }
+    out
+}
+
+/// How two runs serve a framework and a model differently, by their plans and by what the servers said; empty where
+/// they serve it alike. Its version stands apart: a framework's next version is still the same framework.
 pub(super) fn served_differently(
     a: &AnalysedRun,
     b: &AnalysedRun,
@@ -207,24 +261,10 @@ pub(super) fn served_differently(
     model: &str,
 ) -> Vec<String> {
     let mut out = Vec::new();
-    let mut differ = |what: &str, a: Option<String>, b: Option<String>| {
-        if a != b {
-            let or = |t: Option<String>| t.filter(|t| !t.is_empty()).unwrap_or_else(|| "none".to_owned());
-            out.push(format!("{what} {} against {}", or(a), or(b)));
-        }
-    };
-    let lane = |run: &AnalysedRun| {
-        let lanes = run.summary().lanes.iter();
-        lanes
-            .filter(|l| l.lane.framework == framework && l.lane.model == model)
-            .find(|l| l.version.is_some() || !l.cells.is_empty())
-            .cloned()
-    };
-    let (lane_a, lane_b) = (lane(a), lane(b));
-    if let (Some(a), Some(b)) = (&lane_a, &lane_b) {
-        differ("version", a.version.clone(), b.version.clone());
+    let mut differ = |what: &str, a, b| against(&mut out, what, a, b);
+    if let (Some(a), Some(b)) = (lane(a, framework, model), lane(b, framework, model)) {
         differ("model id", a.model_id.clone(), b.model_id.clone());
-        let precision = |l: &super::LaneSummary| l.facts.get("precision").cloned();
+        let precision = |l: &LaneSummary| l.facts.get("precision").cloned();
         differ("precision", precision(a), precision(b));
     }
     if let (Some(fa), Some(fb)) = (a.plan.frameworks.get(framework), b.plan.frameworks.get(framework)) {
@@ -281,7 +321,11 @@ pub(super) fn differences(a: &AnalysedRun, b: &AnalysedRun) -> Vec<String> {
         differ("CPU", &a.host.cpu, &b.host.cpu);
         if let (Some(a), Some(b)) = (&a.gpu, &b.gpu) {
             let names = |g: &crate::record::GpuHost| {
-                let names: Vec<String> = g.devices.iter().map(|d| format!("{} ({})", d.name, d.uuid)).collect();
+                let names: Vec<String> = g
+                    .devices
+                    .iter()
+                    .map(|d| format!("{} ({})", d.name, d.uuid))
+                    .collect();
                 names.join(" + ")
             };
             differ("GPU", &names(a), &names(b));
@@ -290,7 +334,10 @@ pub(super) fn differences(a: &AnalysedRun, b: &AnalysedRun) -> Vec<String> {
                 let watts: Vec<String> = g
                     .devices
                     .iter()
-                    .map(|d| d.power_limit_mw.map_or("not known".to_owned(), |mw| format!("{} W", mw / 1000)))
+                    .map(|d| {
+                        d.power_limit_mw
+                            .map_or("not known".to_owned(), |mw| format!("{} W", mw / 1000))
+                    })
                     .collect();
                 watts.join(" + ")
             };
@@ -310,19 +357,17 @@ pub(super) fn differences(a: &AnalysedRun, b: &AnalysedRun) -> Vec<String> {
         .lanes
         .iter()
         .filter(|l| {
-            let same = |o: &&super::LaneSummary| {
-                (&o.lane.framework, &o.lane.model) == (&l.lane.framework, &l.lane.model)
-            };
+            let same =
+                |o: &&LaneSummary| (&o.lane.framework, &o.lane.model) == (&l.lane.framework, &l.lane.model);
             sb.lanes.iter().any(|o| same(&o))
         })
         .map(|l| (l.lane.framework.as_str(), l.lane.model.as_str()))
         .collect();
     for (framework, model) in lanes {
-        out.extend(
-            served_differently(a, b, framework, model)
-                .into_iter()
-                .map(|text| format!("{framework}/{model}: {text}")),
-        );
+        let of_lane = other_version(a, b, framework, model)
+            .into_iter()
+            .chain(served_differently(a, b, framework, model));
+        out.extend(of_lane.map(|text| format!("{framework}/{model}: {text}")));
     }
     out
 }

@@ -45,7 +45,9 @@ pub fn run(args: CompareArgs) -> CommandResult {
     };
     stdout.write_all(text.as_bytes()).context("stdout is closed")?;
     if found.cells.is_empty() && found.one_sided.is_empty() {
-        return Err(Failure::machine(anyhow!("neither run has measured a cell of these")));
+        return Err(Failure::machine(anyhow!(
+            "neither run has measured a cell of these"
+        )));
     }
     if threshold.is_some() && !found.regressions.is_empty() {
         return Ok(EXIT_REGRESSION);

@@ -27,7 +27,7 @@ pub fn dispatch(cli: Cli) -> u8 {
         Command::Compare(args) => compare::run(args),
         Command::Env(args) => env::run(args),
         Command::Selfcheck(args) => selfcheck::run(args),
-        Command::Schema => schema::run(),
+        Command::Schema(args) => schema::run(&args),
         Command::Sim(args) => sim::run(&args),
     };
     match result {
@@ -92,8 +92,7 @@ pub(crate) fn open_run(
             Failure::machine(error)
         }
     })?;
-    let loaded =
-        plan::load(&dir.plan_yaml(), &|_| Some(NO_SECRET.to_owned())).map_err(Failure::machine)?;
+    let loaded = plan::load(&dir.plan_yaml(), &|_| Some(NO_SECRET.to_owned())).map_err(Failure::machine)?;
     let lanes = plan::lanes(&loaded.plan, &Only::default());
     Ok((dir, loaded.plan, lanes))
 }

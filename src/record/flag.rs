@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 /// Why to distrust a cell. One enum for the whole project: where a cell's figures are shown, so are its flags.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum FlagKind {
     /// Requests failed.

@@ -8,8 +8,8 @@ use super::{
     table::{Table, escape},
 };
 use crate::analysis::{
-    Better, CellChange, Change, ChangeOutcome, ComparedRun, FAILURES_P, FailureChange, RunComparison, RunSide,
-    SameMachine,
+    Better, CellChange, Change, ChangeOutcome, ComparedRun, FAILURES_P, FailureChange, RunComparison,
+    RunSide, SameMachine,
 };
 
 /// Names for people, in the order of the figures.
@@ -120,7 +120,12 @@ fn warnings(c: &RunComparison) -> Vec<String> {
 }
 
 fn run_line(run: &ComparedRun) -> String {
-    format!("{}, begun {}; {}", run.run_id, time(run.started_unix_us), run.machine)
+    format!(
+        "{}, begun {}; {}",
+        run.run_id,
+        time(run.started_unix_us),
+        run.machine
+    )
 }
 
 fn one_sided(c: &RunComparison) -> Vec<[String; 4]> {
@@ -145,15 +150,17 @@ fn one_sided(c: &RunComparison) -> Vec<[String; 4]> {
 /// The last lines: what it comes to.
 fn summary(c: &RunComparison) -> Vec<String> {
     let outcomes = || {
-        let figures = c.cells.iter().flat_map(|c| c.figures.values().map(|f| f.outcome));
-        figures.chain(c.cells.iter().map(|c| c.failures.outcome).filter(|o| *o != ChangeOutcome::NoChange))
+        c.cells.iter().flat_map(|cell| {
+            let f = &cell.failures;
+            let failed = (f.base_failed + f.new_failed > 0).then_some(f.outcome);
+            cell.figures.values().map(|f| f.outcome).chain(failed)
+        })
     };
     let n = |outcome| outcomes().filter(|o| *o == outcome).count() as u64;
-    let figures: usize = c.cells.iter().map(|c| c.figures.len()).sum();
     let mut out = vec![format!(
         "{} cells, {} figures: {} better, {} worse, {} no change, {} not judged.",
         count(c.cells.len() as u64),
-        count(figures as u64),
+        count(outcomes().count() as u64),
         count(n(ChangeOutcome::Better)),
         count(n(ChangeOutcome::Worse) + n(ChangeOutcome::Regression)),
         count(n(ChangeOutcome::NoChange)),
@@ -164,7 +171,9 @@ fn summary(c: &RunComparison) -> Vec<String> {
     };
     let limit = number(threshold * 100.0);
     if c.regressions.is_empty() {
-        out.push(format!("No regression: nothing is certainly worse by more than {limit} %."));
+        out.push(format!(
+            "No regression: nothing is certainly worse by more than {limit} %."
+        ));
     } else {
         out.push(format!(
             "{} beyond {limit} %:",
@@ -351,7 +360,15 @@ pub fn change_md(c: &RunComparison) -> String {
         let same = |o: &&CellChange| (&o.framework, &o.model) == (&first.framework, &first.model);
         let lane: Vec<&CellChange> = c.cells[at..].iter().take_while(same).collect();
         at += lane.len();
-        let mut table = Table::new(["cell", "figure", ">base", ">new", ">change", ">95 % interval", "outcome"]);
+        let mut table = Table::new([
+            "cell",
+            "figure",
+            ">base",
+            ">new",
+            ">change",
+            ">95 % interval",
+            "outcome",
+        ]);
         let mut notes = String::new();
         for cell in lane {
             for (i, r) in rows(cell).into_iter().enumerate() {
@@ -360,7 +377,11 @@ pub fn change_md(c: &RunComparison) -> String {
                     other => word(other).to_owned(),
                 };
                 table.row([
-                    if i == 0 { format!("`{}`", escape(&cell.cell)) } else { String::new() },
+                    if i == 0 {
+                        format!("`{}`", escape(&cell.cell))
+                    } else {
+                        String::new()
+                    },
                     r.figure,
                     r.base,
                     r.new,

@@ -96,9 +96,21 @@ mod tests {
     /// scipy.stats.fisher_exact([[k2, n2 - k2], [k1, n1 - k1]], alternative='greater').
     #[test]
     fn failures_are_scipys() {
-        close(fails_more_often((0, 100), (3, 100)), 0.123_115_577_889_447_24, 1e-9);
-        close(fails_more_often((5, 500), (20, 500)), 0.001_823_743_910_573_355, 1e-9);
-        close(fails_more_often((2, 20), (19, 20)), 2.909_757_709_777_055e-8, 1e-13);
+        close(
+            fails_more_often((0, 100), (3, 100)),
+            0.123_115_577_889_447_24,
+            1e-9,
+        );
+        close(
+            fails_more_often((5, 500), (20, 500)),
+            0.001_823_743_910_573_355,
+            1e-9,
+        );
+        close(
+            fails_more_often((2, 20), (19, 20)),
+            2.909_757_709_777_055e-8,
+            1e-13,
+        );
         close(fails_more_often((0, 10), (0, 10)), 1.0, 1e-9);
     }
 

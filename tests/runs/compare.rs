@@ -18,7 +18,9 @@ fn bench() -> Bench {
 
 /// Replaces a flag's value in the command of the plan's server.
 fn set_flag(bench: &mut Bench, framework: &str, flag: &str, value: &str) {
-    let command = bench.plan["frameworks"][framework]["command"].as_array_mut().unwrap();
+    let command = bench.plan["frameworks"][framework]["command"]
+        .as_array_mut()
+        .unwrap();
     let at = command.iter().position(|a| a == flag).unwrap();
     command[at + 1] = json!(value);
 }
@@ -38,13 +40,20 @@ fn a_run_has_not_changed_against_itself() {
     let said = bench.output(&["compare", &id(&run), "latest", "--fail-on-regression", "1%"]);
     said.assert(0, &[]);
     assert!(said.stdout.contains("No regression"), "{}", said.stdout);
-    assert!(!said.stdout.contains('\x1b'), "a pipe has no colour: {}", said.stdout);
+    assert!(
+        !said.stdout.contains('\x1b'),
+        "a pipe has no colour: {}",
+        said.stdout
+    );
     let path = run.to_string_lossy();
     let json = bench.output(&["compare", &path, &path, "--format", "json"]);
     json.assert(0, &[]);
     let found = compared(&json);
     assert_eq!(found["v"], 1);
-    assert_eq!((&found["same_machine"], &found["differs"]), (&json!("yes"), &json!([])));
+    assert_eq!(
+        (&found["same_machine"], &found["differs"]),
+        (&json!("yes"), &json!([]))
+    );
     let cells = found["cells"].as_array().unwrap();
     assert_eq!(cells.len(), 2);
     for cell in cells {
@@ -52,13 +61,25 @@ fn a_run_has_not_changed_against_itself() {
             assert_eq!(figure["change"], 0.0, "{name} of {cell}");
             // Rates of the only pass of `single` can't be judged.
             let judged = !name.ends_with("_per_s") || cell["scenario"] == "concurrent";
-            assert_eq!(figure["outcome"], if judged { "no_change" } else { "not_judged" }, "{name} of {cell}");
+            assert_eq!(
+                figure["outcome"],
+                if judged { "no_change" } else { "not_judged" },
+                "{name} of {cell}"
+            );
         }
     }
     // Every prompt is paired with itself.
     assert_eq!(cells[0]["figures"]["ttft_ms"]["pairs"], 12);
 
-    let markdown = bench.output(&["compare", &path, &path, "--format", "markdown", "--only", "scenario=single"]);
+    let markdown = bench.output(&[
+        "compare",
+        &path,
+        &path,
+        "--format",
+        "markdown",
+        "--only",
+        "scenario=single",
+    ]);
     markdown.assert(0, &[]);
     assert!(markdown.stdout.contains("| `single/in32`"), "{}", markdown.stdout);
     assert!(!markdown.stdout.contains("concurrent/c2"), "{}", markdown.stdout);
@@ -70,7 +91,9 @@ fn a_slower_server_is_a_regression_and_a_missing_lane_is_named() {
     let base = bench.run(&[]).run.unwrap();
     // A tenth of the speed, and the other one doesn't start.
     set_flag(&mut bench, "sim", "--decode-rate", "50");
-    let other = bench.plan["frameworks"]["other"]["command"].as_array_mut().unwrap();
+    let other = bench.plan["frameworks"]["other"]["command"]
+        .as_array_mut()
+        .unwrap();
     other.extend([json!("--fault"), json!("no such fault")]);
     bench.plan["scenarios"]["single"]["output_tokens"] = json!(5);
     let ended = bench.run(&[]);
@@ -82,7 +105,7 @@ fn a_slower_server_is_a_regression_and_a_missing_lane_is_named() {
     said.assert(5, &[]);
     for words in [
         "REGRESSION",
-        "sim/m concurrent/c2: TPOT",
+        "sim/m concurrent/c2: TPOT (ms) +",
         "sim/m concurrent/c2: output tokens/s -",
         "other/m single/in32: not measured",
         "the plan's text is not the same",
@@ -99,17 +122,36 @@ fn a_slower_server_is_a_regression_and_a_missing_lane_is_named() {
     // Nobody asked for a code.
     bench.output(&["compare", &base, &new]).assert(0, &[]);
 
-    let json = bench.output(&["compare", &base, &new, "--format", "json", "--fail-on-regression", "5%"]);
+    let json = bench.output(&[
+        "compare",
+        &base,
+        &new,
+        "--format",
+        "json",
+        "--fail-on-regression",
+        "5%",
+    ]);
     json.assert(5, &[]);
     let found = compared(&json);
-    let cell = found["cells"].as_array().unwrap().iter().find(|c| c["scenario"] == "concurrent").unwrap();
+    let cell = found["cells"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|c| c["scenario"] == "concurrent")
+        .unwrap();
     let tpot = &cell["figures"]["tpot_ms"];
-    assert_eq!((&tpot["outcome"], &tpot["better"]), (&json!("regression"), &json!("lower")));
+    assert_eq!(
+        (&tpot["outcome"], &tpot["better"]),
+        (&json!("regression"), &json!("lower"))
+    );
     // 20 ms a token against 2.
     let change = tpot["change"].as_f64().unwrap();
     assert!((4.0..=14.0).contains(&change), "{change}");
     let other = &found["one_sided"][0];
-    assert_eq!((&other["framework"], &other["measured_in"], &other["planned"]), (&json!("other"), &json!("base"), &json!(true)));
+    assert_eq!(
+        (&other["framework"], &other["measured_in"], &other["planned"]),
+        (&json!("other"), &json!("base"), &json!(true))
+    );
 }
 
 #[test]
@@ -131,7 +173,9 @@ fn wrong_arguments_and_unreadable_runs_have_their_codes() {
     let bench = bench();
     let run = bench.run(&["--only", "scenario=single"]).run.unwrap();
     let run_id = id(&run);
-    bench.output(&["compare", "nothing", &run_id]).assert(2, &["there is no run nothing"]);
+    bench
+        .output(&["compare", "nothing", &run_id])
+        .assert(2, &["there is no run nothing"]);
     bench
         .output(&["compare", &run_id, &run_id, "--fail-on-regression", "5"])
         .assert(2, &["write `5%`"]);
@@ -142,4 +186,128 @@ fn wrong_arguments_and_unreadable_runs_have_their_codes() {
     let text = fs::read_to_string(&journal).unwrap();
     fs::write(&journal, text.replacen("\"v\":1", "\"v\":99", 1)).unwrap();
     bench.output(&["compare", &run_id, &run_id]).assert(3, &["99"]);
+}
+
+/// The committed schema of something that benchd writes.
+fn schema(name: &str) -> jsonschema::Validator {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("schemas/{name}.schema.json"));
+    let text = fs::read_to_string(path).unwrap();
+    jsonschema::validator_for(&serde_json::from_str(&text).unwrap()).unwrap()
+}
+
+#[track_caller]
+fn fits(schema_name: &str, text: &str) {
+    let value: Value = serde_json::from_str(text).unwrap();
+    let validator = schema(schema_name);
+    let errors: Vec<String> = validator
+        .iter_errors(&value)
+        .map(|e| format!("{}: {e}", e.instance_path()))
+        .collect();
+    assert!(errors.is_empty(), "{schema_name}: {errors:#?}");
+}
+
+#[test]
+fn several_nights_make_one_report_and_all_that_is_written_fits_its_schema() {
+    let bench = bench();
+    let first = bench.run(&[]).run.unwrap();
+    let second = bench.run(&[]).run.unwrap();
+    let (a, b) = (id(&first), id(&second));
+    let said = bench.output(&["report", &a, &b]);
+    said.assert(0, &[]);
+    let report = bench.path().join(said.stdout.trim());
+    let folder = report.parent().unwrap();
+    assert!(
+        folder
+            .file_name()
+            .unwrap()
+            .to_string_lossy()
+            .starts_with(&format!("study-{b}-")),
+        "{folder:?}"
+    );
+    // The same runs in another order are the same study.
+    assert_eq!(bench.output(&["report", &b, &a]).stdout, said.stdout);
+    let text = fs::read_to_string(&report).unwrap();
+    for words in [
+        "# benchd: two runs on one machine",
+        &format!("[`{a}`](../{a}/report.md)"),
+        "## At a glance",
+        "## Between the nights",
+        "`concurrent/c2`",
+    ] {
+        assert!(text.contains(words), "no `{words}` in:\n{text}");
+    }
+    let study: Value = serde_json::from_str(&fs::read_to_string(folder.join("study.json")).unwrap()).unwrap();
+    let cells = study["machines"][0]["cells"].as_array().unwrap();
+    assert_eq!(cells.len(), 2);
+    assert!(cells.iter().all(|c| c["nights"] == json!([1, 2])), "{cells:?}");
+    // A row a cell and run, the same columns as a run's own.
+    let csv = fs::read_to_string(folder.join("summary.csv")).unwrap();
+    assert_eq!(csv.lines().count(), 5);
+    let own = fs::read_to_string(first.join("summary.csv")).unwrap();
+    assert_eq!(csv.lines().next(), own.lines().next());
+
+    fits("study", &fs::read_to_string(folder.join("study.json")).unwrap());
+    fits(
+        "summary",
+        &fs::read_to_string(first.join("summary.json")).unwrap(),
+    );
+    let said = bench.output(&[
+        "compare",
+        &a,
+        &b,
+        "--format",
+        "json",
+        "--fail-on-regression",
+        "1000%",
+    ]);
+    fits("compare", &said.stdout);
+    for line in fs::read_to_string(first.join("sim/m/requests.jsonl"))
+        .unwrap()
+        .lines()
+    {
+        fits("request", line);
+    }
+    bench.output(&["report", &a, &a]).assert(2, &["is given twice"]);
+    let other = bench.output(&["report", &a, &b, "--output", "elsewhere"]);
+    other.assert(0, &[]);
+    assert!(bench.path().join("elsewhere/report.md").is_file());
+    // The newest run is a run, never a study.
+    bench.output(&["report"]).assert(0, &[]);
+}
+
+#[test]
+fn a_plan_whose_secrets_were_taken_out_can_still_be_reported_and_compared() {
+    let mut bench = bench();
+    bench.plan["scenarios"] = json!({ "single": { "input_tokens": [32], "output_tokens": 4, "repeats": 2 } });
+    bench.plan["notify"] = json!({ "webhook": "${BENCHD_WEBHOOK}" });
+    bench.plan["frameworks"]["sim"]["env"] = json!({
+        "HF_TOKEN": "hf_abcdefghijklmnop",
+        "MY_API_KEY": "${BENCHD_KEY}",
+    });
+    bench.write_plan();
+    let args = ["run", "plan.yaml", "--no-selfcheck"];
+    let mut command = bench.command(&args);
+    // Nobody listens there: a webhook that can't be told fails nothing.
+    command
+        .env("BENCHD_WEBHOOK", "http://127.0.0.1:9/services/secret-tail")
+        .env("BENCHD_KEY", "sk-0123456789abcdef");
+    let output = command.output().unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let run = bench.only_run();
+    let frozen = fs::read_to_string(run.join("plan.yaml")).unwrap();
+    assert!(!frozen.contains("hf_abcdefghijklmnop"), "{frozen}");
+    // Without the variables.
+    bench.output(&["report"]).assert(0, &[]);
+    bench.output(&["compare", "latest", "latest"]).assert(0, &[]);
+    for file in ["report.md", "summary.json", "summary.csv"] {
+        let text = fs::read_to_string(run.join(file)).unwrap();
+        for secret in ["hf_abcdefghijklmnop", "sk-0123456789abcdef", "secret-tail"] {
+            assert!(!text.contains(secret), "{secret} in {file}");
+        }
+    }
 }

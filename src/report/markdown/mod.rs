@@ -1,5 +1,6 @@
 //! `report.md`.
 
+mod agreement;
 mod compared;
 mod environment;
 mod flags;
@@ -8,8 +9,11 @@ mod korean;
 mod lanes;
 mod method;
 mod scenarios;
+mod study;
 
 use std::fmt::Write as _;
+
+pub use study::study_md;
 
 use super::{
     number::{count, duration, time},
@@ -33,6 +37,7 @@ pub fn report_md(summary: &RunSummary, plan: &Plan) -> String {
     section(title(summary));
     section(headline::section(summary));
     section(scenarios::sections(summary, plan));
+    section(agreement::section(summary));
     section(lanes::rounds(summary));
     section(lanes::drift(summary));
     section(lanes::counters(summary));
