@@ -242,7 +242,7 @@ fn compare(
 }
 
 /// Framework over baseline for each prompt that both answered: of the medians over its requests.
-fn prompt_ratios(baseline: &CellSamples, framework: &CellSamples, figure: Figure) -> Vec<f64> {
+pub(super) fn prompt_ratios(baseline: &CellSamples, framework: &CellSamples, figure: Figure) -> Vec<f64> {
     let by_prompt = |samples: &CellSamples| samples.requests.iter().map(|r| (r.prompt, figure(r))).collect();
     paired_ratios(by_prompt(baseline), by_prompt(framework))
 }

@@ -11,11 +11,13 @@ mod distribution;
 mod drift;
 mod flags;
 mod gpu;
+mod hypotheses;
 mod korean;
 mod parallel;
 mod run;
 mod runs;
 mod samples;
+mod series;
 mod server;
 mod steady;
 mod study;
@@ -41,8 +43,12 @@ pub use flags::{
 };
 pub use gpu::{GpuSummary, GpuWindow, gpu_windows};
 pub use korean::{Comparison, KoreanComparison, LOOP_SHARE, QualitySigns, TextFigures, TextSize};
-pub use run::{AnalysisError, RunAnalysis, analyse_run, summarise_run};
+pub use run::{AnalysisError, RunAnalysis, analyse_run, summarise_run, summarise_run_with_series};
 pub use runs::{AnalysedRun, SameMachine};
+pub use series::{
+    ARRIVALS, Band, CellSeries, CellSpan, GPU_BUCKETS, GpuBucket, LaneAttempt, LaneSeries, REQUEST_POINTS,
+    RequestPoint, RunSeries, SPREAD_PERCENTILES, SPREAD_VALUES, STOP_BUCKETS, Spread, TokenTimeline,
+};
 pub use study::{
     BetweenNights, MachineStudy, NIGHTS_P, NIGHTS_SHARE, NightsDiffer, OverNights, STUDY_VERSION, Study,
     StudyCell, machine_name, summarise_study,

@@ -16,15 +16,18 @@ use super::{
     agreement::agreement,
     cell::{cell_window, fold_cell},
     compare::{self, Measured},
-    drift, gpu_windows,
+    drift,
+    gpu::gpu_windows_and,
+    hypotheses::{self, Night},
     korean::{self, TextSize},
     parallel::in_parallel,
     samples::CellSamples,
+    series::{self, GpuFold, LaneAttempt, LaneSeries, RunSeries},
 };
 use crate::{
     journal::{
-        self, DiskError, FinishedCell, JournalError, LaneOutcome, LaneState, RunDir, RunInfo, RunOutcome,
-        ServerReady, State, TEMPLATE_WITH_SYSTEM,
+        self, ClientCalibration, DiskError, FinishedCell, JournalError, LaneOutcome, LaneState, RunDir,
+        RunInfo, RunOutcome, ServerReady, State, TEMPLATE_WITH_SYSTEM,
     },
     plan::{Cell, CellInput, Framework, FrameworkKind, GpuSelection, Lane, Plan, Source},
     prompt::{Calibration, CountSource, Fitted},
@@ -66,6 +69,8 @@ fn template_of(cell: &Cell, ready: Option<&ServerReady>) -> Option<u32> {
 pub struct RunAnalysis {
     /// The summary.
     pub summary: RunSummary,
+    /// What charts are drawn from.
+    pub series: RunSeries,
     /// By lane and measured cell, in the order of `summary.lanes` and their `cells`.
     pub(super) samples: Vec<Vec<CellSamples>>,
 }
@@ -74,6 +79,16 @@ impl RunAnalysis {
     /// Every measured cell, as cells of this night.
     pub(super) fn measured(&self, night: u32) -> impl Iterator<Item = Measured<'_>> {
         measured(&self.summary.lanes, &self.samples, night)
+    }
+
+    /// The same for verdicts.
+    pub(super) fn night(&self, night: u32) -> Night<'_> {
+        Night {
+            night,
+            lanes: &self.summary.lanes,
+            samples: &self.samples,
+            client: self.summary.info.as_ref().and_then(|i| i.client.as_ref()),
+        }
     }
 }
 
@@ -102,7 +117,16 @@ pub fn summarise_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSum
     analyse_run(dir, plan, lanes).map(|analysis| analysis.summary)
 }
 
-/// [`summarise_run`], and keeps the numbers of the single requests.
+/// Also gives what charts are drawn from.
+pub fn summarise_run_with_series(
+    dir: &RunDir,
+    plan: &Plan,
+    lanes: &[Lane],
+) -> Result<(RunSummary, RunSeries), AnalysisError> {
+    analyse_run(dir, plan, lanes).map(|analysis| (analysis.summary, analysis.series))
+}
+
+/// [`summarise_run`], and keeps what charts are drawn from and the numbers of the single requests.
 pub fn analyse_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunAnalysis, AnalysisError> {
     let replay = journal::replay(&dir.journal())?;
     let state = State::from_entries(&replay.entries);
@@ -125,10 +149,12 @@ pub fn analyse_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunAnaly
         info: info.as_ref(),
         prompts: &prompts,
     };
-    let (mut summaries, mut samples) = (Vec::new(), Vec::new());
+    let mut attempts = series::attempts(&replay.entries);
+    let (mut summaries, mut samples, mut run_series) = (Vec::new(), Vec::new(), RunSeries::default());
     for (id, lane_state) in &state.lanes {
         let cells = lanes.iter().find(|l| l.id == *id).map_or(&[][..], |l| &l.cells);
-        let (lane, of_cells) = run.lane(id, lane_state, cells)?;
+        let attempts = attempts.remove(id).unwrap_or_default();
+        let (lane, of_cells, series) = run.lane(id, lane_state, cells, attempts)?;
         if lane.gpu_lines_unreadable > 0 {
             notes.push(format!(
                 "{id}: {} lines of gpu.jsonl could not be read",
@@ -137,6 +163,7 @@ pub fn analyse_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunAnaly
         }
         summaries.push(lane);
         samples.push(of_cells);
+        run_series.lanes.push(series);
     }
     let measured_cells: Vec<Measured<'_>> = measured(&summaries, &samples, 1).collect();
     let comparisons = compare::frameworks(&measured_cells);
@@ -150,6 +177,15 @@ pub fn analyse_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunAnaly
     drop(measured_cells);
     drift::over_rounds(&mut summaries, &rounds);
     flag_small_differences(&mut summaries, info.as_ref());
+    let verdicts = hypotheses::verdicts(
+        plan,
+        &[Night {
+            night: 1,
+            lanes: &summaries,
+            samples: &samples,
+            client: info.as_ref().and_then(|i| i.client.as_ref()),
+        }],
+    );
     let measured: u64 = summaries.iter().map(|l| l.cells.len() as u64).sum();
     let planned = u64::from(state.cells_planned()).max(measured);
     let summary = RunSummary {
@@ -182,12 +218,16 @@ pub fn analyse_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunAnaly
         comparisons,
         rounds,
         agreement,
-        verdicts: Vec::new(),
+        verdicts,
         expectations: Vec::new(),
         prompt_lengths,
         notes,
     };
-    Ok(RunAnalysis { summary, samples })
+    Ok(RunAnalysis {
+        summary,
+        series: run_series,
+        samples,
+    })
 }
 
 struct Run<'a> {
@@ -204,7 +244,8 @@ impl Run<'_> {
         id: &crate::record::LaneId,
         state: &LaneState,
         cells: &[Cell],
-    ) -> Result<(LaneSummary, Vec<CellSamples>), AnalysisError> {
+        attempts: Vec<LaneAttempt>,
+    ) -> Result<(LaneSummary, Vec<CellSamples>, LaneSeries), AnalysisError> {
         let missing = |what| AnalysisError::NotInPlan {
             lane: id.to_string(),
             what,
@@ -224,7 +265,9 @@ impl Run<'_> {
             .filter_map(|c| Some((c, state.cells.get(&c.id)?.finished.as_ref()?)))
             .collect();
         let windows: Vec<_> = finished.iter().map(|(_, f)| cell_window(f)).collect();
-        let (gpu, gpu_lines_unreadable) = match gpu_windows(&self.dir.gpu(id), &windows)? {
+        let mut along = GpuFold::new(&attempts);
+        let read = gpu_windows_and(&self.dir.gpu(id), &windows, |sample| along.add(sample))?;
+        let (gpu, gpu_lines_unreadable) = match read {
             Some((folded, unreadable)) => (Some(folded), unreadable),
             None => (None, 0),
         };
@@ -307,10 +350,23 @@ impl Run<'_> {
                 why: "measured, but the plan has no such cell".to_owned(),
             });
         }
-        let written = samples.iter_mut().map(|s| std::mem::take(&mut s.written));
-        lane.korean = korean::compare(measured.into_iter().zip(written).collect());
+        let written: Vec<_> = measured
+            .into_iter()
+            .zip(samples.iter().map(|s: &CellSamples| &s.written))
+            .collect();
+        lane.korean = korean::compare(&written);
         lane.drift = drift::of_lane(&mut lane.cells, &samples.iter().collect::<Vec<_>>());
-        Ok((lane, samples))
+        let (gpu, stops) = along.finish();
+        let series = LaneSeries {
+            cells: samples
+                .iter_mut()
+                .map(|s| std::mem::take(&mut s.series))
+                .collect(),
+            attempts,
+            gpu,
+            stops,
+        };
+        Ok((lane, samples, series))
     }
 
     fn strangers(&self) -> BTreeSet<u32> {
@@ -391,19 +447,22 @@ fn why_missing(state: &LaneState, cell: &str) -> String {
     )
 }
 
+/// The client's own error of TTFT at so many streams, 99th percentile, milliseconds.
+pub(super) fn ttft_error_ms(client: &ClientCalibration, streams: u32) -> Option<f64> {
+    let at = client
+        .points
+        .iter()
+        .find(|p| p.streams >= streams)
+        .or(client.points.last())?;
+    Some(at.ttft_error_us_p99.abs() / 1e3)
+}
+
 /// Flags cells of different frameworks whose TTFT differ by less than the client's own error.
 fn flag_small_differences(lanes: &mut [LaneSummary], info: Option<&RunInfo>) {
     let Some(client) = info.and_then(|i| i.client.as_ref()) else {
         return;
     };
-    let error_ms = |streams: u32| {
-        let at = client
-            .points
-            .iter()
-            .find(|p| p.streams >= streams)
-            .or(client.points.last())?;
-        Some(at.ttft_error_us_p99.abs() / 1e3)
-    };
+    let error_ms = |streams: u32| ttft_error_ms(client, streams);
     let medians: Vec<_> = lanes
         .iter()
         .flat_map(|l| {

@@ -10,9 +10,10 @@ use indexmap::{IndexMap, IndexSet};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    COMPARED_VALUES, CellSummary, Expectation, FrameworkComparison, RunSummary, Verdict,
+    COMPARED_VALUES, CellSummary, Expectation, FrameworkComparison, RunSeries, RunSummary, Verdict,
     compare::{self, Measured, Stratum},
     distribution::SEED,
+    hypotheses,
     runs::{AnalysedRun, Machine, asked_differently, differences, machine_text, served_differently},
     samples::{CellSamples, FIGURES},
 };
@@ -183,28 +184,34 @@ pub fn machine_name(run: &RunSummary) -> String {
     )
 }
 
-/// The study of several runs: nights of one machine are pooled, machines stand side by side.
-pub fn summarise_study(runs: Vec<AnalysedRun>) -> Study {
-    let mut machines: Vec<(Option<Machine>, Vec<AnalysedRun>)> = Vec::new();
+/// The study of several runs: nights of one machine are pooled, machines stand side by side. Also gives what charts are
+/// drawn from, by machine and night.
+pub fn summarise_study(runs: Vec<AnalysedRun>) -> (Study, Vec<Vec<RunSeries>>) {
+    let mut by_machine: Vec<(Option<Machine>, Vec<AnalysedRun>)> = Vec::new();
     for run in runs {
         let machine = Machine::of(&run);
-        match machines.iter_mut().find(|(m, _)| m.is_some() && *m == machine) {
+        match by_machine.iter_mut().find(|(m, _)| m.is_some() && *m == machine) {
             Some((_, nights)) => nights.push(run),
-            None => machines.push((machine, vec![run])),
+            None => by_machine.push((machine, vec![run])),
         }
     }
-    let mut machines: Vec<(Option<Machine>, MachineStudy)> = machines
-        .into_iter()
-        .map(|(machine, mut nights)| {
-            nights.sort_by_key(|run| run.summary().started_unix_us);
-            (machine, machine_study(nights))
-        })
-        .collect();
+    let (mut machines, mut series) = (Vec::new(), Vec::new());
+    for (machine, mut nights) in by_machine {
+        nights.sort_by_key(|run| run.summary().started_unix_us);
+        series.push(
+            nights
+                .iter_mut()
+                .map(|night| std::mem::take(&mut night.analysis.series))
+                .collect(),
+        );
+        machines.push((machine, machine_study(nights)));
+    }
     tell_apart(&mut machines);
-    Study {
+    let study = Study {
         v: STUDY_VERSION,
         machines: machines.into_iter().map(|(_, study)| study).collect(),
-    }
+    };
+    (study, series)
 }
 
 /// Machines of one name get their host's, then their unit's beside it.
@@ -248,7 +255,7 @@ fn machine_study(nights: Vec<AnalysedRun>) -> MachineStudy {
             );
         }
     }
-    let pooled = pooled_nights(&nights, &mut notes);
+    let (pooled, left_out) = pooled_nights(&nights, &mut notes);
     let measured: Vec<Measured<'_>> = (1..)
         .zip(&nights)
         .flat_map(|(n, night)| night.analysis.measured(n))
@@ -286,7 +293,7 @@ fn machine_study(nights: Vec<AnalysedRun>) -> MachineStudy {
     });
     let (verdicts, expectations) = match &nights[..] {
         [one] => (one.summary().verdicts.clone(), one.summary().expectations.clone()),
-        _ => (Vec::new(), Vec::new()),
+        _ => (verdicts(&nights, &left_out, &mut notes), Vec::new()),
     };
     MachineStudy {
         name,
@@ -302,8 +309,11 @@ fn machine_study(nights: Vec<AnalysedRun>) -> MachineStudy {
 }
 
 /// By cell the nights that ask and serve the same: the largest group of them, of equal ones the earliest. Who is left
-/// out is noted.
-fn pooled_nights<'a>(nights: &'a [AnalysedRun], notes: &mut Vec<String>) -> IndexMap<Key<'a>, BTreeSet<u32>> {
+/// out somewhere is noted, and given as well.
+fn pooled_nights<'a>(
+    nights: &'a [AnalysedRun],
+    notes: &mut Vec<String>,
+) -> (IndexMap<Key<'a>, BTreeSet<u32>>, BTreeSet<u32>) {
     let mut measured: IndexMap<Key<'a>, Vec<u32>> = IndexMap::new();
     for (n, night) in (1u32..).zip(nights) {
         let keys: IndexSet<Key<'a>> = night
@@ -359,13 +369,32 @@ fn pooled_nights<'a>(nights: &'a [AnalysedRun], notes: &mut Vec<String>) -> Inde
         }
         pooled.insert((framework, model, cell), chosen.iter().copied().collect());
     }
+    let nights = left_out.keys().map(|(n, ..)| *n).collect();
     for ((n, framework, model, why), cells) in left_out {
         notes.push(format!(
             "night {n} is not pooled in {framework}/{model}, {}: {why}",
             cells.join(", ")
         ));
     }
-    pooled
+    (pooled, nights)
+}
+
+/// Verdicts over the nights that are pooled in all they measured, by the newest of their plans.
+fn verdicts(nights: &[AnalysedRun], left_out: &BTreeSet<u32>, notes: &mut Vec<String>) -> Vec<Verdict> {
+    let of: Vec<(u32, &AnalysedRun)> = (1..).zip(nights).filter(|(n, _)| !left_out.contains(n)).collect();
+    let Some((newest, last)) = of.last() else {
+        notes.push("no verdicts: no night is like another in all that it measured".to_owned());
+        return Vec::new();
+    };
+    if !last.plan.hypotheses.list.is_empty() {
+        let text: Vec<String> = of.iter().map(|(n, _)| n.to_string()).collect();
+        notes.push(format!(
+            "verdicts are over night {}, by the thresholds in the plan of night {newest}",
+            text.join(", ")
+        ));
+    }
+    let evidence: Vec<_> = of.iter().map(|(n, night)| night.analysis.night(*n)).collect();
+    hypotheses::verdicts(&last.plan, &evidence)
 }
 
 /// Each cell's figures over the nights.

@@ -85,7 +85,7 @@ fn plain(info: &RunInfo, percent: [u64; 2]) -> AnalysedRun {
 fn nights_of_one_machine_are_strata_and_a_slow_night_is_told_from_a_changed_ratio() {
     let a100 = info("gpu-1", "GPU-1", "570");
     // Twice as slow in the second night; sglang takes 1.1 times as long in both.
-    let study = summarise_study(vec![plain(&a100, [1000, 1100]), plain(&a100, [2000, 2200])]);
+    let (study, _) = summarise_study(vec![plain(&a100, [1000, 1100]), plain(&a100, [2000, 2200])]);
     assert_eq!(study.machines.len(), 1);
     let machine = &study.machines[0];
     assert_eq!(
@@ -121,7 +121,7 @@ fn nights_of_one_machine_are_strata_and_a_slow_night_is_told_from_a_changed_rati
     assert_eq!(machine.differing, []);
 
     // The ratio is 1.1 in one night and 1.5 in the other: paired by prompt it is exact in each.
-    let study = summarise_study(vec![plain(&a100, [1000, 1100]), plain(&a100, [1000, 1500])]);
+    let (study, _) = summarise_study(vec![plain(&a100, [1000, 1100]), plain(&a100, [1000, 1500])]);
     let differing = &study.machines[0].differing;
     let ratio = differing
         .iter()
@@ -135,7 +135,7 @@ fn nights_of_one_machine_are_strata_and_a_slow_night_is_told_from_a_changed_rati
 
 #[test]
 fn machines_stand_side_by_side_with_names_of_their_own() {
-    let study = summarise_study(vec![
+    let (study, _) = summarise_study(vec![
         plain(&info("gpu-1", "GPU-1", "570"), [1000, 1100]),
         plain(&info("gpu-2", "GPU-2", "570"), [500, 600]),
         plain(&info("gpu-1", "GPU-1", "575"), [1000, 1100]),
@@ -166,7 +166,7 @@ fn nights_that_ask_or_serve_something_else_are_left_out_and_named() {
         let vllm = b.plan.frameworks.get_mut("vllm").expect("vllm");
         vllm.args = vec!["--enforce-eager".to_owned()];
     };
-    let study = summarise_study(vec![
+    let (study, _) = summarise_study(vec![
         night(&a100, [1000, 1100], &longer),
         plain(&a100, [1000, 1100]),
         night(&a100, [3000, 1100], &other_args),

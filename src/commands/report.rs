@@ -64,5 +64,6 @@ fn of_several(results: &Path, runs: &[String], output: Option<PathBuf>) -> Resul
         dirs.push(dir);
     }
     let folder = output.unwrap_or_else(|| report::study_folder(results, &dirs));
-    report::write_study(&folder, &summarise_study(analysed), &dirs).map_err(Failure::machine)
+    let (study, series) = summarise_study(analysed);
+    report::write_study(&folder, &study, &series, &dirs).map_err(Failure::machine)
 }

@@ -1,4 +1,4 @@
-//! From summaries to files that people and programs read: `report.md`, `summary.csv`, `summary.json`.
+//! From summaries to files that people and programs read: `report.html`, `report.md`, `summary.csv`, `summary.json`.
 //!
 //! Works at any moment of a run and says what is missing. All numbers for people go through [`number`].
 
@@ -19,12 +19,13 @@ use thiserror::Error;
 
 pub use change::{change_md, change_text};
 pub use csv::{CSV_HEADER, study_csv, summary_csv};
-pub use markdown::{report_md, study_md};
+pub use html::{RunParts, report_html};
+pub use markdown::report_md;
 pub use schemas::{SchemaOf, schema_of};
 pub use terminal::{cell_line, final_table};
 
 use crate::{
-    analysis::{AnalysisError, LaneSummary, RunSummary, SUMMARY_VERSION, Study, summarise_run},
+    analysis::{AnalysisError, LaneSummary, RunSeries, RunSummary, SUMMARY_VERSION, Study, summarise_run},
     journal::{DiskError, RunDir, write_atomic},
     plan::{Lane, Plan},
     record::LaneId,
@@ -51,9 +52,8 @@ struct LaneFile<'a> {
     rounds: Vec<&'a LaneSummary>,
 }
 
-/// Summarises the run as it stands and writes `summary.json`, `summary.csv`, `report.md`, `transcripts.md` (where
-/// there are written prompts) and each lane's
-/// `summary.json`, each of them atomically. `lanes` are the plan's lanes with their cells.
+/// Summarises the run as it stands and writes `summary.json`, `summary.csv`, `report.md`, `report.html`,
+/// `transcripts.md` (where there are written prompts) and each lane's `summary.json`, each of them atomically. `lanes` are the plan's lanes with their cells.
 pub fn write_all(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSummary, ReportError> {
     let summary = summarise_run(dir, plan, lanes)?;
     let mut done: Vec<(&str, &str)> = Vec::new();
@@ -77,27 +77,37 @@ pub fn write_all(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSummary
         write_atomic(&dir.root().join(TRANSCRIPTS), text.as_bytes())?;
     }
     write_atomic(&dir.report_md(), report_md(&summary, plan).as_bytes())?;
+    let study = Study::of_one(summary.clone());
+    let page = report_html(&study, &[vec![RunParts { plan }]], &[]);
+    write_atomic(&dir.report_html(), page.as_bytes())?;
     Ok(summary)
 }
 
-/// The report of a study.
-const STUDY_REPORT: &str = "report.md";
-
-/// Writes `study.json`, `summary.csv` and `report.md` of several runs into a folder, each of them atomically. `runs` are
+/// Writes `study.json`, `summary.csv`, `report.md` and `report.html` of several runs into a folder, each of them atomically. `runs` are
 /// the folders of the runs, to link their own reports. Returns the report's path.
-pub fn write_study(folder: &Path, study: &Study, runs: &[RunDir]) -> Result<PathBuf, ReportError> {
+pub fn write_study(
+    folder: &Path,
+    study: &Study,
+    series: &[Vec<RunSeries>],
+    runs: &[RunDir],
+) -> Result<PathBuf, ReportError> {
     std::fs::create_dir_all(folder).map_err(|e| DiskError::new("create", folder, e))?;
     write_json(&folder.join("study.json"), study)?;
     write_atomic(&folder.join("summary.csv"), study_csv(study).as_bytes())?;
     let real = std::fs::canonicalize(folder).map_err(|e| DiskError::new("open", folder, e))?;
-    let link = |run: &RunSummary| {
+    let own = |run: &RunSummary, file: fn(&RunDir) -> PathBuf| {
         let dir = runs.iter().find(|dir| dir.id() == run.run_id)?;
+        let path = file(dir);
         // Beside each other they can be moved together; elsewhere a link would lead nowhere.
-        let beside = dir.root().parent() == real.parent() && dir.report_md().is_file();
-        beside.then(|| format!("../{}/report.md", dir.id()))
+        let beside = dir.root().parent() == real.parent() && path.is_file();
+        let name = path.file_name()?.to_string_lossy().into_owned();
+        beside.then(|| format!("../{}/{name}", dir.id()))
     };
-    let report = folder.join(STUDY_REPORT);
-    write_atomic(&report, study_md(study, &link).as_bytes())?;
+    let report = folder.join("report.md");
+    let text = markdown::study_md(study, &|run| own(run, RunDir::report_md));
+    write_atomic(&report, text.as_bytes())?;
+    let page = html::study_html(study, &|run| own(run, RunDir::report_html), series);
+    write_atomic(&folder.join("report.html"), page.as_bytes())?;
     Ok(report)
 }
 

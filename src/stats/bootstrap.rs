@@ -31,6 +31,8 @@ pub enum IntervalMethod {
     Point,
     /// Over nights taken as a sample of nights: random effects by DerSimonian and Laird, interval by Hartung and Knapp.
     RandomEffects,
+    /// Student's t on logarithms (Welch's for two samples), where a handful of values can't bear a bootstrap.
+    Student,
 }
 
 /// A confidence interval.

@@ -4,7 +4,9 @@
 
 mod between;
 mod bootstrap;
+mod contrast;
 mod effect;
+pub mod number;
 mod quantile;
 mod steady;
 mod trend;
@@ -14,6 +16,7 @@ pub use bootstrap::{
     DEFAULT_LEVEL, Interval, IntervalMethod, REPLICATES, mean_interval, median_difference_interval,
     median_interval, median_ratio_interval, stratified_median_interval, stratified_ratio_interval,
 };
+pub use contrast::{LogContrast, Term};
 pub use effect::{MannWhitney, cliffs_delta, fails_more_often, mann_whitney};
 pub use quantile::{CERTAINTY, Sorted, is_certain, samples_needed};
 pub use steady::{STEADY_SHARE, Window, overlap_share, steady_window};

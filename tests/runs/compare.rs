@@ -240,6 +240,12 @@ fn several_nights_make_one_report_and_all_that_is_written_fits_its_schema() {
     let cells = study["machines"][0]["cells"].as_array().unwrap();
     assert_eq!(cells.len(), 2);
     assert!(cells.iter().all(|c| c["nights"] == json!([1, 2])), "{cells:?}");
+    let page = fs::read_to_string(folder.join("report.html")).unwrap();
+    assert!(
+        page.contains(&format!("../{a}/report.html")) && page.contains("<svg"),
+        "{}",
+        page.len()
+    );
     // A row a cell and run, the same columns as a run's own.
     let csv = fs::read_to_string(folder.join("summary.csv")).unwrap();
     assert_eq!(csv.lines().count(), 5);

@@ -2,33 +2,44 @@
 
 use std::fmt::Write as _;
 
-use super::{super::number::*, Table, compared, escape, list};
+use super::{super::number::*, About, Section, Table, compared, escape, list};
 use crate::{
     analysis::{MachineStudy, NIGHTS_P, NIGHTS_SHARE, OverNights, RunSummary, Study, StudyCell},
     plan::ScenarioKind,
 };
 
-/// The whole report. `link` gives the address of a run's own report, where it has one.
-pub fn study_md(study: &Study, link: &dyn Fn(&RunSummary) -> Option<String>) -> String {
-    let mut out = String::new();
-    let mut section = |text: String| {
-        if !text.is_empty() {
-            out.push_str(text.trim_end());
-            out.push_str("\n\n");
-        }
-    };
-    section(title(study, link));
-    let models = models(study);
-    section(glance(study, &models));
-    for model in &models {
-        section(scenarios(study, model));
-    }
-    section(nights(study));
-    section(notes(study));
-    section(method(study));
-    out.truncate(out.trim_end().len());
-    out.push('\n');
-    out
+/// Gives the address of a run's own report, where it has one.
+pub(in crate::report) type Link<'a> = &'a dyn Fn(&RunSummary) -> Option<String>;
+
+/// The parts of the report of several runs, in their order.
+pub(in crate::report) fn study_sections(study: &Study, link: Link<'_>) -> Vec<Section> {
+    let mut all = vec![
+        (About::Title, title(study, link)),
+        (About::Glance, glance(study, &models(study))),
+    ];
+    all.extend(
+        scenarios(study)
+            .into_iter()
+            .map(|(kind, text)| (About::Scenario(kind), text)),
+    );
+    all.extend([
+        (About::Text, nights(study)),
+        (About::Operations, operations(study)),
+        (About::Text, notes(study)),
+        (About::Text, flags(study)),
+        (About::Text, method(study)),
+    ]);
+    let parts = all.into_iter().filter(|(_, text)| !text.trim().is_empty());
+    parts.map(|(about, text)| Section { about, text }).collect()
+}
+
+/// The whole report of several runs.
+pub(in crate::report) fn study_md(study: &Study, link: Link<'_>) -> String {
+    let parts: Vec<String> = study_sections(study, link)
+        .into_iter()
+        .map(|s| s.text.trim_end().to_owned())
+        .collect();
+    format!("{}\n", parts.join("\n\n"))
 }
 
 fn runs(study: &Study) -> impl Iterator<Item = (&MachineStudy, usize, &RunSummary)> {
@@ -56,7 +67,7 @@ fn plural(n: usize, one: &str) -> String {
     }
 }
 
-fn title(study: &Study, link: &dyn Fn(&RunSummary) -> Option<String>) -> String {
+fn title(study: &Study, link: Link<'_>) -> String {
     let n = runs(study).count();
     let mut text = format!(
         "# benchd: {} on {}\n\n",
@@ -199,69 +210,70 @@ fn glance(study: &Study, models: &[&str]) -> String {
     text
 }
 
-fn scenarios(study: &Study, model: &str) -> String {
-    let mut names: Vec<&str> = Vec::new();
-    let cells = || {
-        study
-            .machines
-            .iter()
-            .flat_map(|m| &m.cells)
-            .filter(|c| c.model == model)
-    };
+/// One section a scenario, in the order in which they were met.
+fn scenarios(study: &Study) -> Vec<(ScenarioKind, String)> {
+    let cells = || study.machines.iter().flat_map(|m| &m.cells);
+    let mut names: Vec<(&str, ScenarioKind)> = Vec::new();
     for cell in cells() {
-        if !names.contains(&cell.scenario.as_str()) {
-            names.push(&cell.scenario);
+        if names.iter().all(|(name, _)| *name != cell.scenario) {
+            names.push((&cell.scenario, cell.kind));
         }
     }
-    let mut text = String::new();
-    for scenario in names {
-        let mut ids: Vec<&str> = Vec::new();
-        for cell in cells().filter(|c| c.scenario == scenario) {
-            if !ids.contains(&cell.cell.as_str()) {
-                ids.push(&cell.cell);
+    let of_scenario = |(name, kind): (&str, ScenarioKind)| {
+        let mut text = format!("## Scenario: {}\n\n", escape(name));
+        for model in models(study) {
+            if cells().any(|c| c.scenario == name && c.model == model) {
+                let _ = writeln!(text, "### {}\n\n{}", escape(model), scenario(study, model, name));
             }
         }
-        let mut table = Table::new([
-            "cell",
-            "machine",
-            "framework",
-            ">nights",
-            ">TTFT (ms)",
-            ">latency (ms)",
-            ">TPOT (ms)",
-            ">output tokens/s",
-            ">requests/s",
-            ">failed",
-        ]);
-        for id in ids {
-            for machine in &study.machines {
-                for c in machine.cells.iter().filter(|c| c.model == model && c.cell == id) {
-                    table.row([
-                        format!("`{id}`"),
-                        escape(&machine.name),
-                        escape(&c.framework),
-                        count(c.nights.len() as u64),
-                        figure(Some(c), "ttft_ms"),
-                        figure(Some(c), "latency_ms"),
-                        figure(Some(c), "tpot_ms"),
-                        figure(Some(c), "output_tokens_per_s"),
-                        figure(Some(c), "requests_per_s"),
-                        format!("{} of {}", count(c.failed), count(c.requests)),
-                    ]);
-                }
-            }
+        (kind, text)
+    };
+    names.into_iter().map(of_scenario).collect()
+}
+
+fn scenario(study: &Study, model: &str, name: &str) -> String {
+    let mut ids: Vec<&str> = Vec::new();
+    for cell in study.machines.iter().flat_map(|m| &m.cells) {
+        if cell.model == model && cell.scenario == name && !ids.contains(&cell.cell.as_str()) {
+            ids.push(&cell.cell);
         }
-        let _ = writeln!(text, "## {} / {}\n\n{table}", escape(scenario), escape(model));
+    }
+    let mut table = Table::new([
+        "cell",
+        "machine",
+        "framework",
+        ">nights",
+        ">TTFT (ms)",
+        ">latency (ms)",
+        ">TPOT (ms)",
+        ">output tokens/s",
+        ">requests/s",
+        ">failed",
+    ]);
+    for id in ids {
         for machine in &study.machines {
-            let compared = compared::section(&machine.comparisons, model, scenario);
-            if !compared.is_empty() {
-                let _ = writeln!(
-                    text,
-                    "**{}**, {} pooled. {compared}",
+            for c in machine.cells.iter().filter(|c| c.model == model && c.cell == id) {
+                table.row([
+                    format!("`{id}`"),
                     escape(&machine.name),
-                    plural(machine.runs.len(), "night")
-                );
+                    escape(&c.framework),
+                    count(c.nights.len() as u64),
+                    figure(Some(c), "ttft_ms"),
+                    figure(Some(c), "latency_ms"),
+                    figure(Some(c), "tpot_ms"),
+                    figure(Some(c), "output_tokens_per_s"),
+                    figure(Some(c), "requests_per_s"),
+                    format!("{} of {}", count(c.failed), count(c.requests)),
+                ]);
             }
+        }
+    }
+    let mut text = format!("{table}\n");
+    for machine in &study.machines {
+        let compared = compared::section(&machine.comparisons, model, name);
+        if !compared.is_empty() {
+            let nights = plural(machine.runs.len(), "night");
+            let _ = writeln!(text, "**{}**, {nights}. {compared}", escape(&machine.name));
         }
     }
     text
@@ -373,6 +385,48 @@ fn notes(study: &Study) -> String {
         }
         text.push('\n');
     }
+    if text.is_empty() {
+        text
+    } else {
+        format!("## What differs between the nights\n\n{text}")
+    }
+}
+
+fn operations(study: &Study) -> String {
+    let mut table = Table::new([
+        "machine",
+        ">night",
+        "framework",
+        "model",
+        "version",
+        "lane",
+        ">first answer after",
+        ">idle GPU memory (MB)",
+        ">stopped in",
+        ">memory back after",
+    ]);
+    for (machine, night, run) in runs(study) {
+        for lane in &run.lanes {
+            let s = lane.server.as_ref();
+            table.row([
+                escape(&machine.name),
+                night.to_string(),
+                super::framework(&lane.lane),
+                escape(&lane.lane.model),
+                lane.version.as_deref().map_or(NONE.to_owned(), escape),
+                lane.outcome.clone(),
+                millis(s.and_then(|s| s.ready_ms)),
+                s.and_then(|s| s.gpu_idle_bytes)
+                    .map_or(NONE.to_owned(), |b| megabytes(b as f64)),
+                millis(s.and_then(|s| s.stop_ms)),
+                millis(s.and_then(|s| s.release_ms)),
+            ]);
+        }
+    }
+    format!("## Operations\n\n{table}\n")
+}
+
+fn flags(study: &Study) -> String {
     let mut flags = Table::new(["machine", ">night", "framework", "model", "cell", "flag"]);
     for (machine, night, run) in runs(study) {
         for cell in run.lanes.iter().flat_map(|l| &l.cells) {
@@ -392,14 +446,11 @@ fn notes(study: &Study) -> String {
             }
         }
     }
-    let mut out = String::new();
-    if !text.is_empty() {
-        let _ = writeln!(out, "## What differs between the nights\n\n{text}");
+    if flags.is_empty() {
+        String::new()
+    } else {
+        format!("## Flags\n\n{flags}")
     }
-    if !flags.is_empty() {
-        let _ = writeln!(out, "## Flags\n\n{flags}");
-    }
-    out
 }
 
 fn method(study: &Study) -> String {
@@ -419,6 +470,10 @@ fn method(study: &Study) -> String {
         percent(NIGHTS_SHARE)
     );
     let mut files = Table::new(["file", "what"]);
+    files.row([
+        "`report.html`".to_owned(),
+        "this report with its figures".to_owned(),
+    ]);
     files.row(["`study.json`".to_owned(), "all figures of all runs".to_owned()]);
     files.row([
         "`summary.csv`".to_owned(),
