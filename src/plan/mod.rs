@@ -8,7 +8,7 @@
 //!   walk, wording   tree against the schema     check         what the raw structs mean
 //!   diagnostic  problems, as they are shown
 //! expand    Plan -> lanes and cells             only          `--only`
-//! estimate  how long it will take
+//! estimate  how long it will take               needs         what lanes ask of their servers
 //! ```
 
 mod check;
@@ -18,6 +18,7 @@ mod expand;
 mod hypotheses;
 mod model;
 mod name;
+mod needs;
 mod only;
 mod parse;
 mod raw;
@@ -36,6 +37,7 @@ pub use expand::{cells, lanes};
 pub use hypotheses::*;
 pub use model::*;
 pub use name::{MAX_NAME_CHARS, NameError, check_name};
+pub use needs::{heaviest_load, longest_prompt_tokens, most_streams};
 pub use only::{Only, OnlyError};
 pub use parse::{LoadedPlan, MAX_PLAN_BYTES, PlanError, load, parse};
 pub use schema::schema;

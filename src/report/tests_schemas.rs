@@ -205,3 +205,32 @@ fn the_formats_page_has_the_tables_of_the_schemas() {
     let should = format!("{}{}{}", &page[..begin], formats_tables(), &page[end..]);
     current("docs/formats.md", &should);
 }
+
+/// What README.md and docs/formats.md read of requests and samples is there.
+#[test]
+fn the_columns_that_the_examples_name_exist() {
+    let mut fields: BTreeSet<String> = BTreeSet::new();
+    for what in [SchemaOf::Request, SchemaOf::Gpu] {
+        let schema = schema_of(what);
+        let properties = schema["properties"].as_object().expect("fields");
+        fields.extend(properties.keys().cloned());
+    }
+    let mut named = 0;
+    for page in ["README.md", "docs/formats.md"] {
+        let text = std::fs::read_to_string(root().join(page)).expect("the page");
+        let examples: String = text
+            .split("```")
+            .skip(1)
+            .step_by(2)
+            .filter(|block| block.starts_with("python") || block.starts_with("sql"))
+            .collect();
+        // Names of fields: words with an underscore that end in a unit, and what polars and SQL filter by.
+        let words = examples.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        let ends = ["_us", "_bytes", "_tokens", "phase", "outcome", "cell"];
+        for word in words.filter(|w| ends.iter().any(|end| w.ends_with(end))) {
+            assert!(fields.contains(word), "{page}: no field `{word}`");
+            named += 1;
+        }
+    }
+    assert!(named >= 10, "{named}");
+}
