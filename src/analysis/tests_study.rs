@@ -49,6 +49,7 @@ fn info(host: &str, gpu: &str, driver: &str) -> RunInfo {
         }),
         gpu_baseline_bytes: vec![0],
         versions: [].into(),
+        environments: [].into(),
         client: None,
         state: RunState::Finished,
     }

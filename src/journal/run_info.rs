@@ -72,7 +72,7 @@ pub struct HostInfo {
 }
 
 /// What a framework runs from. What is not known is left out.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct EnvironmentInfo {
     /// The framework's version, as installed.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -10,8 +10,9 @@ use serde_json::Value;
 use super::schemas::{SchemaOf, schema_of};
 
 /// Types that the page describes with `run.json`.
-const ELSEWHERE: [&str; 9] = [
+const ELSEWHERE: [&str; 10] = [
     "RunInfo",
+    "EnvironmentInfo",
     "HostInfo",
     "RunState",
     "ClientCalibration",
