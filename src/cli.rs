@@ -21,6 +21,7 @@ Exit codes:
   2    the plan or the arguments are wrong; nothing was started
   3    the machine is not fit, or the GPU is busy or held by another benchd
   4    stopped for safety: GPU memory not released, or a process that won't die
+  5    `benchd compare --fail-on-regression`: something got worse
   130  interrupted by INT, 143 by TERM; go on with `benchd run PLAN --resume`";
 
 /// The commands.
@@ -34,14 +35,16 @@ pub enum Command {
     Check(CheckArgs),
     /// Show where a run stands, also while another process runs it
     Status(StatusArgs),
-    /// Write report.md, summary.csv and summary.json of a run, finished or not
+    /// Write the report of a run, finished or not, or of several in one
     Report(ReportArgs),
+    /// Compare a new run with an old one, cell by cell
+    Compare(CompareArgs),
     /// Make the environments that a plan names
     Env(EnvArgs),
     /// Measure this client against the simulated server on this machine, and print its error
     Selfcheck(SelfcheckArgs),
-    /// Print the JSON Schema of the plan
-    Schema,
+    /// Print the JSON Schema of the plan, or of a file that benchd writes
+    Schema(SchemaArgs),
     /// Serve the simulated inference server
     Sim(Box<crate::sim::Args>),
 }
@@ -112,11 +115,79 @@ pub struct StatusArgs {
 /// Arguments of `benchd report`.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// Run id or folder; the newest where none is given
-    pub run: Option<String>,
+    /// Run ids or folders; the newest where none is given
+    ///
+    /// Of several runs one report is made: nights of one machine are pooled, machines stand side by side.
+    #[arg(value_name = "RUN")]
+    pub runs: Vec<String>,
+    /// Where the report of several runs is written [default: RESULTS/study-<newest run>-<hash of all>]
+    ///
+    /// Of one run it is a report like that of several, beside the one in the run's own folder.
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
     /// Folder of all runs
     #[arg(long, value_name = "DIR", default_value = "results")]
     pub results: PathBuf,
+}
+
+/// Arguments of `benchd compare`.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// The run that is compared with: run id, folder, or `latest`
+    pub base: String,
+    /// The run that is compared: run id, folder, or `latest`
+    pub new: String,
+    /// End with code 5 where a figure is certainly worse by more than this (`5%`), or requests fail that did not
+    ///
+    /// Certainly: its 95 % interval leaves "no change" out. A cell that the new run was to measure and has not counts
+    /// too.
+    #[arg(long, value_name = "PERCENT")]
+    pub fail_on_regression: Option<Threshold>,
+    /// How it is printed
+    #[arg(long, value_enum, default_value_t = CompareFormat::Text)]
+    pub format: CompareFormat,
+    /// Compare only a part: `framework=vllm,scenario=korean`; may be given several times
+    #[arg(long, value_name = "KEY=NAME,…")]
+    pub only: Vec<String>,
+    /// Folder of all runs
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    pub results: PathBuf,
+}
+
+/// How a comparison is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum CompareFormat {
+    /// Aligned columns
+    Text,
+    /// Tables for a page or a chat
+    Markdown,
+    /// For programs; its schema: `benchd schema --of compare`
+    Json,
+}
+
+/// A change that is too much.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Threshold(f64);
+
+impl Threshold {
+    /// As a share: 0.05 for `5%`.
+    pub fn share(self) -> f64 {
+        self.0
+    }
+}
+
+impl std::str::FromStr for Threshold {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let percent = text
+            .strip_suffix('%')
+            .ok_or_else(|| format!("`{text}` is no percentage; write `{text}%`"))?;
+        match percent.trim().parse::<f64>() {
+            Ok(value) if value.is_finite() && value >= 0.0 => Ok(Self(value / 100.0)),
+            _ => Err("write a percentage from 0 on, for example `5%`".to_owned()),
+        }
+    }
 }
 
 /// Arguments of `benchd selfcheck`.
@@ -140,6 +211,14 @@ pub struct SelfcheckArgs {
     /// Where the result is stored
     #[arg(long, value_name = "FILE", default_value = "results/selfcheck.json")]
     pub output: PathBuf,
+}
+
+/// Arguments of `benchd schema`.
+#[derive(Debug, Args)]
+pub struct SchemaArgs {
+    /// What the schema is of
+    #[arg(long, value_enum, default_value_t = crate::report::SchemaOf::Plan)]
+    pub of: crate::report::SchemaOf,
 }
 
 /// Arguments of `benchd env`.

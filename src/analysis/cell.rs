@@ -10,6 +10,7 @@ use hdrhistogram::Histogram;
 
 use super::{
     CellSummary, ChunkGaps, Counts, Distribution, Goodput, GpuWindow, PrefixCache, Rate, SUMMARY_VERSION,
+    agreement::{AnswerTexts, answer_key},
     flags::{Evidence, cell_flags},
     korean::{TextFold, TextSize, WrittenSamples},
     samples::{CellSamples, RequestValues, prompt_key},
@@ -131,6 +132,7 @@ struct Fold<'a> {
     latency_series: Vec<(f64, f64)>,
     text: TextFold,
     requests: Vec<RequestValues>,
+    answers: AnswerTexts,
     timings: Timings,
     /// Seconds since the Unix epoch, TPOT in milliseconds.
     tpot_series: Vec<(f64, f64)>,
@@ -170,6 +172,7 @@ impl<'a> Fold<'a> {
             latency_series: Vec::new(),
             text: TextFold::default(),
             requests: Vec::new(),
+            answers: AnswerTexts::default(),
             timings: Timings::default(),
             tpot_series: Vec::new(),
             series: SeriesFold::default(),
@@ -228,6 +231,7 @@ impl<'a> Fold<'a> {
             self.latency_full_ms.push(latency);
             self.requests.push(RequestValues {
                 prompt: prompt_key(&r.prompt_id),
+                answer: 0,
                 pass: r.pass,
                 first_of_pass: r.index == 0,
                 ttft_ms: ttft_ms.unwrap_or(f64::NAN),
@@ -276,8 +280,11 @@ impl<'a> Fold<'a> {
         let full = r
             .output_tokens
             .is_some_and(|t| t >= u64::from(self.cell().output_tokens));
+        let prompt = prompt_key(&r.prompt_id);
+        self.answers.add(prompt, r);
         self.requests.push(RequestValues {
-            prompt: prompt_key(&r.prompt_id),
+            prompt,
+            answer: answer_key(r),
             pass: r.pass,
             first_of_pass: r.index == 0,
             ttft_ms: ttft_ms.unwrap_or(f64::NAN),
@@ -523,9 +530,15 @@ impl<'a> Fold<'a> {
                 .as_ref()
                 .map(|r| r.passes.clone())
                 .unwrap_or_default(),
+            requests_per_s: summary
+                .requests_per_s
+                .as_ref()
+                .map(|r| r.passes.clone())
+                .unwrap_or_default(),
             first_ttft_ms,
             later_over_first,
             requests: self.requests,
+            answers: self.answers,
             tpot_series: self.tpot_series,
             latency_series: self.latency_series,
             series,

@@ -21,7 +21,7 @@ use crate::{
 pub const COMPARED_VALUES: usize = 5;
 
 /// Two frameworks that serve one model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct FrameworkComparison {
     /// The model.
     pub model: String,
@@ -35,20 +35,20 @@ pub struct FrameworkComparison {
 
 /// One cell of two frameworks. Figures by name: `ttft_ms`, `latency_ms` (full outputs where the length is fixed),
 /// `tpot_ms`, `tokens_per_s` (a request's), `output_tokens_per_s` (the cell's, by pass).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CellComparison {
     /// The scenario's name in the plan.
     pub scenario: String,
     /// The cell.
     pub cell: String,
-    /// Rounds that both measured.
+    /// Rounds that both measured, over all nights.
     pub rounds: u32,
     /// By figure.
     pub figures: IndexMap<String, Difference>,
 }
 
 /// One figure of two frameworks.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Difference {
     /// The baseline's median; over several rounds the geometric mean of the rounds' medians.
     pub baseline: f64,
@@ -69,7 +69,7 @@ pub struct Difference {
 }
 
 /// One framework's cells over several rounds of the plan.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RoundsSummary {
     /// The model.
     pub model: String,
@@ -80,7 +80,7 @@ pub struct RoundsSummary {
 }
 
 /// One cell over the rounds. Figures as in [`CellComparison`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CellRounds {
     /// The scenario's name in the plan.
     pub scenario: String,
@@ -91,7 +91,7 @@ pub struct CellRounds {
 }
 
 /// One figure over the rounds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct OverRounds {
     /// The median of each round, by round.
     pub rounds: BTreeMap<u32, f64>,
@@ -104,7 +104,7 @@ pub struct OverRounds {
 }
 
 /// A later round over the first one.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RoundRatio {
     /// Paired by prompt where the prompts are the same, else the ratio of the medians.
     pub ratio: f64,
@@ -113,19 +113,31 @@ pub struct RoundRatio {
 }
 
 /// A measured cell of a lane.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Measured<'a> {
     pub(super) lane: &'a LaneId,
+    /// Which of several runs on one machine, from 1.
+    pub(super) night: u32,
     pub(super) scenario: &'a str,
     pub(super) cell: &'a str,
     pub(super) samples: &'a CellSamples,
 }
 
-/// The rounds of one cell, ascending.
-type Rounds<'a> = BTreeMap<u32, &'a CellSamples>;
-/// By scenario and cell, in the order in which they were measured.
-type Cells<'a> = IndexMap<(&'a str, &'a str), Rounds<'a>>;
+impl Measured<'_> {
+    /// What is alike for all frameworks of a comparison, so that only what was measured in one is compared.
+    pub(super) fn stratum(&self) -> Stratum {
+        (self.night, self.lane.round)
+    }
+}
 
-fn by_framework<'a>(measured: &[Measured<'a>]) -> IndexMap<&'a str, IndexMap<&'a str, Cells<'a>>> {
+/// A night and a round of its plan.
+pub(super) type Stratum = (u32, u32);
+/// The rounds of one cell, ascending.
+pub(super) type Rounds<'a> = BTreeMap<Stratum, &'a CellSamples>;
+/// By scenario and cell, in the order in which they were measured.
+pub(super) type Cells<'a> = IndexMap<(&'a str, &'a str), Rounds<'a>>;
+
+pub(super) fn by_framework<'a>(measured: &[Measured<'a>]) -> IndexMap<&'a str, IndexMap<&'a str, Cells<'a>>> {
     let mut models: IndexMap<&str, IndexMap<&str, Cells<'a>>> = IndexMap::new();
     for m in measured {
         models
@@ -135,7 +147,7 @@ fn by_framework<'a>(measured: &[Measured<'a>]) -> IndexMap<&'a str, IndexMap<&'a
             .or_default()
             .entry((m.scenario, m.cell))
             .or_default()
-            .insert(m.lane.round, m.samples);
+            .insert(m.stratum(), m.samples);
     }
     models
 }
@@ -164,7 +176,7 @@ pub(super) fn frameworks(measured: &[Measured<'_>]) -> Vec<FrameworkComparison> 
     all
 }
 
-/// Each framework's cells that more than one round measured.
+/// Each framework's cells that more than one round of one night measured.
 pub(super) fn rounds(measured: &[Measured<'_>]) -> Vec<RoundsSummary> {
     let mut all = Vec::new();
     for (model, frameworks) in by_framework(measured) {
@@ -175,7 +187,7 @@ pub(super) fn rounds(measured: &[Measured<'_>]) -> Vec<RoundsSummary> {
                 .map(|((scenario, cell), rounds)| CellRounds {
                     scenario: scenario.to_owned(),
                     cell: cell.to_owned(),
-                    figures: over_rounds(&rounds),
+                    figures: over_rounds(&rounds.into_iter().map(|((_, r), s)| (r, s)).collect()),
                 })
                 .collect();
             if !cells.is_empty() {
@@ -231,25 +243,32 @@ fn compare(
 
 /// Framework over baseline for each prompt that both answered: of the medians over its requests.
 pub(super) fn prompt_ratios(baseline: &CellSamples, framework: &CellSamples, figure: Figure) -> Vec<f64> {
-    let by_prompt = |samples: &CellSamples| {
-        let mut prompts: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
-        for r in &samples.requests {
-            prompts.entry(r.prompt).or_default().push(figure(r));
+    let by_prompt = |samples: &CellSamples| samples.requests.iter().map(|r| (r.prompt, figure(r))).collect();
+    paired_ratios(by_prompt(baseline), by_prompt(framework))
+}
+
+/// The second over the first for each key that both have: of the medians over its values.
+pub(super) fn paired_ratios(first: Vec<(u64, f64)>, second: Vec<(u64, f64)>) -> Vec<f64> {
+    let by_key = |values: Vec<(u64, f64)>| {
+        let mut keys: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+        for (key, value) in values {
+            keys.entry(key).or_default().push(value);
         }
-        prompts
+        keys
     };
-    let mut base = by_prompt(baseline);
-    by_prompt(framework)
+    let mut first = by_key(first);
+    by_key(second)
         .into_iter()
-        .filter_map(|(prompt, values)| {
-            let base = Sorted::new(base.remove(&prompt)?)?.median();
+        .filter_map(|(key, values)| {
+            let base = Sorted::new(first.remove(&key)?)?.median();
             let other = Sorted::new(values)?.median();
             (base > 0.0 && other > 0.0).then(|| other / base)
         })
         .collect()
 }
 
-fn difference(strata: &[(Sorted, Sorted)], pairs: &[Vec<f64>]) -> Option<Difference> {
+/// Two samples a stratum, the baseline's first, and for each stratum the ratios of what is paired in it.
+pub(super) fn difference(strata: &[(Sorted, Sorted)], pairs: &[Vec<f64>]) -> Option<Difference> {
     let swapped: Vec<(Sorted, Sorted)> = strata.iter().map(|(b, f)| (f.clone(), b.clone())).collect();
     let (mut ratio, mut interval) = stratified_ratio_interval(&swapped, SEED, DEFAULT_LEVEL)?;
     let middle = |side: fn(&(Sorted, Sorted)) -> &Sorted| {
@@ -293,7 +312,7 @@ fn difference(strata: &[(Sorted, Sorted)], pairs: &[Vec<f64>]) -> Option<Differe
     })
 }
 
-fn over_rounds(rounds: &Rounds<'_>) -> IndexMap<String, OverRounds> {
+fn over_rounds(rounds: &BTreeMap<u32, &CellSamples>) -> IndexMap<String, OverRounds> {
     let mut figures = IndexMap::new();
     let mut add = |name: &str, samples: BTreeMap<u32, Sorted>, pairs: &dyn Fn(u32, u32) -> Vec<f64>| {
         let strata: Vec<Sorted> = samples.values().cloned().collect();

@@ -9,7 +9,7 @@ pub(super) const SEED: u64 = 0xbe9c_4d00;
 
 /// A distribution over requests, in the unit that the field holding it names. Percentiles by linear interpolation
 /// on the raw values.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Distribution {
     /// Values.
     pub n: u64,
@@ -63,7 +63,7 @@ impl Distribution {
 }
 
 /// A rate per second. It has as many samples as passes, not as requests.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Rate {
     /// One value a pass, in the order of the passes.
     pub passes: Vec<f64>,
@@ -92,7 +92,7 @@ impl Rate {
 }
 
 /// Token counts over the successful requests whose count is known.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Counts {
     /// Requests whose count is known.
     pub known: u64,

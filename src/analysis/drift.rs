@@ -26,7 +26,7 @@ pub const CLOCK_SHARE: f64 = 0.03;
 pub const SERIES_REQUESTS: usize = 5;
 
 /// What changed over a lane.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LaneDrift {
     /// Time in which the lane's cells were measured, seconds.
     pub measured_s: f64,
@@ -49,7 +49,7 @@ pub struct LaneDrift {
 }
 
 /// A trend over the lane.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct DriftFigure {
     /// Change over a cell of median length (clocks: from first cell to last), as a share of the median: 0.05 is 5 % more.
     pub change: f64,

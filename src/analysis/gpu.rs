@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The GPU over a cell's passes. Several devices: memory, power and energy are sums, utilisation and clocks means.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct GpuSummary {
     /// Samples of all devices.
     pub samples: u64,

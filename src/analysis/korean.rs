@@ -44,7 +44,7 @@ impl std::ops::Add for TextSize {
 }
 
 /// Characters and bytes of a cell's answers, reasoning included (as in its tokens).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct TextFigures {
     /// Characters (Unicode scalar values) of all answers.
     pub chars: u64,
@@ -70,7 +70,7 @@ pub struct TextFigures {
 pub const LOOP_SHARE: f64 = 0.5;
 
 /// Signs of the quality of a cell's answers (without reasoning). They judge no text; they show where to read.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct QualitySigns {
     /// Answers looked at: all successful requests.
     pub answers: u64,
@@ -195,7 +195,7 @@ pub(super) struct WrittenSamples {
 }
 
 /// Korean against English in one figure: medians over requests.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Comparison {
     /// Korean; `None` where several prompts are taken together.
     pub ko: Option<f64>,
@@ -211,7 +211,7 @@ pub struct Comparison {
 /// the chat template's share, where it is known), `prompt_tokens_per_char`, `prompt_tokens_per_byte`, `output_tokens`,
 /// `output_tokens_per_char`, `output_tokens_per_byte`, `ttft_ms`, `latency_ms`, `tokens_per_s`, `chars_per_s`,
 /// `bytes_per_s`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct KoreanComparison {
     /// The scenario's name in the plan.
     pub scenario: String,

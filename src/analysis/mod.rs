@@ -3,7 +3,9 @@
 //! One pass over a cell's records keeps the numbers, never the records; what is kept is bounded by the number of
 //! requests. Definitions are those of `facts/metrics.md` and of the report's own section on method.
 
+mod agreement;
 mod cell;
+mod change;
 mod compare;
 mod distribution;
 mod drift;
@@ -13,6 +15,7 @@ mod hypotheses;
 mod korean;
 mod parallel;
 mod run;
+mod runs;
 mod samples;
 mod series;
 mod server;
@@ -21,7 +24,12 @@ mod study;
 mod summary;
 mod verdict;
 
+pub use agreement::{CellAgreement, OutputAgreement, Parts, first_difference};
 pub use cell::{CellContext, summarise_cell};
+pub use change::{
+    Better, CellChange, Change, ChangeOutcome, ComparedRun, FAILURES_P, FailureChange, OneSidedCell,
+    RUN_COMPARISON_VERSION, Regression, RunComparison, Side as RunSide, compare_runs,
+};
 pub use compare::{
     COMPARED_VALUES, CellComparison, CellRounds, Difference, FrameworkComparison, OverRounds, RoundRatio,
     RoundsSummary,
@@ -36,12 +44,16 @@ pub use flags::{
 pub use gpu::{GpuSummary, GpuWindow, gpu_windows};
 pub use hypotheses::shown_framework;
 pub use korean::{Comparison, KoreanComparison, LOOP_SHARE, QualitySigns, TextFigures, TextSize};
-pub use run::{AnalysisError, summarise_run, summarise_run_with_series};
+pub use run::{AnalysisError, RunAnalysis, analyse_run, summarise_run, summarise_run_with_series};
+pub use runs::{AnalysedRun, SameMachine};
 pub use series::{
     ARRIVALS, Band, CellSeries, CellSpan, GPU_BUCKETS, GpuBucket, LaneAttempt, LaneSeries, REQUEST_POINTS,
     RequestPoint, RunSeries, SPREAD_PERCENTILES, SPREAD_VALUES, STOP_BUCKETS, Spread, TokenTimeline,
 };
-pub use study::{MachineStudy, STUDY_VERSION, Study, machine_name};
+pub use study::{
+    BetweenNights, MachineStudy, NIGHTS_P, NIGHTS_SHARE, NightsDiffer, OverNights, STUDY_VERSION, Study,
+    StudyCell, machine_name, summarise_study,
+};
 pub use summary::*;
 pub use verdict::{
     Expectation, ModelVerdict, Seen, Side, TestRole, Verdict, VerdictOutcome, VerdictTest, Weakness,
@@ -55,3 +67,5 @@ mod tests;
 mod tests_client;
 #[cfg(test)]
 mod tests_compare;
+#[cfg(test)]
+mod tests_study;

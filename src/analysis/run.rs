@@ -13,6 +13,7 @@ use thiserror::Error;
 use super::{
     CellContext, GpuWindow, LaneSummary, MissingCell, PromptLength, PromptLengths, RunSummary,
     SUMMARY_VERSION, ServerSummary,
+    agreement::agreement,
     cell::{cell_window, fold_cell},
     compare::{self, Measured},
     drift,
@@ -63,10 +64,57 @@ fn template_of(cell: &Cell, ready: Option<&ServerReady>) -> Option<u32> {
     }
 }
 
+/// A run's summary with the numbers of its single requests: what runs are compared and pooled by.
+#[derive(Debug)]
+pub struct RunAnalysis {
+    /// The summary.
+    pub summary: RunSummary,
+    /// What charts are drawn from.
+    pub series: RunSeries,
+    /// By lane and measured cell, in the order of `summary.lanes` and their `cells`.
+    pub(super) samples: Vec<Vec<CellSamples>>,
+}
+
+impl RunAnalysis {
+    /// Every measured cell, as cells of this night.
+    pub(super) fn measured(&self, night: u32) -> impl Iterator<Item = Measured<'_>> {
+        measured(&self.summary.lanes, &self.samples, night)
+    }
+
+    /// The same for verdicts.
+    pub(super) fn night(&self, night: u32) -> Night<'_> {
+        Night {
+            night,
+            lanes: &self.summary.lanes,
+            samples: &self.samples,
+            client: self.summary.info.as_ref().and_then(|i| i.client.as_ref()),
+        }
+    }
+}
+
+fn measured<'a>(
+    lanes: &'a [LaneSummary],
+    samples: &'a [Vec<CellSamples>],
+    night: u32,
+) -> impl Iterator<Item = Measured<'a>> {
+    lanes.iter().zip(samples).flat_map(move |(lane, samples)| {
+        lane.cells
+            .iter()
+            .zip(samples)
+            .map(move |(cell, samples)| Measured {
+                lane: &lane.lane,
+                night,
+                scenario: &cell.scenario,
+                cell: &cell.cell,
+                samples,
+            })
+    })
+}
+
 /// Summarises a run from its folder, at any moment: finished, under way, or dead. `lanes` are the plan's lanes with
 /// their cells.
 pub fn summarise_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSummary, AnalysisError> {
-    summarise_run_with_series(dir, plan, lanes).map(|(summary, _)| summary)
+    analyse_run(dir, plan, lanes).map(|analysis| analysis.summary)
 }
 
 /// Also gives what charts are drawn from.
@@ -75,6 +123,11 @@ pub fn summarise_run_with_series(
     plan: &Plan,
     lanes: &[Lane],
 ) -> Result<(RunSummary, RunSeries), AnalysisError> {
+    analyse_run(dir, plan, lanes).map(|analysis| (analysis.summary, analysis.series))
+}
+
+/// [`summarise_run`], and keeps what charts are drawn from and the numbers of the single requests.
+pub fn analyse_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunAnalysis, AnalysisError> {
     let replay = journal::replay(&dir.journal())?;
     let state = State::from_entries(&replay.entries);
     let mut notes: Vec<String> = state.notes.iter().map(|(_, n)| n.text.clone()).collect();
@@ -112,20 +165,15 @@ pub fn summarise_run_with_series(
         samples.push(of_cells);
         run_series.lanes.push(series);
     }
-    let measured_cells: Vec<Measured<'_>> = summaries
-        .iter()
-        .zip(&samples)
-        .flat_map(|(lane, samples)| {
-            lane.cells.iter().zip(samples).map(|(cell, samples)| Measured {
-                lane: &lane.lane,
-                scenario: &cell.scenario,
-                cell: &cell.cell,
-                samples,
-            })
-        })
-        .collect();
+    let measured_cells: Vec<Measured<'_>> = measured(&summaries, &samples, 1).collect();
     let comparisons = compare::frameworks(&measured_cells);
     let rounds = compare::rounds(&measured_cells);
+    let greedy = plan.request.temperature == 0.0;
+    let agreement = if greedy {
+        agreement(&measured_cells)
+    } else {
+        Vec::new()
+    };
     drop(measured_cells);
     drift::over_rounds(&mut summaries, &rounds);
     flag_small_differences(&mut summaries, info.as_ref());
@@ -168,12 +216,17 @@ pub fn summarise_run_with_series(
         lanes: summaries,
         comparisons,
         rounds,
+        agreement,
         verdicts,
         expectations,
         prompt_lengths,
         notes,
     };
-    Ok((summary, run_series))
+    Ok(RunAnalysis {
+        summary,
+        series: run_series,
+        samples,
+    })
 }
 
 struct Run<'a> {
@@ -474,7 +527,7 @@ fn prompt_lengths(path: &Path, notes: &mut Vec<String>) -> Vec<PromptLengths> {
                 CountSource::File { path, .. } => format!("tokenizer file {}", path.display()),
                 CountSource::Server { framework } => format!("the usage of {framework}"),
             },
-            template_user: c.template.user,
+            template_user: matches!(c.source, CountSource::Server { .. }).then_some(c.template.user),
             template_system_and_user: c.template.system_and_user,
             template_confirmed: c.template.confirmed,
             template_disagreement: c.template.disagreement,

@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use super::{korean::WrittenSamples, series::CellSeries};
+use super::{agreement::AnswerTexts, korean::WrittenSamples, series::CellSeries};
 use crate::stats::Sorted;
 
 /// A cell's numbers beyond its summary.
@@ -12,8 +12,12 @@ pub(super) struct CellSamples {
     pub(super) written: WrittenSamples,
     /// Successful and timed-out requests.
     pub(super) requests: Vec<RequestValues>,
+    /// Texts of some answers.
+    pub(super) answers: AnswerTexts,
     /// Output tokens a second, one value a pass.
     pub(super) output_tokens_per_s: Vec<f64>,
+    /// Requests a second, one value a pass.
+    pub(super) requests_per_s: Vec<f64>,
     /// Of a shared prefix, one value a pass: TTFT of the first request, and later over first.
     pub(super) first_ttft_ms: Vec<f64>,
     pub(super) later_over_first: Vec<f64>,
@@ -30,6 +34,8 @@ pub(super) struct CellSamples {
 pub(super) struct RequestValues {
     /// Hash of the prompt's id.
     pub(super) prompt: u64,
+    /// The answer's identity; 0 where there is none.
+    pub(super) answer: u64,
     /// Pass, from 1, and whether it is the pass's first request.
     pub(super) pass: u32,
     pub(super) first_of_pass: bool,

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Counts, Distribution, Expectation, FrameworkComparison, GpuSummary, KoreanComparison, LaneDrift, Rate,
-    RoundsSummary, TextFigures, Verdict,
+    Counts, Distribution, Expectation, FrameworkComparison, GpuSummary, KoreanComparison, LaneDrift,
+    OutputAgreement, Rate, RoundsSummary, TextFigures, Verdict,
 };
 use crate::{
     journal::{ClientLag, RunInfo},
@@ -18,7 +18,7 @@ use crate::{
 pub const SUMMARY_VERSION: u32 = 1;
 
 /// What a cell's figures come to.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CellSummary {
     /// Layout version, [`SUMMARY_VERSION`].
     pub v: u32,
@@ -118,7 +118,7 @@ pub struct CellSummary {
 
 /// Gaps between token-bearing events (what vLLM calls ITL). Kept in a histogram of 0.1 % resolution, since a cell may
 /// have hundreds of millions of them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ChunkGaps {
     /// Gaps, those within one read left out.
     pub n: u64,
@@ -138,7 +138,7 @@ pub struct ChunkGaps {
 
 /// The steady state of a closed loop: from the first moment with at least 95 % of the streams in flight to the last
 /// such moment, in each pass.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Steady {
     /// Share of the passes' time that it covers, 0 to 1.
     pub share: f64,
@@ -153,7 +153,7 @@ pub struct Steady {
 }
 
 /// The server's own figures beside benchd's. Counters are taken before and after the measured passes.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ServerSays {
     /// Prompt tokens by the server's counter.
     pub prompt_tokens: Option<f64>,
@@ -170,7 +170,7 @@ pub struct ServerSays {
 }
 
 /// Requests that met every objective given.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Goodput {
     /// Good requests over the duration of the pass.
     pub requests_per_s: Option<Rate>,
@@ -179,7 +179,7 @@ pub struct Goodput {
 }
 
 /// First against later requests of a pass with a shared prefix.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PrefixCache {
     /// Duration of each pass from its first send to its last end, seconds: the whole scenario's time (총 처리 시간).
     pub total_s: Option<Distribution>,
@@ -201,7 +201,7 @@ pub struct PrefixCache {
 }
 
 /// A cell that gave no figures.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct MissingCell {
     /// The cell.
     pub cell: String,
@@ -210,7 +210,7 @@ pub struct MissingCell {
 }
 
 /// What a lane comes to.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LaneSummary {
     /// Layout version, [`SUMMARY_VERSION`].
     pub v: u32,
@@ -251,7 +251,7 @@ pub struct LaneSummary {
 }
 
 /// A server's life in figures.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ServerSummary {
     /// Program and arguments, secrets redacted.
     pub argv: Vec<String>,
@@ -278,7 +278,7 @@ pub struct ServerSummary {
 }
 
 /// What a run comes to.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RunSummary {
     /// Layout version, [`SUMMARY_VERSION`].
     pub v: u32,
@@ -314,6 +314,9 @@ pub struct RunSummary {
     pub comparisons: Vec<FrameworkComparison>,
     /// Each framework's cells over the rounds of the plan, where there are several.
     pub rounds: Vec<RoundsSummary>,
+    /// Whether frameworks that serve one model answer alike, cell by cell; empty where the temperature is not 0.
+    #[serde(default)]
+    pub agreement: Vec<OutputAgreement>,
     /// What the run says of the plan's hypotheses; empty where the plan has none.
     #[serde(default)]
     pub verdicts: Vec<Verdict>,
@@ -327,14 +330,15 @@ pub struct RunSummary {
 }
 
 /// How a model's texts of exact length were found.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PromptLengths {
     /// The model's name in the plan.
     pub model: String,
     /// Who counted: a tokenizer file, or a server's usage.
     pub source: String,
-    /// Tokens of the chat template around one user message, as it was when the texts were made.
-    pub template_user: u32,
+    /// Tokens of the chat template around one user message, as it was when the texts were made; `None` where a tokenizer
+    /// file counted, which knows no template: each lane's own share stands in its summary.
+    pub template_user: Option<u32>,
     /// The same around a system and a user message.
     pub template_system_and_user: Option<u32>,
     /// Whether two ways to measure it agreed.
@@ -350,7 +354,7 @@ pub struct PromptLengths {
 }
 
 /// One length, content tokens.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PromptLength {
     /// `prompt`, `system prompt` or `question`.
     pub what: String,

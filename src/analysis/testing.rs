@@ -112,7 +112,7 @@ impl Did {
     }
 }
 
-fn record(round: u32, cell: &Cell, pass: u32, index: u32, did: &Did) -> RequestRecord {
+pub(crate) fn record(round: u32, cell: &Cell, pass: u32, index: u32, did: &Did) -> RequestRecord {
     let ok = did.outcome == Outcome::Ok;
     let (first, last) = (did.ttft_ms * 1000, did.latency_ms * 1000);
     let chunks = did.chunks.unwrap_or(did.tokens).max(2);

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// What became of a hypothesis or of one of its tests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VerdictOutcome {
     /// The interval lies wholly on the claim's side of the threshold.
@@ -24,7 +24,7 @@ pub enum VerdictOutcome {
 }
 
 /// One hypothesis.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Verdict {
     /// `H1`, or the plan's own name.
     pub hypothesis: String,
@@ -41,7 +41,7 @@ pub struct Verdict {
 }
 
 /// One hypothesis for one model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ModelVerdict {
     /// The model.
     pub model: String,
@@ -60,7 +60,7 @@ pub struct ModelVerdict {
 }
 
 /// What a test is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TestRole {
     /// The verdict follows from it.
@@ -72,7 +72,7 @@ pub enum TestRole {
 }
 
 /// On which side of the threshold the claim lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
     /// At or above it.
@@ -86,7 +86,7 @@ pub enum Side {
 }
 
 /// One comparison against one threshold.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct VerdictTest {
     /// What is compared, in words.
     pub what: String,
@@ -118,7 +118,7 @@ pub struct VerdictTest {
 }
 
 /// A flag of a cell that a verdict uses.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Weakness {
     /// The lane.
     pub lane: LaneId,
@@ -131,7 +131,7 @@ pub struct Weakness {
 }
 
 /// What became of something that the document expects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Seen {
     /// As expected.
@@ -145,7 +145,7 @@ pub enum Seen {
 }
 
 /// One expected result of the user's document (5.1 to 5.5) or one of its rankings (9.2), for one model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Expectation {
     /// Section of the document: `5.1` to `5.5`, `9.2`.
     pub section: String,

@@ -1,30 +1,69 @@
-//! `benchd report`: writes the report of a run, finished or not.
+//! `benchd report`: writes the report of a run, finished or not, or one report of several runs.
 
-use std::{io::Write as _, path::Path};
+use std::{
+    collections::BTreeSet,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 
-use super::{CommandResult, DONE, Failure};
+use super::{CommandResult, DONE, Failure, open_run};
 use crate::{
+    analysis::{AnalysedRun, summarise_study},
     cli::ReportArgs,
     journal::RunDir,
-    plan::{self, Only},
     report,
 };
 
-/// Stands for every `${VAR}` of a frozen plan: a report needs no secret.
-const NO_SECRET: &str = "http://127.0.0.1/secret-not-needed";
-
-/// Writes report.md, summary.csv and summary.json, and prints where the report lies.
+/// Writes the files and prints where the report lies.
 ///
 /// # Errors
-/// When there is no such run (2), its journal is damaged, or the files can't be written (3).
+/// When there is no such run or one is given twice (2), a journal is damaged, or the files can't be written (3).
 pub fn run(args: ReportArgs) -> CommandResult {
-    let dir = RunDir::find(&args.results, Path::new("logs"), args.run.as_deref())
-        .map_err(|e| Failure::plan(anyhow::Error::from(e).context("there is no such run")))?;
-    let loaded = plan::load(&dir.plan_yaml(), &|_| Some(NO_SECRET.to_owned())).map_err(Failure::machine)?;
-    let lanes = plan::lanes(&loaded.plan, &Only::default());
-    report::write_all(&dir, &loaded.plan, &lanes).map_err(Failure::machine)?;
-    writeln!(std::io::stdout().lock(), "{}", dir.report_md().display()).context("stdout is closed")?;
+    let path = match &args.runs[..] {
+        [] | [_] if args.output.is_none() => of_one(&args.results, args.runs.first().map(String::as_str))?,
+        runs => of_several(&args.results, runs, args.output)?,
+    };
+    writeln!(std::io::stdout().lock(), "{}", path.display()).context("stdout is closed")?;
     DONE
+}
+
+fn of_one(results: &Path, run: Option<&str>) -> Result<PathBuf, Failure> {
+    let (dir, plan, lanes) = open_run(results, run)?;
+    report::write_all(&dir, &plan, &lanes).map_err(Failure::machine)?;
+    Ok(dir.report_md())
+}
+
+fn of_several(results: &Path, runs: &[String], output: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    let names: Vec<Option<&str>> = match runs {
+        [] => vec![None],
+        runs => runs.iter().map(|run| Some(run.as_str())).collect(),
+    };
+    let opened = names
+        .into_iter()
+        .map(|name| open_run(results, name))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut seen = BTreeSet::new();
+    if let Some((twice, ..)) = opened
+        .iter()
+        .find(|(dir, ..)| !seen.insert(dir.root().to_owned()))
+    {
+        return Err(Failure::plan(anyhow!("the run {} is given twice", twice.id())));
+    }
+    let (mut dirs, mut analysed): (Vec<RunDir>, Vec<AnalysedRun>) = (Vec::new(), Vec::new());
+    for (dir, plan, lanes) in opened {
+        let run = AnalysedRun::read(&dir, plan, lanes).map_err(Failure::machine)?;
+        if run.summary().cells_measured == 0 {
+            return Err(Failure::machine(anyhow!(
+                "the run {} has measured nothing yet",
+                dir.id()
+            )));
+        }
+        analysed.push(run);
+        dirs.push(dir);
+    }
+    let folder = output.unwrap_or_else(|| report::study_folder(results, &dirs));
+    let (study, series) = summarise_study(analysed);
+    report::write_study(&folder, &study, &series, &dirs).map_err(Failure::machine)
 }

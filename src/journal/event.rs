@@ -250,7 +250,7 @@ pub struct PassTimes {
 }
 
 /// How late the client's own load thread was while a cell was measured.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ClientLag {
     /// Probes taken.
     pub probes: u64,

@@ -14,7 +14,7 @@ use crate::record::GpuHost;
 pub const RUN_INFO_VERSION: u32 = 1;
 
 /// The content of `run.json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RunInfo {
     /// Layout version, [`RUN_INFO_VERSION`].
     pub v: u32,
@@ -53,7 +53,7 @@ pub struct RunInfo {
 }
 
 /// The machine.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct HostInfo {
     /// Host name.
     pub hostname: String,
@@ -72,7 +72,7 @@ pub struct HostInfo {
 }
 
 /// What a framework runs from. What is not known is left out.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct EnvironmentInfo {
     /// The framework's version, as installed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -105,7 +105,7 @@ pub struct EnvironmentInfo {
 
 /// Where a run stands, as its own process last wrote it. A run whose process died still says `running`; the journal
 /// and the process table decide.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
     /// Under way.
@@ -121,7 +121,7 @@ pub enum RunState {
 }
 
 /// The client measured against the simulated server on this machine.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ClientCalibration {
     /// When, microseconds since the Unix epoch.
     pub measured_unix_us: u64,
@@ -151,7 +151,7 @@ impl ClientCalibration {
 }
 
 /// The client at one event rate.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ClientRate {
     /// Streams at once.
     pub streams: u32,
@@ -172,7 +172,7 @@ pub struct ClientRate {
 }
 
 /// What ended the search for the largest event rate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RateLimit {
     /// The client: it read too late, or its thread was busy all the time. The largest rate is the client's own.
@@ -184,7 +184,7 @@ pub enum RateLimit {
 }
 
 /// The client's error at one number of streams, in microseconds: what it saw less what the server did.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ClientPoint {
     /// Streams at once.
     pub streams: u32,

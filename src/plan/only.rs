@@ -147,6 +147,11 @@ impl Only {
         Ok(())
     }
 
+    /// Whether it takes this cell of this lane.
+    pub fn takes(&self, framework: &str, model: &str, scenario: &str, cell: &str) -> bool {
+        self.takes_lane(framework, model) && takes(&self.scenarios, scenario) && takes(&self.cells, cell)
+    }
+
     pub(super) fn takes_lane(&self, framework: &str, model: &str) -> bool {
         takes(&self.frameworks, framework) && takes(&self.models, model)
     }

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 /// Why to distrust a cell. One enum for the whole project: where a cell's figures are shown, so are its flags.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum FlagKind {
     /// Requests failed.
@@ -57,7 +59,7 @@ pub enum FlagKind {
 }
 
 /// A flag on a cell: what was seen; why it matters and what to do come with its kind.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Flag {
     /// The kind.
     pub kind: FlagKind,

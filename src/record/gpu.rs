@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 pub const GPU_SAMPLE_VERSION: u32 = 1;
 
 /// The driver's side of the machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct GpuHost {
     /// NVIDIA driver version, `570.86.10`.
     pub driver: String,
@@ -19,7 +19,7 @@ pub struct GpuHost {
 }
 
 /// One device's identity and limits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct GpuDevice {
     /// NVML index.
     pub index: u32,
@@ -44,7 +44,7 @@ pub struct GpuDevice {
 }
 
 /// A process that NVML sees on a device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct GpuProcess {
     /// Process id as NVML gives it (in a container it may be the host's).
     pub pid: u32,
@@ -57,7 +57,9 @@ pub struct GpuProcess {
 }
 
 /// A reason why clocks are below what was asked. Names follow NVML's clocks event reasons.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum ThrottleReason {
     /// Nothing to do; not a fault.
@@ -90,7 +92,7 @@ impl ThrottleReason {
 }
 
 /// One line of `gpu.jsonl`: one device at one tick. A value that the driver refused is `None`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct GpuSample {
     /// Layout version, [`GPU_SAMPLE_VERSION`].
     pub v: u32,

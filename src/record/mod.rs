@@ -22,7 +22,18 @@ pub use stream::{EndMarker, StreamShape};
 
 /// The name under which a lane's results are stored and reported: one framework serving one model, in one
 /// round of the plan (`repeats:` of the whole plan).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
 pub struct LaneId {
     /// The framework's name in the plan, not its kind: `vllm-no-prefix-cache`.
     pub framework: String,

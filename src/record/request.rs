@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 pub const REQUEST_RECORD_VERSION: u32 = 1;
 
 /// How a request ended. Everything but `Ok` is a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// HTTP 200, no error event, a finish reason, and the usage and end marker this server showed when ready.
@@ -62,7 +64,7 @@ impl std::fmt::Display for Outcome {
 }
 
 /// Whether a request counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Sent to warm the server; stored, never counted.
@@ -72,7 +74,7 @@ pub enum Phase {
 }
 
 /// Where a token count comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenSource {
     /// The server's `usage`.
@@ -82,7 +84,7 @@ pub enum TokenSource {
 }
 
 /// The text that a request brought back.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Transcript {
     /// The answer.
     pub text: String,
@@ -93,7 +95,7 @@ pub struct Transcript {
 /// One line of `requests.jsonl`. Times with `_us` are integer microseconds; those without another origin in
 /// their description count from the send (the instant before the request's first byte was written, with the
 /// connection already open).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RequestRecord {
     /// Layout version, [`REQUEST_RECORD_VERSION`].
     pub v: u32,

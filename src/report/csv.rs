@@ -1,7 +1,7 @@
 //! `summary.csv`: one row a cell. The first columns are fixed, others may be added after them.
 
 use crate::{
-    analysis::{CellSummary, Distribution, RunSummary},
+    analysis::{CellSummary, Distribution, RunSummary, Study, machine_name},
     record::LaneId,
     stats::Interval,
 };
@@ -109,14 +109,35 @@ const MORE: [Column; 64] = [
     ("client_lag_us_p99", |c| Some(c.client.p99_us as f64)),
 ];
 
-/// The whole file. Values that are not known are empty; flags are joined by `;`.
+/// The whole file of one run. Values that are not known are empty; flags are joined by `;`.
 pub fn summary_csv(summary: &RunSummary) -> String {
+    let mut text = header();
+    rows(&mut text, summary, &machine_name(summary));
+    text
+}
+
+/// The same of several runs, with the machines' names as the study tells them apart.
+pub fn study_csv(study: &Study) -> String {
+    let mut text = header();
+    for machine in &study.machines {
+        for run in &machine.runs {
+            rows(&mut text, run, &machine.name);
+        }
+    }
+    text
+}
+
+fn header() -> String {
     let mut text = CSV_HEADER.to_owned();
     for (name, _) in MORE {
         text.push(',');
         text.push_str(name);
     }
-    text.push_str(",round,started_unix_us\n");
+    text.push_str(",round,started_unix_us,run_id,machine\n");
+    text
+}
+
+fn rows(text: &mut String, summary: &RunSummary, machine: &str) {
     for cell in summary.lanes.iter().flat_map(|l| &l.cells) {
         let LaneId {
             framework,
@@ -132,10 +153,11 @@ pub fn summary_csv(summary: &RunSummary) -> String {
         row.extend(MORE.iter().map(|(_, get)| value(get(cell))));
         row.push(round.to_string());
         row.push(cell.started_unix_us.to_string());
+        row.push(quoted(&summary.run_id));
+        row.push(quoted(machine));
         text.push_str(&row.join(","));
         text.push('\n');
     }
-    text
 }
 
 /// Six decimals, without trailing zeros; empty where there is no value.

@@ -3,25 +3,33 @@
 //! Works at any moment of a run and says what is missing. All numbers for people go through [`number`].
 
 mod best;
+mod change;
 mod csv;
 pub mod html;
 mod markdown;
 pub mod number;
+mod schemas;
 pub mod sentences;
 mod table;
 mod terminal;
 mod transcripts;
 
+use std::path::{Path, PathBuf};
+
 use serde::Serialize;
 use thiserror::Error;
 
-pub use csv::{CSV_HEADER, summary_csv};
+pub use change::{change_md, change_text};
+pub use csv::{CSV_HEADER, study_csv, summary_csv};
 pub use html::{RunParts, report_html};
 pub use markdown::report_md;
+pub use schemas::{SchemaOf, schema_of};
 pub use terminal::{cell_line, final_table};
 
 use crate::{
-    analysis::{AnalysisError, LaneSummary, RunSummary, SUMMARY_VERSION, Study, summarise_run_with_series},
+    analysis::{
+        AnalysisError, LaneSummary, RunSeries, RunSummary, SUMMARY_VERSION, Study, summarise_run_with_series,
+    },
     journal::{DiskError, RunDir, write_atomic},
     plan::{Lane, Plan},
     record::LaneId,
@@ -79,7 +87,50 @@ pub fn write_all(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSummary
     Ok(summary)
 }
 
-fn write_json<T: Serialize>(path: &std::path::Path, value: &T) -> Result<(), DiskError> {
+/// Writes `study.json`, `summary.csv`, `report.md` and `report.html` of several runs into a folder, each of them atomically. `runs` are
+/// the folders of the runs, to link their own reports. Returns the report's path.
+pub fn write_study(
+    folder: &Path,
+    study: &Study,
+    series: &[Vec<RunSeries>],
+    runs: &[RunDir],
+) -> Result<PathBuf, ReportError> {
+    std::fs::create_dir_all(folder).map_err(|e| DiskError::new("create", folder, e))?;
+    write_json(&folder.join("study.json"), study)?;
+    write_atomic(&folder.join("summary.csv"), study_csv(study).as_bytes())?;
+    let real = std::fs::canonicalize(folder).map_err(|e| DiskError::new("open", folder, e))?;
+    let own = |run: &RunSummary, file: fn(&RunDir) -> PathBuf| {
+        let dir = runs.iter().find(|dir| dir.id() == run.run_id)?;
+        let path = file(dir);
+        // Beside each other they can be moved together; elsewhere a link would lead nowhere.
+        let beside = dir.root().parent() == real.parent() && path.is_file();
+        let name = path.file_name()?.to_string_lossy().into_owned();
+        beside.then(|| format!("../{}/{name}", dir.id()))
+    };
+    let report = folder.join("report.md");
+    let text = markdown::study_md(study, &|run| own(run, RunDir::report_md));
+    write_atomic(&report, text.as_bytes())?;
+    let page = html::study_html(study, &|run| own(run, RunDir::report_html), series);
+    write_atomic(&folder.join("report.html"), page.as_bytes())?;
+    Ok(report)
+}
+
+/// The folder of a study under `results` where no other is named: `study-<newest run>-<8 hex digits>`, the same for
+/// the same runs in whatever order.
+pub fn study_folder(results: &Path, runs: &[RunDir]) -> PathBuf {
+    use sha2::{Digest as _, Sha256};
+    let mut ids: Vec<&str> = runs.iter().map(RunDir::id).collect();
+    ids.sort_unstable();
+    let digest: String = Sha256::digest(ids.join("\n").as_bytes())
+        .iter()
+        .take(4)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let newest = ids.last().copied().unwrap_or_default();
+    results.join(format!("study-{newest}-{digest}"))
+}
+
+fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), DiskError> {
     let mut text = serde_json::to_vec_pretty(value).map_err(|e| DiskError::new("write", path, e.into()))?;
     text.push(b'\n');
     write_atomic(path, &text)
@@ -87,3 +138,5 @@ fn write_json<T: Serialize>(path: &std::path::Path, value: &T) -> Result<(), Dis
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_schemas;

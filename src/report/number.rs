@@ -6,7 +6,7 @@ pub use crate::stats::number::{
     NONE, chosen, chosen_percent, count, duration, grouped, number, percent, with_interval,
 };
 
-use crate::analysis::Distribution;
+use crate::{analysis::Distribution, stats::Interval};
 
 /// `value`, or a dash.
 pub fn optional(value: Option<f64>) -> String {
@@ -51,6 +51,22 @@ pub fn tick(value: f64, step: f64) -> String {
         return grouped(value.round());
     }
     format!("{value:.decimals$}")
+}
+
+/// A change as a signed percentage: `+12.3 %`, `-4.00 %`, `0 %`.
+pub fn change(share: f64) -> String {
+    let text = percent(share);
+    // What rounds to nothing has no sign.
+    if share > 0.0 && text != "0 %" {
+        format!("+{text}")
+    } else {
+        text
+    }
+}
+
+/// The interval of a change: `[+8.10 %, +16.5 %]`.
+pub fn change_interval(interval: &Interval) -> String {
+    format!("[{}, {}]", change(interval.low), change(interval.high))
 }
 
 /// Bytes as megabytes (1 MB = 1,000,000 bytes), the number only.

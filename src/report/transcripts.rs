@@ -18,7 +18,7 @@ use super::{
     table::{code_block, escape},
 };
 use crate::{
-    analysis::AnalysisError,
+    analysis::{AnalysisError, first_difference},
     journal::{self, DiskError, RunDir, State, cell_records},
     plan::{Cell, CellInput, Lane, Language, PromptType},
     prompt::{Ending, quality, written},
@@ -203,13 +203,6 @@ fn sheet_md(cell: &str, sheet: &Sheet, prompts: &HashMap<String, String>) -> Str
         }
     }
     text
-}
-
-/// Position of the first character in which two texts differ, from 0; `None` where they are equal. A text that goes on
-/// where the other ends differs there.
-fn first_difference(a: &str, b: &str) -> Option<usize> {
-    let same = a.chars().zip(b.chars()).take_while(|(a, b)| a == b).count();
-    (a != b).then_some(same)
 }
 
 fn around(text: &str, at: usize) -> String {

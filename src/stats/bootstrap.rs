@@ -19,7 +19,7 @@ pub const REPLICATES: usize = 4000;
 pub const DEFAULT_LEVEL: f64 = 0.95;
 
 /// How an interval was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum IntervalMethod {
     /// Bias-corrected and accelerated bootstrap.
@@ -29,12 +29,14 @@ pub enum IntervalMethod {
     Percentile,
     /// All values are equal: the interval has no width, which says that nothing varied, not that nothing can.
     Point,
+    /// Over nights taken as a sample of nights: random effects by DerSimonian and Laird, interval by Hartung and Knapp.
+    RandomEffects,
     /// Student's t on logarithms (Welch's for two samples), where a handful of values can't bear a bootstrap.
     Student,
 }
 
 /// A confidence interval.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Interval {
     /// Lower end.
     pub low: f64,

@@ -1,6 +1,9 @@
 //! How much two samples differ, whatever their distributions.
 
-use statrs::distribution::{ContinuousCDF as _, Normal};
+use statrs::{
+    distribution::{ContinuousCDF as _, Normal},
+    function::factorial::ln_binomial,
+};
 
 use super::Sorted;
 
@@ -42,6 +45,17 @@ pub fn mann_whitney(a: &Sorted, b: &Sorted) -> MannWhitney {
     MannWhitney { u, p }
 }
 
+/// Fisher's exact test of whether `more` fails more often than `base`, one-sided: the chance of as many failures among
+/// those of `more`, or still more, if each request failed with the same chance on both sides. Counts are (failed, of).
+pub fn fails_more_often(base: (u64, u64), more: (u64, u64)) -> f64 {
+    let (failed, all) = (base.0 + more.0, base.1 + more.1);
+    let whole = ln_binomial(all, more.1);
+    (more.0..=failed.min(more.1))
+        .map(|k| (ln_binomial(failed, k) + ln_binomial(all - failed, more.1 - k) - whole).exp())
+        .sum::<f64>()
+        .min(1.0)
+}
+
 fn u_statistic(a: &Sorted, b: &Sorted) -> f64 {
     let b = b.values();
     let wins = |&x: &f64| {
@@ -77,6 +91,27 @@ mod tests {
         assert_eq!(test.u, 109.0);
         close(test.p, 0.0038504059244790245, 1e-9);
         close(cliffs_delta(&a, &b), -0.5155555555555555, 1e-12);
+    }
+
+    /// scipy.stats.fisher_exact([[k2, n2 - k2], [k1, n1 - k1]], alternative='greater').
+    #[test]
+    fn failures_are_scipys() {
+        close(
+            fails_more_often((0, 100), (3, 100)),
+            0.123_115_577_889_447_24,
+            1e-9,
+        );
+        close(
+            fails_more_often((5, 500), (20, 500)),
+            0.001_823_743_910_573_355,
+            1e-9,
+        );
+        close(
+            fails_more_often((2, 20), (19, 20)),
+            2.909_757_709_777_055e-8,
+            1e-13,
+        );
+        close(fails_more_often((0, 10), (0, 10)), 1.0, 1e-9);
     }
 
     #[test]

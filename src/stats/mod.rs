@@ -2,6 +2,7 @@
 //!
 //! Checked against numpy 2.4 and scipy 1.17; the fixtures in the tests were made with them by hand and say how.
 
+mod between;
 mod bootstrap;
 mod contrast;
 mod effect;
@@ -10,12 +11,13 @@ mod quantile;
 mod steady;
 mod trend;
 
+pub use between::{Estimate, Heterogeneity, LEAST_ERROR_SHARE, heterogeneity};
 pub use bootstrap::{
     DEFAULT_LEVEL, Interval, IntervalMethod, REPLICATES, mean_interval, median_difference_interval,
     median_interval, median_ratio_interval, stratified_median_interval, stratified_ratio_interval,
 };
 pub use contrast::{LogContrast, Term};
-pub use effect::{MannWhitney, cliffs_delta, mann_whitney};
+pub use effect::{MannWhitney, cliffs_delta, fails_more_often, mann_whitney};
 pub use quantile::{CERTAINTY, Sorted, is_certain, samples_needed};
 pub use steady::{STEADY_SHARE, Window, overlap_share, steady_window};
 pub use trend::{TREND_POINTS, Trend, pooled_trend, trend};

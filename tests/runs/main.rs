@@ -12,6 +12,7 @@ mod support;
 
 mod bad_input;
 mod cell_faults;
+mod compare;
 mod gpu_faults;
 mod kills;
 mod resume;

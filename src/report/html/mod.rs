@@ -10,4 +10,5 @@ mod markdown;
 mod page;
 mod text;
 
+pub(super) use page::study_html;
 pub use page::{RunParts, report_html};

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     analysis::{RunSeries, Study},
     plan::Plan,
-    report::markdown::{About, Section, sections},
+    report::markdown::{About, Link, Section, sections, study_sections},
 };
 
 /// The page's own policy: nothing from outside, whatever a text in it might ask for.
@@ -19,6 +19,8 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
 
 const STYLE: &str = include_str!("report.css");
 const SCRIPT: &str = include_str!("page.js");
+/// What a pointer can ask of the figures.
+const FIGURES_SCRIPT: &str = include_str!("report.js");
 
 /// Colours of the page's own, beside those of the figures.
 const LIGHT: &str = "--panel:#f5f6f7;--rule:#d8dce1;--link:#1154bb;--good:#14653a;--bad:#a3262a;--unsure:#6f5200;\
@@ -60,6 +62,25 @@ pub fn report_html(study: &Study, runs: &[Vec<RunParts<'_>>], series: &[Vec<RunS
         .next()
         .unwrap_or("report");
     document(title, &contents(&page.contents), &body)
+}
+
+/// The page of several runs: nights pooled, machines side by side. Each run has a page of its own beside it.
+pub(in crate::report) fn study_html(study: &Study, link: Link<'_>, series: &[Vec<RunSeries>]) -> String {
+    let mut figures = charts::figures(study, series);
+    if study.machines.len() > 1 {
+        for figure in &mut figures {
+            if let Some(machine) = study.machines.get(figure.machine) {
+                figure.title = format!("{}: {}", machine.name, figure.title);
+            }
+        }
+    }
+    let all: Vec<&Figure> = figures.iter().collect();
+    let mut page = Page::new(Keys::of(study), figures.iter().map(|f| f.id.clone()));
+    let body: String = study_sections(study, link)
+        .iter()
+        .map(|section| part(section, &mut page, &all))
+        .collect();
+    document("several runs", &contents(&page.contents), &body)
 }
 
 fn figures_of(figures: &[Figure], machine: usize) -> Vec<&Figure> {
@@ -182,7 +203,7 @@ fn document(title: &str, contents: &str, body: &str) -> String {
 <main>
 {body}</main>
 <script>
-{SCRIPT}</script>
+{SCRIPT}{FIGURES_SCRIPT}</script>
 </body>
 </html>
 ",

@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use super::{super::number::*, Table, escape};
-use crate::analysis::{Difference, RunSummary};
+use crate::analysis::{Difference, FrameworkComparison};
 
 /// The table of a scenario: every other framework against the first.
-pub(super) fn section(summary: &RunSummary, model: &str, scenario: &str) -> String {
-    let all: Vec<_> = summary.comparisons.iter().filter(|c| c.model == model).collect();
+pub(super) fn section(comparisons: &[FrameworkComparison], model: &str, scenario: &str) -> String {
+    let all: Vec<_> = comparisons.iter().filter(|c| c.model == model).collect();
     let Some(first) = all.first().map(|c| &c.baseline) else {
         return String::new();
     };

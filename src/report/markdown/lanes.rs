@@ -149,10 +149,13 @@ pub(super) fn prompts(summary: &RunSummary) -> String {
             escape(&p.source),
             count(p.lengths.len() as u64),
             count(p.lengths.iter().filter(|l| l.asked != l.reached).count() as u64),
-            p.template_user.to_string(),
+            p.template_user.map_or(NONE.to_owned(), |t| t.to_string()),
             p.template_system_and_user
                 .map_or(NONE.to_owned(), |t| t.to_string()),
-            if p.template_confirmed {
+            if p.template_user.is_none() {
+                // The lanes' own shares stand below.
+                NONE.to_owned()
+            } else if p.template_confirmed {
                 "yes".to_owned()
             } else {
                 format!("no: uncertain by {} tokens", p.template_disagreement)

@@ -1,5 +1,6 @@
 //! `report.md`.
 
+mod agreement;
 mod compared;
 mod environment;
 mod flags;
@@ -8,9 +9,12 @@ mod korean;
 mod lanes;
 mod method;
 mod scenarios;
+mod study;
 mod verdicts;
 
 use std::fmt::Write as _;
+
+pub(super) use study::{Link, study_md, study_sections};
 
 use super::{
     number::{count, duration, time},
@@ -60,6 +64,7 @@ pub(super) fn sections(summary: &RunSummary, plan: &Plan) -> Vec<Section> {
     all.extend(scenarios.map(|(kind, text)| (About::Scenario(kind), text)));
     all.extend([
         (About::Text, rankings(summary)),
+        (About::Text, agreement::section(summary)),
         (About::Text, lanes::rounds(summary)),
         (About::Operations, environment::operations(summary)),
         (About::Text, environment::section(summary, plan)),

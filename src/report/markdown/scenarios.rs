@@ -37,7 +37,7 @@ pub(super) fn sections(summary: &RunSummary, plan: &Plan) -> Vec<(ScenarioKind, 
                 if first.kind == ScenarioKind::Korean {
                     body.push_str(&korean::section(summary, model, name, &cells));
                 }
-                body.push_str(&super::compared::section(summary, model, name));
+                body.push_str(&super::compared::section(&summary.comparisons, model, name));
                 body.push_str(&super::flags::beside(&cells));
             }
         }

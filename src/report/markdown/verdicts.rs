@@ -24,6 +24,15 @@ pub(super) fn table(verdicts: &[Verdict]) -> String {
     if verdicts.is_empty() {
         return String::new();
     }
+    format!(
+        "## Verdicts\n\n{}\nComputed from thresholds that the plan states beforehand; each test stands under \
+         [Hypotheses in detail](#hypotheses-in-detail).\n",
+        rows(verdicts)
+    )
+}
+
+/// One row a hypothesis.
+pub(super) fn rows(verdicts: &[Verdict]) -> Table {
     let mut table = Table::new(["hypothesis", "claim", "verdict", "why"]);
     for v in verdicts {
         table.row([
@@ -33,10 +42,7 @@ pub(super) fn table(verdicts: &[Verdict]) -> String {
             escape_but_code(&v.because),
         ]);
     }
-    format!(
-        "## Verdicts\n\n{table}\nComputed from thresholds that the plan states beforehand; each test stands under \
-         [Hypotheses in detail](#hypotheses-in-detail).\n"
-    )
+    table
 }
 
 /// Every test of every hypothesis.

@@ -1,0 +1,56 @@
+//! `benchd compare`: a new run against an old one.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use anyhow::{Context, anyhow};
+
+use super::{CommandResult, DONE, Failure, open_run};
+use crate::{
+    analysis::{AnalysedRun, compare_runs},
+    cli::{CompareArgs, CompareFormat},
+    plan::Only,
+    report::{change_md, change_text},
+};
+
+/// Something got worse, and the caller asked to be told by the exit code.
+pub const EXIT_REGRESSION: u8 = 5;
+
+/// Prints the comparison; tells by the exit code whether something got worse, where that was asked for.
+///
+/// # Errors
+/// When an argument is wrong or there is no such run (2), or a run can't be read (3).
+pub fn run(args: CompareArgs) -> CommandResult {
+    let only = Only::parse(&args.only).map_err(Failure::plan)?;
+    let threshold = args.fail_on_regression;
+    let read = |name: &str| {
+        let (dir, plan, lanes) = open_run(&args.results, Some(name))?;
+        AnalysedRun::read(&dir, plan, lanes).map_err(Failure::machine)
+    };
+    let (base, new) = (read(&args.base)?, read(&args.new)?);
+    // A part that only one of them has is named as such; what neither has is a slip.
+    if let (Err(error), Err(_)) = (only.check(&base.plan), only.check(&new.plan)) {
+        return Err(Failure::plan(error));
+    }
+    let found = compare_runs(&base, &new, &only, threshold.map(|t| t.share()));
+    let mut stdout = std::io::stdout().lock();
+    let text = match args.format {
+        CompareFormat::Text => {
+            let no_colour = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+            change_text(&found, stdout.is_terminal() && !no_colour)
+        }
+        CompareFormat::Markdown => change_md(&found),
+        CompareFormat::Json => {
+            serde_json::to_string_pretty(&found).context("the comparison is no JSON")? + "\n"
+        }
+    };
+    stdout.write_all(text.as_bytes()).context("stdout is closed")?;
+    if found.cells.is_empty() && found.one_sided.is_empty() {
+        return Err(Failure::machine(anyhow!(
+            "neither run has measured a cell of these"
+        )));
+    }
+    if threshold.is_some() && !found.regressions.is_empty() {
+        return Ok(EXIT_REGRESSION);
+    }
+    DONE
+}
