@@ -36,7 +36,9 @@ pub enum Command {
     Status(StatusArgs),
     /// Write report.md, summary.csv and summary.json of a run, finished or not
     Report(ReportArgs),
-    /// Make the environments that a plan names
+    /// Make the environments that a plan names, and fetch its models
+    ///
+    /// Does nothing where all is there. What is broken off goes on where it stopped; nothing half-made is left.
     Env(EnvArgs),
     /// Measure this client against the simulated server on this machine, and print its error
     Selfcheck(SelfcheckArgs),
@@ -147,4 +149,10 @@ pub struct SelfcheckArgs {
 pub struct EnvArgs {
     /// The plan, a YAML file
     pub plan: PathBuf,
+    /// Fetch and make nothing: only say what is missing
+    #[arg(long)]
+    pub offline: bool,
+    /// Leave models alone: make venvs and binaries only
+    #[arg(long)]
+    pub no_models: bool,
 }

@@ -99,7 +99,13 @@ pub(super) fn timeline(run: &RunSummary, series: &RunSeries, keys: &Keys, id: &s
     let map = TimeMap::of(spans.map(|a| (a.started_unix_us, a.ended_unix_us)).collect())?;
     let mut tracks = Tracks::of(series);
     let height = TRACKS + tracks.list.len() as f64 * (TRACK + TRACK_GAP) + AXIS;
-    let bottom = height - AXIS - if tracks.list.is_empty() { 0.0 } else { TRACK_GAP - 6.0 };
+    let bottom = height
+        - AXIS
+        - if tracks.list.is_empty() {
+            0.0
+        } else {
+            TRACK_GAP - 6.0
+        };
     let (mut inner, mut labels) = (String::new(), String::new());
     let mut said = Vec::new();
     let total: usize = series.lanes.iter().map(|l| l.gpu.len()).sum();
@@ -112,7 +118,10 @@ pub(super) fn timeline(run: &RunSummary, series: &RunSeries, keys: &Keys, id: &s
             draw_attempt(&mut inner, &mut labels, &map, key, lane, attempt, bottom);
         }
         tracks.draw(&mut inner, &map, key, of_lane, join);
-        said.push(format!("{} {}: {}", lane.lane.framework, lane.lane.model, lane.outcome));
+        said.push(format!(
+            "{} {}: {}",
+            lane.lane.framework, lane.lane.model, lane.outcome
+        ));
     }
     let mut frame = String::new();
     let title = format!("The run from {}", time(run.started_unix_us));
@@ -148,7 +157,13 @@ pub(super) fn timeline(run: &RunSummary, series: &RunSeries, keys: &Keys, id: &s
         .iter()
         .map(|(from, to, start, end)| {
             let s = |us: u64| us as f64 / 1e6;
-            format!("{:.1},{:.1},{},{}", s(from - origin), s(to - origin), Px(*start), Px(*end))
+            format!(
+                "{:.1},{:.1},{},{}",
+                s(from - origin),
+                s(to - origin),
+                Px(*start),
+                Px(*end)
+            )
         })
         .collect();
     let body = format!(
@@ -273,12 +288,36 @@ fn draw_attempt(
         }
     };
     let low = PHASES + 10.0;
-    phase("phase", attempt.launched_unix_us, attempt.ready_unix_us, low, "start, launch to first answer");
-    phase("phase", attempt.stopping_unix_us, attempt.reaped_unix_us, low, "stop, signal to last process's end");
+    phase(
+        "phase",
+        attempt.launched_unix_us,
+        attempt.ready_unix_us,
+        low,
+        "start, launch to first answer",
+    );
+    phase(
+        "phase",
+        attempt.stopping_unix_us,
+        attempt.reaped_unix_us,
+        low,
+        "stop, signal to last process's end",
+    );
     if attempt.released_unix_us.is_some() {
-        phase("release", attempt.reaped_unix_us, attempt.released_unix_us, bottom, "release, until the memory is back");
+        phase(
+            "release",
+            attempt.reaped_unix_us,
+            attempt.released_unix_us,
+            bottom,
+            "release, until the memory is back",
+        );
     } else if attempt.held {
-        phase("release", attempt.reaped_unix_us, Some(end), bottom, "memory did not come back");
+        phase(
+            "release",
+            attempt.reaped_unix_us,
+            Some(end),
+            bottom,
+            "memory did not come back",
+        );
     }
 }
 
@@ -359,7 +398,14 @@ impl Tracks {
             for t in track.scale.ticks(3) {
                 let at = track.scale.at(t.value);
                 line(out, (LEFT, at), (WIDTH - RIGHT, at), "grid");
-                text(out, LEFT - 5.0, at + 3.5, Anchor::End, "m s", &tick(t.value, t.step));
+                text(
+                    out,
+                    LEFT - 5.0,
+                    at + 3.5,
+                    Anchor::End,
+                    "m s",
+                    &tick(t.value, t.step),
+                );
             }
         }
     }
@@ -406,12 +452,18 @@ impl Tracks {
 
 fn joined(bands: &[Band]) -> Option<Band> {
     let n = bands.len() as f64;
-    bands.iter().copied().reduce(|a, b| Band {
-        min: a.min.min(b.min),
-        mean: a.mean + b.mean,
-        max: a.max.max(b.max),
-    })
-    .map(|b| Band { mean: b.mean / n, ..b })
+    bands
+        .iter()
+        .copied()
+        .reduce(|a, b| Band {
+            min: a.min.min(b.min),
+            mean: a.mean + b.mean,
+            max: a.max.max(b.max),
+        })
+        .map(|b| Band {
+            mean: b.mean / n,
+            ..b
+        })
 }
 
 /// Stretches without a hole: what was not sampled is not drawn.
@@ -425,7 +477,11 @@ fn unbroken(buckets: &[GpuBucket]) -> impl Iterator<Item = &[GpuBucket]> {
 fn axis(map: &TimeMap, bottom: f64) -> String {
     let pixels = (WIDTH - LEFT - RIGHT) / DOMAIN;
     let origin = map.pieces[0].0;
-    let total: f64 = map.pieces.iter().map(|(from, to, ..)| (to - from) as f64 / 1e6).sum();
+    let total: f64 = map
+        .pieces
+        .iter()
+        .map(|(from, to, ..)| (to - from) as f64 / 1e6)
+        .sum();
     let step = time_step(total / 9.0);
     let (mut out, mut free) = (String::new(), f64::NEG_INFINITY);
     for &(from, to, start, end) in &map.pieces {
@@ -449,10 +505,13 @@ fn axis(map: &TimeMap, bottom: f64) -> String {
 /// A round step of time, seconds, not below `least`.
 fn time_step(least: f64) -> f64 {
     const STEPS: [f64; 18] = [
-        0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1_800.0, 3_600.0, 7_200.0,
-        21_600.0,
+        0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1_800.0, 3_600.0,
+        7_200.0, 21_600.0,
     ];
-    STEPS.into_iter().find(|s| *s >= least).unwrap_or_else(|| round_step(least / 86_400.0) * 86_400.0)
+    STEPS
+        .into_iter()
+        .find(|s| *s >= least)
+        .unwrap_or_else(|| round_step(least / 86_400.0) * 86_400.0)
 }
 
 fn elapsed(seconds: f64) -> String {
@@ -476,11 +535,18 @@ mod tests {
         let cut = CUT_SHARE * DOMAIN;
         let room = DOMAIN - cut;
         assert_eq!(map.pieces.len(), 2);
-        assert_eq!((map.at(0), map.at(50 * S), map.at(100 * S)), (0.0, room / 8.0, room / 4.0));
+        assert_eq!(
+            (map.at(0), map.at(50 * S), map.at(100 * S)),
+            (0.0, room / 8.0, room / 4.0)
+        );
         assert_eq!(map.at(20_000 * S), room / 4.0);
-        assert_eq!((map.at(36_100 * S), map.at(36_400 * S)), (room / 4.0 + cut, DOMAIN));
+        assert_eq!(
+            (map.at(36_100 * S), map.at(36_400 * S)),
+            (room / 4.0 + cut, DOMAIN)
+        );
         assert_eq!(TimeMap::of(vec![(5, 5)]), None);
-        let many = TimeMap::of((0..200).map(|i| (i * 1_000 * S, (i * 1_000 + 1) * S)).collect()).expect("a map");
+        let many =
+            TimeMap::of((0..200).map(|i| (i * 1_000 * S, (i * 1_000 + 1) * S)).collect()).expect("a map");
         assert!((many.pieces[199].3 - DOMAIN).abs() < 1e-6);
     }
 
@@ -490,6 +556,9 @@ mod tests {
             [0.3, 7.0, 61.0, 1_000.0, 30_000.0, 100_000.0].map(time_step),
             [0.5, 10.0, 120.0, 1_800.0, 86_400.0, 172_800.0]
         );
-        assert_eq!((elapsed(0.0).as_str(), elapsed(90.0).as_str()), ("0", "1 min 30 s"));
+        assert_eq!(
+            (elapsed(0.0).as_str(), elapsed(90.0).as_str()),
+            ("0", "1 min 30 s")
+        );
     }
 }

@@ -33,7 +33,11 @@ struct Bar {
 pub(super) fn references<'v, 'a>(
     view: &'v ModelView<'a>,
 ) -> (Option<&'v Setting<'a>>, Option<&'v Setting<'a>>) {
-    let mut singles: Vec<&Setting<'_>> = view.settings.iter().filter(|s| s.kind == ScenarioKind::Single).collect();
+    let mut singles: Vec<&Setting<'_>> = view
+        .settings
+        .iter()
+        .filter(|s| s.kind == ScenarioKind::Single)
+        .collect();
     singles.sort_by_key(|s| (s.prompt_tokens.unwrap_or(0), s.cell));
     singles.dedup_by_key(|s| (s.prompt_tokens.unwrap_or(0), s.cell));
     let load = view
@@ -54,14 +58,22 @@ pub(super) fn glance(view: &ModelView<'_>, keys: &Keys, id: &str) -> Option<Draw
         }
         drawn.keys.extend(bars.iter().map(|b| b.key));
         let at = drawn.panels.len();
-        drawn.panels.push(draw(&format!("{id}-{at}"), &title, label, &bars, cell));
+        drawn
+            .panels
+            .push(draw(&format!("{id}-{at}"), &title, label, &bars, cell));
     };
     if let Some(setting) = load {
         let streams = count(setting.concurrency.into());
         add(
             format!("Output tokens/s, {streams} streams"),
             "tokens/s, median over passes; more is better",
-            bars(view, keys, setting, THROUGHPUT, Some(("output_tokens_per_s", true))),
+            bars(
+                view,
+                keys,
+                setting,
+                THROUGHPUT,
+                Some(("output_tokens_per_s", true)),
+            ),
             setting.cell,
         );
     }
@@ -119,7 +131,14 @@ fn bars(
         })
         .collect();
     if let Some((figure, more_is_better)) = compared
-        && let Some(best) = best_of(&bars, &view.machine.comparisons, view.model, setting.cell, figure, more_is_better)
+        && let Some(best) = best_of(
+            &bars,
+            &view.machine.comparisons,
+            view.model,
+            setting.cell,
+            figure,
+            more_is_better,
+        )
     {
         bars[best].best = true;
     }
@@ -137,13 +156,21 @@ fn best_of(
 ) -> Option<usize> {
     let at = (0..bars.len()).max_by(|a, b| {
         let (a, b) = (bars[*a].value.value, bars[*b].value.value);
-        if more_is_better { a.total_cmp(&b) } else { b.total_cmp(&a) }
+        if more_is_better {
+            a.total_cmp(&b)
+        } else {
+            b.total_cmp(&a)
+        }
     })?;
     let differs = |other: &Bar| {
         let pair = [bars[at].name.as_str(), other.name.as_str()];
         comparisons
             .iter()
-            .filter(|c| c.model == model && pair.contains(&c.baseline.as_str()) && pair.contains(&c.framework.as_str()))
+            .filter(|c| {
+                c.model == model
+                    && pair.contains(&c.baseline.as_str())
+                    && pair.contains(&c.framework.as_str())
+            })
             .flat_map(|c| &c.cells)
             .filter(|c| c.cell == cell)
             .any(|c| c.figures.get(figure).is_some_and(|d| d.differs == Some(true)))
@@ -181,7 +208,11 @@ fn peaks(view: &ModelView<'_>, keys: &Keys) -> Vec<Bar> {
 }
 
 fn draw(id: &str, title: &str, label: &str, bars: &[Bar], cell: &str) -> String {
-    let end = |b: &Bar| b.value.interval.map_or(b.value.value, |i| i.high.max(b.value.value));
+    let end = |b: &Bar| {
+        b.value
+            .interval
+            .map_or(b.value.value, |i| i.high.max(b.value.value))
+    };
     let most = bars.iter().map(end).fold(0.0, f64::max);
     let widest = bars
         .iter()
@@ -190,7 +221,14 @@ fn draw(id: &str, title: &str, label: &str, bars: &[Bar], cell: &str) -> String 
     let right = WIDTH - widest - 8.0;
     let x = Scale::linear(0.0, most.max(f64::MIN_POSITIVE)).on(0.0, right);
     let mut body = String::new();
-    text(&mut body, 0.0, 13.0, Anchor::Start, "h", &fitted(title, 12.5, WIDTH));
+    text(
+        &mut body,
+        0.0,
+        13.0,
+        Anchor::Start,
+        "h",
+        &fitted(title, 12.5, WIDTH),
+    );
     text(&mut body, 0.0, 29.0, Anchor::Start, "m s", label);
     let mut said_all = Vec::new();
     for (i, bar) in bars.iter().enumerate() {

@@ -44,12 +44,7 @@ impl Key {
 impl Keys {
     pub(super) fn of(study: &Study) -> Self {
         let mut names: Vec<String> = Vec::new();
-        for lane in study
-            .machines
-            .iter()
-            .flat_map(|m| &m.runs)
-            .flat_map(|r| &r.lanes)
-        {
+        for lane in study.machines.iter().flat_map(|m| &m.runs).flat_map(|r| &r.lanes) {
             if !names.contains(&lane.lane.framework) {
                 names.push(lane.lane.framework.clone());
             }
@@ -76,7 +71,9 @@ impl Keys {
         shown.dedup();
         let mut out = "<ul class=\"legend\">".to_owned();
         for key in shown {
-            let Some(name) = self.names.get(key.0) else { continue };
+            let Some(name) = self.names.get(key.0) else {
+                continue;
+            };
             let _ = write!(
                 out,
                 "<li><span class=\"lk\" data-fw=\"{}\"><svg class=\"chart\" viewBox=\"0 0 34 14\" \

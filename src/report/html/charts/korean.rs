@@ -82,7 +82,12 @@ pub(super) fn languages(view: &ModelView<'_>, keys: &Keys, id: &str) -> Option<D
     }
     for (figure, title, _) in FIGURES {
         let here = format!("{id}-{}", drawn.panels.len());
-        drawn.add(ratios(&here, &format!("{title}: Korean / English"), figure, &groups));
+        drawn.add(ratios(
+            &here,
+            &format!("{title}: Korean / English"),
+            figure,
+            &groups,
+        ));
     }
     drawn.some()
 }
@@ -96,7 +101,13 @@ fn of_streams(streams: u32) -> String {
 }
 
 /// Both languages of a figure: by prompt type, a row a framework.
-fn dumbbells(id: &str, title: &str, unit: &str, figure: &str, sides: &[Side<'_>]) -> Option<(String, Vec<Key>)> {
+fn dumbbells(
+    id: &str,
+    title: &str,
+    unit: &str,
+    figure: &str,
+    sides: &[Side<'_>],
+) -> Option<(String, Vec<Key>)> {
     let mut types: IndexMap<&str, Vec<(&Side<'_>, &Comparison, f64, f64)>> = IndexMap::new();
     for side in sides {
         for (prompt, figures) in &side.of.prompts {
@@ -113,11 +124,18 @@ fn dumbbells(id: &str, title: &str, unit: &str, figure: &str, sides: &[Side<'_>]
     }
     let rows: usize = types.values().map(Vec::len).sum();
     let bottom = TOP + types.len() as f64 * HEAD + rows as f64 * ROW;
-    let names = sides.iter().map(|s| text_width(s.framework, SMALL)).fold(0.0, f64::max);
+    let names = sides
+        .iter()
+        .map(|s| text_width(s.framework, SMALL))
+        .fold(0.0, f64::max);
     let left = names.min(NAME_WIDTH) + 10.0;
     let x = Scale::from_zero(most).on(left, WIDTH - RATIO_WIDTH);
     let mut body = String::new();
-    head(&mut body, title, &format!("{unit}, median; filled: Korean, open: English; right: ratio"));
+    head(
+        &mut body,
+        title,
+        &format!("{unit}, median; filled: Korean, open: English; right: ratio"),
+    );
     axis(&mut body, &x, bottom, unit);
     let mut y = TOP;
     let mut said = Vec::new();
@@ -135,7 +153,14 @@ fn dumbbells(id: &str, title: &str, unit: &str, figure: &str, sides: &[Side<'_>]
             );
             let _ = write!(body, "{}", side.key.open_mark(&tip));
             rect(&mut body, (0.0, y), (WIDTH, ROW), "hit");
-            text(&mut body, left - 8.0, middle + 3.5, Anchor::End, "m s", &fitted(side.framework, SMALL, NAME_WIDTH));
+            text(
+                &mut body,
+                left - 8.0,
+                middle + 3.5,
+                Anchor::End,
+                "m s",
+                &fitted(side.framework, SMALL, NAME_WIDTH),
+            );
             let _ = write!(
                 body,
                 "<path class=\"err\" d=\"M{} {m}L{} {m}\"/><path class=\"open\" d=\"{}\"/><path class=\"pt\" d=\"{}\"/>",
@@ -145,9 +170,21 @@ fn dumbbells(id: &str, title: &str, unit: &str, figure: &str, sides: &[Side<'_>]
                 side.key.marker(x.at(*ko), middle, POINT),
                 m = Px(middle)
             );
-            text(&mut body, WIDTH, middle + 3.5, Anchor::End, "r s", &format!("× {}", number(c.ratio)));
+            text(
+                &mut body,
+                WIDTH,
+                middle + 3.5,
+                Anchor::End,
+                "r s",
+                &format!("× {}", number(c.ratio)),
+            );
             body.push_str("</g>");
-            said.push(format!("{prompt}, {}: {} and {}", side.framework, number(*ko), number(*en)));
+            said.push(format!(
+                "{prompt}, {}: {} and {}",
+                side.framework,
+                number(*ko),
+                number(*en)
+            ));
             y += ROW;
         }
     }
@@ -177,7 +214,11 @@ fn ratios(
     let ends = || {
         found.iter().flat_map(|(_, rows)| rows).flat_map(|(_, c)| {
             let i = c.interval.filter(|i| i.low > 0.0);
-            [c.ratio, i.map_or(c.ratio, |i| i.low), i.map_or(c.ratio, |i| i.high)]
+            [
+                c.ratio,
+                i.map_or(c.ratio, |i| i.low),
+                i.map_or(c.ratio, |i| i.high),
+            ]
         })
     };
     if found.is_empty() {
@@ -186,11 +227,19 @@ fn ratios(
     let (low, high) = ends().fold((1.0, 1.0), |(l, h): (f64, f64), v| (l.min(v), h.max(v)));
     let rows: usize = found.iter().map(|(_, rows)| rows.len()).sum();
     let bottom = TOP + found.len() as f64 * HEAD + rows as f64 * ROW;
-    let names = groups.values().flatten().map(|s| text_width(s.framework, SMALL)).fold(0.0, f64::max);
+    let names = groups
+        .values()
+        .flatten()
+        .map(|s| text_width(s.framework, SMALL))
+        .fold(0.0, f64::max);
     let left = names.min(NAME_WIDTH) + 10.0;
     let x = Scale::log(low / 1.12, high * 1.12).on(left, WIDTH - RATIO_WIDTH);
     let mut body = String::new();
-    head(&mut body, title, "ratio over all prompt types, 95 % interval, log scale");
+    head(
+        &mut body,
+        title,
+        "ratio over all prompt types, 95 % interval, log scale",
+    );
     axis(&mut body, &x, bottom, "");
     line(&mut body, (x.at(1.0), TOP - 4.0), (x.at(1.0), bottom), "ref");
     let mut y = TOP;
@@ -201,9 +250,21 @@ fn ratios(
         for (side, c) in rows {
             let middle = y + ROW / 2.0;
             let ratio = with_interval(c.ratio, c.interval.as_ref());
-            let _ = write!(body, "{}", side.key.open_mark(&format!("{} · {streams}\n{title}: {ratio}", side.framework)));
+            let _ = write!(
+                body,
+                "{}",
+                side.key
+                    .open_mark(&format!("{} · {streams}\n{title}: {ratio}", side.framework))
+            );
             rect(&mut body, (0.0, y), (WIDTH, ROW), "hit");
-            text(&mut body, left - 8.0, middle + 3.5, Anchor::End, "m s", &fitted(side.framework, SMALL, NAME_WIDTH));
+            text(
+                &mut body,
+                left - 8.0,
+                middle + 3.5,
+                Anchor::End,
+                "m s",
+                &fitted(side.framework, SMALL, NAME_WIDTH),
+            );
             if let Some(i) = c.interval.filter(|i| i.low > 0.0) {
                 let _ = write!(
                     body,
@@ -213,15 +274,37 @@ fn ratios(
                     m = Px(middle)
                 );
             }
-            let _ = write!(body, "<path class=\"pt\" d=\"{}\"/>", side.key.marker(x.at(c.ratio), middle, POINT));
-            text(&mut body, WIDTH, middle + 3.5, Anchor::End, "r s", &format!("× {}", number(c.ratio)));
+            let _ = write!(
+                body,
+                "<path class=\"pt\" d=\"{}\"/>",
+                side.key.marker(x.at(c.ratio), middle, POINT)
+            );
+            text(
+                &mut body,
+                WIDTH,
+                middle + 3.5,
+                Anchor::End,
+                "r s",
+                &format!("× {}", number(c.ratio)),
+            );
             body.push_str("</g>");
             said.push(format!("{streams}, {}: {ratio}", side.framework));
             y += ROW;
         }
     }
-    let svg = panel(id, title, &format!("{}.", said.join("; ")), (WIDTH, bottom + BOTTOM), "", &body);
-    let mut keys: Vec<Key> = found.iter().flat_map(|(_, rows)| rows).map(|(s, _)| s.key).collect();
+    let svg = panel(
+        id,
+        title,
+        &format!("{}.", said.join("; ")),
+        (WIDTH, bottom + BOTTOM),
+        "",
+        &body,
+    );
+    let mut keys: Vec<Key> = found
+        .iter()
+        .flat_map(|(_, rows)| rows)
+        .map(|(s, _)| s.key)
+        .collect();
     keys.dedup();
     Some((svg, keys))
 }
@@ -235,9 +318,23 @@ fn axis(body: &mut String, x: &Scale, bottom: f64, unit: &str) {
     for t in x.ticks(5) {
         let at = x.at(t.value);
         line(body, (at, TOP - 4.0), (at, bottom), "grid");
-        text(body, at, bottom + 13.0, Anchor::Middle, "m s", &tick(t.value, t.step));
+        text(
+            body,
+            at,
+            bottom + 13.0,
+            Anchor::Middle,
+            "m s",
+            &tick(t.value, t.step),
+        );
     }
     let (from, to) = (x.at(x.low), x.at(x.high));
     line(body, (from, bottom), (to, bottom), "axis");
-    text(body, (from + to) / 2.0, bottom + 27.0, Anchor::Middle, "m s", unit);
+    text(
+        body,
+        (from + to) / 2.0,
+        bottom + 27.0,
+        Anchor::Middle,
+        "m s",
+        unit,
+    );
 }

@@ -55,7 +55,13 @@ fn extent<'a>(lines: &'a [Line<'_>]) -> impl Iterator<Item = f64> + Clone + 'a {
     })
 }
 
-fn draw(view: &ModelView<'_>, keys: &Keys, id: &str, of: &Lines<'_>, ideal: bool) -> Option<(String, Vec<super::keys::Key>)> {
+fn draw(
+    view: &ModelView<'_>,
+    keys: &Keys,
+    id: &str,
+    of: &Lines<'_>,
+    ideal: bool,
+) -> Option<(String, Vec<super::keys::Key>)> {
     let lines = lines(view, keys, of);
     if lines.is_empty() {
         return None;
@@ -90,7 +96,12 @@ fn draw(view: &ModelView<'_>, keys: &Keys, id: &str, of: &Lines<'_>, ideal: bool
     for line in &lines {
         let key = keys.key(line.framework);
         for (x, value, cell) in &line.points {
-            let tip = format!("{}\n{}: {}\n{cell}", line.framework, of.title, value.say(of.quantity.unit));
+            let tip = format!(
+                "{}\n{}: {}\n{cell}",
+                line.framework,
+                of.title,
+                value.say(of.quantity.unit)
+            );
             for each in &value.each {
                 plot.small_point(key, (*x, *each), &tip);
             }
@@ -99,8 +110,15 @@ fn draw(view: &ModelView<'_>, keys: &Keys, id: &str, of: &Lines<'_>, ideal: bool
         if let Some((_, value, _)) = line.points.last() {
             plot.end_label(key, line.framework, value.value);
         }
-        let values = line.points.iter().map(|(x, v, _)| format!("{} at {}", number(v.value), number(*x)));
-        said.push(format!("{}: {}", line.framework, values.collect::<Vec<_>>().join(", ")));
+        let values = line
+            .points
+            .iter()
+            .map(|(x, v, _)| format!("{} at {}", number(v.value), number(*x)));
+        said.push(format!(
+            "{}: {}",
+            line.framework,
+            values.collect::<Vec<_>>().join(", ")
+        ));
     }
     let description = format!("{} against {}. {}.", y_label, of.x_label, said.join("; "));
     let keys = lines.iter().map(|l| keys.key(l.framework)).collect();
@@ -109,7 +127,12 @@ fn draw(view: &ModelView<'_>, keys: &Keys, id: &str, of: &Lines<'_>, ideal: bool
 
 /// TTFT and throughput by input length, one pair of panels a concurrency. Those of one stream hold the single requests
 /// as well.
-pub(super) fn by_length(view: &ModelView<'_>, keys: &Keys, id: &str, kinds: &[ScenarioKind]) -> Option<Drawn> {
+pub(super) fn by_length(
+    view: &ModelView<'_>,
+    keys: &Keys,
+    id: &str,
+    kinds: &[ScenarioKind],
+) -> Option<Drawn> {
     let mut by_streams: IndexMap<u32, Vec<(f64, &Setting<'_>)>> = IndexMap::new();
     for setting in kinds.iter().flat_map(|k| view.closed(*k)) {
         if let Some(tokens) = setting.prompt_tokens.filter(|t| *t > 0) {
@@ -138,9 +161,17 @@ pub(super) fn by_length(view: &ModelView<'_>, keys: &Keys, id: &str, kinds: &[Sc
         for (title, y_label, quantity) in [
             (format!("TTFT, {of}"), "ms, median", TTFT),
             if request_rate {
-                (format!("Tokens/s of a request, {of}"), "tokens/s, median", REQUEST_RATE)
+                (
+                    format!("Tokens/s of a request, {of}"),
+                    "tokens/s, median",
+                    REQUEST_RATE,
+                )
             } else {
-                (format!("Output tokens/s, {of}"), "tokens/s, median over passes", THROUGHPUT)
+                (
+                    format!("Output tokens/s, {of}"),
+                    "tokens/s, median over passes",
+                    THROUGHPUT,
+                )
             },
         ] {
             let lines = Lines {
@@ -150,7 +181,13 @@ pub(super) fn by_length(view: &ModelView<'_>, keys: &Keys, id: &str, kinds: &[Sc
                 quantity,
                 settings: settings.clone(),
             };
-            drawn.add(draw(view, keys, &format!("{id}-{}", drawn.panels.len()), &lines, false));
+            drawn.add(draw(
+                view,
+                keys,
+                &format!("{id}-{}", drawn.panels.len()),
+                &lines,
+                false,
+            ));
         }
     }
     drawn.some()
@@ -177,7 +214,12 @@ pub(super) fn by_concurrency(view: &ModelView<'_>, keys: &Keys, id: &str) -> Opt
             None => format!(", {scenario}"),
         };
         let panels = [
-            ("Output tokens/s", "tokens/s, median over passes; dotted: ideal", THROUGHPUT, true),
+            (
+                "Output tokens/s",
+                "tokens/s, median over passes; dotted: ideal",
+                THROUGHPUT,
+                true,
+            ),
             ("TTFT", "ms, median", TTFT, false),
             ("Latency p50", "ms", LATENCY, false),
             ("Latency p95", "ms", LATENCY_P95, false),
@@ -190,7 +232,13 @@ pub(super) fn by_concurrency(view: &ModelView<'_>, keys: &Keys, id: &str) -> Opt
                 quantity,
                 settings: settings.clone(),
             };
-            drawn.add(draw(view, keys, &format!("{id}-{}", drawn.panels.len()), &lines, ideal));
+            drawn.add(draw(
+                view,
+                keys,
+                &format!("{id}-{}", drawn.panels.len()),
+                &lines,
+                ideal,
+            ));
             if i == 0 {
                 let title = format!("Scaling efficiency{suffix}");
                 let at = drawn.panels.len();
@@ -224,7 +272,8 @@ fn efficiency(
         .iter()
         .map(|l| {
             let (x0, first, _) = &l.points[0];
-            let share = |(x, v, cell): &(f64, Value, _)| (*x, v.value / first.value / (x / x0) * 100.0, *cell);
+            let share =
+                |(x, v, cell): &(f64, Value, _)| (*x, v.value / first.value / (x / x0) * 100.0, *cell);
             l.points.iter().map(share).collect()
         })
         .collect();
@@ -233,7 +282,11 @@ fn efficiency(
     at.dedup();
     let most = shares.iter().flatten().map(|p| p.1).fold(100.0, f64::max);
     let x = Axis::new("streams, log scale", Scale::log(*at.first()?, *at.last()?)).at(&at);
-    let y = Axis::new("of the throughput of the fewest streams × streams", Scale::from_zero(most)).unit(" %");
+    let y = Axis::new(
+        "of the throughput of the fewest streams × streams",
+        Scale::from_zero(most),
+    )
+    .unit(" %");
     let mut plot = Plot::new(title, &x, &y, true);
     plot.reference(100.0, "ideal");
     let mut said = Vec::new();
@@ -247,10 +300,17 @@ fn efficiency(
         }
         if let Some((_, share, _)) = shares.last() {
             plot.end_label(key, line.framework, *share);
-            said.push(format!("{}: {} at the most streams", line.framework, percent(share / 100.0)));
+            said.push(format!(
+                "{}: {} at the most streams",
+                line.framework,
+                percent(share / 100.0)
+            ));
         }
     }
-    let description = format!("Share of ideal scaling by number of streams. {}.", said.join("; "));
+    let description = format!(
+        "Share of ideal scaling by number of streams. {}.",
+        said.join("; ")
+    );
     let keys = lines.iter().map(|l| keys.key(l.framework)).collect();
     Some((plot.finish(id, &description), keys))
 }

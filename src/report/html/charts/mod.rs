@@ -94,19 +94,20 @@ pub fn figures(study: &Study, series: &[Vec<RunSeries>]) -> Vec<Figure> {
     let mut figures = Vec::new();
     for (at, machine) in study.machines.iter().enumerate() {
         let series = series.get(at).map_or(&[][..], Vec::as_slice);
-        let mut figure = |place, id: String, model: Option<&str>, title: &str, caption: &str, drawn: Option<Drawn>| {
-            if let Some(drawn) = drawn {
-                figures.push(Figure {
-                    html: drawn.html(&keys),
-                    place,
-                    machine: at,
-                    model: model.map(str::to_owned),
-                    title: title.to_owned(),
-                    caption: caption.to_owned(),
-                    id,
-                });
-            }
-        };
+        let mut figure =
+            |place, id: String, model: Option<&str>, title: &str, caption: &str, drawn: Option<Drawn>| {
+                if let Some(drawn) = drawn {
+                    figures.push(Figure {
+                        html: drawn.html(&keys),
+                        place,
+                        machine: at,
+                        model: model.map(str::to_owned),
+                        title: title.to_owned(),
+                        caption: caption.to_owned(),
+                        id,
+                    });
+                }
+            };
         for (n, view) in values::models(machine, series).iter().enumerate() {
             for of in of_model(view, &keys, &format!("fig-{at}-{n}")) {
                 figure(of.place, of.id, Some(view.model), of.title, &of.caption, of.drawn);
@@ -124,7 +125,11 @@ pub fn figures(study: &Study, series: &[Vec<RunSeries>]) -> Vec<Figure> {
                  turns). No GPU was sampled in this run."
             };
             let drawn = along::timeline(run, series, &keys, &format!("{id}-0"));
-            let title = if sampled { "GPU along the run" } else { "Lanes and cells along the run" };
+            let title = if sampled {
+                "GPU along the run"
+            } else {
+                "Lanes and cells along the run"
+            };
             figure(Place::Operations, id, None, title, caption, drawn);
         }
         let id = format!("fig-{at}-stops");

@@ -168,7 +168,12 @@ mod tests {
                         let (a, b) = (seen(all[i].1), seen(all[j].1));
                         let apart = a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
                         // 2.3 is a difference that can just be seen.
-                        assert!(apart >= 14.0, "{scheme:?} {sight}: {} and {}: {apart}", i + 1, j + 1);
+                        assert!(
+                            apart >= 14.0,
+                            "{scheme:?} {sight}: {} and {}: {apart}",
+                            i + 1,
+                            j + 1
+                        );
                     }
                 }
             }

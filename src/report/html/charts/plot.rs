@@ -92,7 +92,12 @@ impl Plot {
             .map(|t| text_width(&y.text(t), SMALL))
             .fold(0.0, f64::max);
         let left = (widest + 8.0).max(24.0);
-        let right = WIDTH - if labelled { LABEL_WIDTH + RIGHT } else { RIGHT + 4.0 };
+        let right = WIDTH
+            - if labelled {
+                LABEL_WIDTH + RIGHT
+            } else {
+                RIGHT + 4.0
+            };
         let x_scale = x.scale.on(left + 4.0, right - 4.0);
         let x_ticks = if !x_ticks {
             Vec::new()
@@ -102,7 +107,14 @@ impl Plot {
             setting_ticks(x.settings, &x_scale, |v| text_width(&tick(v, 1.0), SMALL) + 7.0)
         };
         let mut frame = String::new();
-        text(&mut frame, 0.0, 13.0, Anchor::Start, "h", &fitted(title, 12.5, WIDTH));
+        text(
+            &mut frame,
+            0.0,
+            13.0,
+            Anchor::Start,
+            "h",
+            &fitted(title, 12.5, WIDTH),
+        );
         text(&mut frame, 0.0, 29.0, Anchor::Start, "m s", y.label);
         for t in &y_ticks {
             let at = y_scale.at(t.value);
@@ -147,7 +159,11 @@ impl Plot {
             return;
         }
         let d = path(points.iter().map(|p| self.place(*p)));
-        let _ = write!(self.marks, "{}<path class=\"{class}\" d=\"{d}\"/></g>", key.open());
+        let _ = write!(
+            self.marks,
+            "{}<path class=\"{class}\" d=\"{d}\"/></g>",
+            key.open()
+        );
     }
 
     /// A surface between two lines: value, low, high.
@@ -218,14 +234,28 @@ impl Plot {
             return;
         }
         line(&mut self.frame, (self.left, at), (self.right, at), "ref");
-        text(&mut self.frame, self.right, at - 3.0, Anchor::End, "m s halo", says);
+        text(
+            &mut self.frame,
+            self.right,
+            at - 3.0,
+            Anchor::End,
+            "m s halo",
+            says,
+        );
     }
 
     /// A line from top to bottom with a text at its top.
     pub(super) fn vertical(&mut self, x: f64, says: &str) {
         let at = self.x.at(x);
         line(&mut self.frame, (at, self.top), (at, self.bottom), "ref");
-        text(&mut self.frame, at + 4.0, self.top + 8.0, Anchor::Start, "m s halo", says);
+        text(
+            &mut self.frame,
+            at + 4.0,
+            self.top + 8.0,
+            Anchor::Start,
+            "m s halo",
+            says,
+        );
     }
 
     /// A frame whose x-axis has named places instead of numbers.
@@ -233,7 +263,14 @@ impl Plot {
         let mut plot = Self::with(title, x, y, true, false);
         for (value, name) in places {
             let at = plot.x.at(*value);
-            text(&mut plot.frame, at, plot.bottom + 15.0, Anchor::Middle, "m s", name);
+            text(
+                &mut plot.frame,
+                at,
+                plot.bottom + 15.0,
+                Anchor::Middle,
+                "m s",
+                name,
+            );
         }
         plot
     }
@@ -331,10 +368,14 @@ mod tests {
     #[test]
     fn labels_keep_apart_and_inside() {
         let at = |y: f64| (Key(0), String::new(), y);
-        let places: Vec<f64> = spread_labels(vec![at(50.0), at(51.0), at(198.0), at(199.0), at(49.0)], 40.0, 200.0)
-            .into_iter()
-            .map(|l| l.2)
-            .collect();
+        let places: Vec<f64> = spread_labels(
+            vec![at(50.0), at(51.0), at(198.0), at(199.0), at(49.0)],
+            40.0,
+            200.0,
+        )
+        .into_iter()
+        .map(|l| l.2)
+        .collect();
         assert_eq!(places, [49.0, 61.0, 73.0, 188.0, 200.0]);
     }
 
@@ -355,7 +396,13 @@ mod tests {
         // The frame is 42 to 200: half is 121, 40 % is 136.8, 60 % is 105.2.
         let err = format!("<path class=\"err\" d=\"M{middle} 136.8L{middle} 105.2\"/>");
         assert!(plot.marks.contains(&err), "{}", plot.marks);
-        assert!(plot.marks.contains("class=\"mk f2\" data-fw=\"1\"><title>fifty</title>"));
-        assert!(plot.marks.contains(&Key(1).marker((left + right) / 2.0, 121.0, POINT)));
+        assert!(
+            plot.marks
+                .contains("class=\"mk f2\" data-fw=\"1\"><title>fifty</title>")
+        );
+        assert!(
+            plot.marks
+                .contains(&Key(1).marker((left + right) / 2.0, 121.0, POINT))
+        );
     }
 }

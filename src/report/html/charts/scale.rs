@@ -144,12 +144,17 @@ fn log_ticks(low: f64, high: f64, most: usize) -> Vec<Tick> {
 pub(super) fn setting_ticks(values: &[f64], scale: &Scale, least_gap: impl Fn(f64) -> f64) -> Vec<Tick> {
     let mut kept: Vec<f64> = Vec::new();
     for &value in values.iter().rev() {
-        let gap = kept.last().map_or(f64::INFINITY, |k| scale.at(*k) - scale.at(value));
+        let gap = kept
+            .last()
+            .map_or(f64::INFINITY, |k| scale.at(*k) - scale.at(value));
         if gap >= least_gap(value) {
             kept.push(value);
         }
     }
-    kept.iter().rev().map(|&value| Tick { value, step: 1.0 }).collect()
+    kept.iter()
+        .rev()
+        .map(|&value| Tick { value, step: 1.0 })
+        .collect()
 }
 
 #[cfg(test)]
@@ -164,11 +169,27 @@ mod tests {
     fn ticks_are_round() {
         assert_eq!(values(&linear_ticks(0.0, 1070.0, 5)), [0.0, 500.0, 1000.0]);
         assert_eq!(values(&linear_ticks(0.0, 0.9, 5)), [0.0, 0.2, 0.4, 0.6, 0.8]);
-        assert_eq!(values(&linear_ticks(-1.0, 4.0, 5)), [-1.0, 0.0, 1.0, 2.0, 3.0, 4.0]);
-        assert_eq!(values(&log_ticks(3.0, 700.0, 8)), [5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0]);
-        assert_eq!(values(&log_ticks(1.0, 1e6, 8)), [1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6]);
+        assert_eq!(
+            values(&linear_ticks(-1.0, 4.0, 5)),
+            [-1.0, 0.0, 1.0, 2.0, 3.0, 4.0]
+        );
+        assert_eq!(
+            values(&log_ticks(3.0, 700.0, 8)),
+            [5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0]
+        );
+        assert_eq!(
+            values(&log_ticks(1.0, 1e6, 8)),
+            [1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6]
+        );
         assert_eq!(values(&log_ticks(20.0, 90.0, 5)), [20.0, 50.0]);
-        for step in [(0.9, 1.0), (1.0, 1.0), (1.2, 2.0), (3.0, 5.0), (7.0, 10.0), (0.011, 0.02)] {
+        for step in [
+            (0.9, 1.0),
+            (1.0, 1.0),
+            (1.2, 2.0),
+            (3.0, 5.0),
+            (7.0, 10.0),
+            (0.011, 0.02),
+        ] {
             assert!((round_step(step.0) - step.1).abs() < 1e-12, "{step:?}");
         }
     }

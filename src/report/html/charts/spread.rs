@@ -20,7 +20,12 @@ const CELLS: usize = 3;
 const WIDE: f64 = 25.0;
 
 /// TTFT and latency of a scenario's first, middle and last cell.
-pub(super) fn distributions(view: &ModelView<'_>, keys: &Keys, id: &str, kind: ScenarioKind) -> Option<Drawn> {
+pub(super) fn distributions(
+    view: &ModelView<'_>,
+    keys: &Keys,
+    id: &str,
+    kind: ScenarioKind,
+) -> Option<Drawn> {
     let all: Vec<&Setting<'_>> = view.settings.iter().filter(|s| s.kind == kind).collect();
     let mut chosen: Vec<&Setting<'_>> = if all.len() <= CELLS {
         all
@@ -33,11 +38,21 @@ pub(super) fn distributions(view: &ModelView<'_>, keys: &Keys, id: &str, kind: S
     for setting in chosen {
         let at = |drawn: &Drawn| format!("{id}-{}", drawn.panels.len());
         let here = at(&drawn);
-        drawn.add(draw(keys, &here, &format!("TTFT, {}", setting.cell), setting, |s| s.ttft_ms.as_ref()));
+        drawn.add(draw(
+            keys,
+            &here,
+            &format!("TTFT, {}", setting.cell),
+            setting,
+            |s| s.ttft_ms.as_ref(),
+        ));
         let here = at(&drawn);
-        drawn.add(draw(keys, &here, &format!("Latency, {}", setting.cell), setting, |s| {
-            s.latency_ms.as_ref()
-        }));
+        drawn.add(draw(
+            keys,
+            &here,
+            &format!("Latency, {}", setting.cell),
+            setting,
+            |s| s.latency_ms.as_ref(),
+        ));
     }
     drawn.some()
 }
@@ -58,7 +73,12 @@ fn draw(
         })
         .filter(|(_, _, spreads)| !spreads.is_empty())
         .collect();
-    let values = || spreads.iter().flat_map(|(_, _, s)| s).flat_map(|s| s.values.iter().copied());
+    let values = || {
+        spreads
+            .iter()
+            .flat_map(|(_, _, s)| s)
+            .flat_map(|s| s.values.iter().copied())
+    };
     if spreads.is_empty() {
         return None;
     }
@@ -72,7 +92,11 @@ fn draw(
     let mut said = Vec::new();
     for (key, name, of_runs) in &spreads {
         for spread in of_runs {
-            plot.line(*key, &steps(spread, plot.x.low), if of_runs.len() > 1 { "ln thin" } else { "ln" });
+            plot.line(
+                *key,
+                &steps(spread, plot.x.low),
+                if of_runs.len() > 1 { "ln thin" } else { "ln" },
+            );
         }
         for (run, spread) in of_runs.iter().enumerate() {
             let of_run = if of_runs.len() > 1 {
@@ -94,12 +118,20 @@ fn draw(
         if let Some(spread) = of_runs.first() {
             if let (Some(low), Some(high)) = (spread.values.first(), spread.values.last()) {
                 let median = spread.percentiles[1];
-                said.push(format!("{name}: {} to {}, median {}", number(*low), number(*high), number(median)));
+                said.push(format!(
+                    "{name}: {} to {}, median {}",
+                    number(*low),
+                    number(*high),
+                    number(median)
+                ));
             }
         }
     }
     let description = format!("Cumulative distribution, ms. {}.", said.join("; "));
-    Some((plot.finish(id, &description), spreads.iter().map(|s| s.0).collect()))
+    Some((
+        plot.finish(id, &description),
+        spreads.iter().map(|s| s.0).collect(),
+    ))
 }
 
 /// The steps of a distribution, from 0 % at its smallest value.

@@ -39,7 +39,10 @@ impl Stop<'_> {
     }
 
     fn memory_at(&self, unix_us: u64) -> Option<f64> {
-        let known = self.buckets.iter().filter_map(|b| Some((b.unix_us, b.memory_bytes?.mean)));
+        let known = self
+            .buckets
+            .iter()
+            .filter_map(|b| Some((b.unix_us, b.memory_bytes?.mean)));
         let nearest = known.min_by_key(|(at, _)| at.abs_diff(unix_us))?;
         Some(nearest.1)
     }
@@ -76,8 +79,14 @@ fn of_model(
         }
     }
     stops.sort_by_key(|s| s.key);
-    let times = || stops.iter().flat_map(|s| s.buckets.iter().map(|b| s.seconds(b.unix_us)));
-    let (from, to) = times().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), t| (l.min(t), h.max(t)));
+    let times = || {
+        stops
+            .iter()
+            .flat_map(|s| s.buckets.iter().map(|b| s.seconds(b.unix_us)))
+    };
+    let (from, to) = times().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), t| {
+        (l.min(t), h.max(t))
+    });
     if stops.is_empty() {
         return None;
     }
@@ -89,7 +98,10 @@ fn of_model(
         .fold(0.0, f64::max);
     let title = format!("GPU memory around the stop, {model}");
     let x = Axis::new("seconds from the stop signal", Scale::linear(from, to));
-    let y = Axis::new("GB in use; point: last process gone, open: memory back", Scale::from_zero(most));
+    let y = Axis::new(
+        "GB in use; point: last process gone, open: memory back",
+        Scale::from_zero(most),
+    );
     let mut plot = Plot::new(&title, &x, &y, false);
     if let Some(baseline) = stops.iter().find_map(|s| s.attempt.baseline_bytes) {
         plot.reference(baseline as f64 / 1e9, "before the first server");
@@ -116,7 +128,10 @@ fn of_model(
         } else if stop.attempt.held {
             of_stop.push_str("\nmemory did not come back");
         }
-        for (at, open) in [(stop.attempt.reaped_unix_us, false), (stop.attempt.released_unix_us, true)] {
+        for (at, open) in [
+            (stop.attempt.reaped_unix_us, false),
+            (stop.attempt.released_unix_us, true),
+        ] {
             if let Some(at) = at
                 && let Some(memory) = stop.memory_at(at)
             {
@@ -127,5 +142,8 @@ fn of_model(
         said.push(of_stop.replace('\n', ", "));
     }
     let description = format!("{}.", said.join("; "));
-    Some((plot.finish(id, &description), stops.iter().map(|s| s.key).collect()))
+    Some((
+        plot.finish(id, &description),
+        stops.iter().map(|s| s.key).collect(),
+    ))
 }

@@ -162,7 +162,10 @@ pub(super) fn marker(shape: usize, x: f64, y: f64, r: f64) -> String {
         6 => &[(-1.2, 0.0), (0.8, -1.1), (0.8, 1.1)],
         _ => &[(1.2, 0.0), (-0.8, -1.1), (-0.8, 1.1)],
     };
-    format!("{}z", path(corners.iter().map(|(dx, dy)| (x + dx * r, y + dy * r))))
+    format!(
+        "{}z",
+        path(corners.iter().map(|(dx, dy)| (x + dx * r, y + dy * r)))
+    )
 }
 
 #[cfg(test)]

@@ -44,13 +44,23 @@ fn draw(keys: &Keys, id: &str, setting: &Setting<'_>) -> Option<(String, Vec<Key
     if rows.is_empty() || longest <= 0.0 {
         return None;
     }
-    let names = rows.iter().map(|(_, name, _)| text_width(name, SMALL)).fold(0.0, f64::max);
+    let names = rows
+        .iter()
+        .map(|(_, name, _)| text_width(name, SMALL))
+        .fold(0.0, f64::max);
     let left = names.min(NAME_WIDTH) + 10.0;
     let bottom = TOP + rows.len() as f64 * ROW;
     let x = Scale::linear(0.0, longest * 1.02).on(left, WIDTH - 8.0);
     let title = format!("Arrivals of one request's tokens, {}", setting.cell);
     let mut body = String::new();
-    text(&mut body, 0.0, 13.0, Anchor::Start, "h", &fitted(&title, 12.5, WIDTH));
+    text(
+        &mut body,
+        0.0,
+        13.0,
+        Anchor::Start,
+        "h",
+        &fitted(&title, 12.5, WIDTH),
+    );
     text(
         &mut body,
         0.0,
@@ -62,7 +72,14 @@ fn draw(keys: &Keys, id: &str, setting: &Setting<'_>) -> Option<(String, Vec<Key
     for t in x.ticks(8) {
         let at = x.at(t.value);
         line(&mut body, (at, TOP - 4.0), (at, bottom), "grid");
-        text(&mut body, at, bottom + 14.0, Anchor::Middle, "m s", &tick(t.value, t.step));
+        text(
+            &mut body,
+            at,
+            bottom + 14.0,
+            Anchor::Middle,
+            "m s",
+            &tick(t.value, t.step),
+        );
     }
     line(&mut body, (left, bottom), (WIDTH - 8.0, bottom), "axis");
     text(
@@ -93,7 +110,14 @@ fn draw(keys: &Keys, id: &str, setting: &Setting<'_>) -> Option<(String, Vec<Key
         );
         let _ = write!(body, "{}", key.open_mark(&tip));
         rect(&mut body, (0.0, middle - ROW / 2.0), (WIDTH, ROW), "hit");
-        text(&mut body, left - 8.0, middle + 3.5, Anchor::End, "m s", &fitted(name, SMALL, NAME_WIDTH));
+        text(
+            &mut body,
+            left - 8.0,
+            middle + 3.5,
+            Anchor::End,
+            "m s",
+            &fitted(name, SMALL, NAME_WIDTH),
+        );
         let _ = write!(
             body,
             "<path class=\"ideal\" d=\"M{} {m}L{} {m}\"/>",
@@ -110,7 +134,11 @@ fn draw(keys: &Keys, id: &str, setting: &Setting<'_>) -> Option<(String, Vec<Key
             "<path class=\"tick\" d=\"{d}\"/><path class=\"pt\" d=\"{}\"/></g>",
             key.marker(x.at(t.ttft_ms), middle, POINT)
         );
-        said.push(format!("{name}: first after {} ms, end after {} ms", number(t.ttft_ms), number(t.latency_ms)));
+        said.push(format!(
+            "{name}: first after {} ms, end after {} ms",
+            number(t.ttft_ms),
+            number(t.latency_ms)
+        ));
     }
     let description = format!("{}.", said.join("; "));
     let svg = panel(id, &title, &description, (WIDTH, bottom + BOTTOM), "wide", &body);
