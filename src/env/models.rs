@@ -34,6 +34,9 @@ const ASK_LIMIT: Duration = Duration::from_secs(5);
 /// From TERM to KILL for that server.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
+/// How long to wait for the output's end once the server has ended.
+const DRAIN: Duration = Duration::from_secs(2);
+
 /// A pull of which nothing is heard for this long is broken.
 const SILENCE_LIMIT: Duration = Duration::from_secs(300);
 
@@ -267,6 +270,8 @@ struct PullServer {
     group: Group,
     address: String,
     tail: Arc<Mutex<VecDeque<String>>>,
+    /// Ends with the server's output.
+    heard: tokio::task::JoinHandle<()>,
 }
 
 impl PullServer {
@@ -304,7 +309,7 @@ impl PullServer {
         }
         drop(lines);
         let kept = Arc::clone(&tail);
-        tokio::spawn(async move {
+        let heard = tokio::spawn(async move {
             while let Some(line) = said.recv().await {
                 let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
                 if kept.len() == TAIL_LINES {
@@ -318,6 +323,7 @@ impl PullServer {
             child,
             address,
             tail,
+            heard,
         })
     }
 
@@ -331,6 +337,8 @@ impl PullServer {
                 return Ok(());
             }
             if let Ok(Some(status)) = self.child.try_wait() {
+                // What it said last is still on its way; what it left running may keep the pipes open.
+                let _ = tokio::time::timeout(DRAIN, &mut self.heard).await;
                 return Err(format!("its server ended ({status}): {}", self.said()));
             }
             if started.elapsed() > START_LIMIT {
