@@ -39,7 +39,9 @@ pub enum Command {
     Report(ReportArgs),
     /// Compare a new run with an old one, cell by cell
     Compare(CompareArgs),
-    /// Make the environments that a plan names
+    /// Make the environments that a plan names, and fetch its models
+    ///
+    /// Does nothing where all is there. What is broken off goes on where it stopped; nothing half-made is left.
     Env(EnvArgs),
     /// Measure this client against the simulated server on this machine, and print its error
     Selfcheck(SelfcheckArgs),
@@ -226,4 +228,10 @@ pub struct SchemaArgs {
 pub struct EnvArgs {
     /// The plan, a YAML file
     pub plan: PathBuf,
+    /// Fetch and make nothing: only say what is missing
+    #[arg(long)]
+    pub offline: bool,
+    /// Leave models alone: make venvs and binaries only
+    #[arg(long)]
+    pub no_models: bool,
 }

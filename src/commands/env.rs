@@ -1,38 +1,126 @@
-//! `benchd env`: makes the environments that a plan names.
+//! `benchd env`: makes the environments that a plan names, and fetches its models.
+
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 
 use super::{CommandResult, DONE, Failure, load_plan};
-use crate::{cli::EnvArgs, env, supervisor::Signals};
+use crate::{
+    cli::EnvArgs,
+    env::{self, EnvError},
+    plan::Plan,
+    record::Redactor,
+    supervisor::{self, Signals, signal_exit_code},
+};
 
-/// Makes what is missing, one recipe after another; does nothing where all is there.
+/// How often the lines of a progress bar are shown.
+const BAR_PERIOD: Duration = Duration::from_secs(5);
+
+/// Makes what is missing, one environment after another; does nothing where all is there.
 ///
 /// # Errors
-/// When the plan is wrong (2), there is no recipe for something, or a recipe fails (3).
+/// When the plan is wrong (2), something is missing that nothing makes, or making it fails (3).
 pub fn run(args: EnvArgs) -> CommandResult {
     let loaded = load_plan(&args.plan)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("the runtime can't be started")?;
-    runtime.block_on(async {
-        let signals = Signals::listen().context("signal handlers can't be installed")?;
-        for recipe in env::recipes(&env::missing_of_plan(&loaded.plan)) {
-            eprintln!("{}", recipe.display());
-            env::provision(&recipe, signals.clean(), |line| eprintln!("  {line}"))
-                .await
-                .map_err(|e| Failure::machine(anyhow::Error::from(e)))?;
-        }
-        Ok::<_, Failure>(())
-    })?;
-    let still = env::missing_of_plan(&loaded.plan);
+    let environment: Vec<(String, String)> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let redactor = supervisor::redactor(&loaded, &environment);
+    if !args.offline {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("the runtime can't be started")?;
+        let done = runtime.block_on(async {
+            let signals = Signals::listen().context("signal handlers can't be installed")?;
+            make(&loaded.plan, &args, &signals, &redactor).await
+        });
+        done.map_err(|failure: Failure| Failure {
+            code: failure.code,
+            error: anyhow!("{}", redactor.text(&format!("{:#}", failure.error))),
+        })?;
+    }
+    let still = missing(&loaded.plan, &args);
     if still.is_empty() {
         eprintln!("everything that {} names is there", args.plan.display());
         return DONE;
     }
-    let lines: Vec<String> = still
+    Err(Failure::machine(anyhow!("{}", redactor.text(&still.join("\n")))))
+}
+
+async fn make(plan: &Plan, args: &EnvArgs, signals: &Signals, redactor: &Redactor) -> Result<(), Failure> {
+    for job in env::to_make(plan) {
+        eprintln!("{}  ({})", job.recipe.display(), redactor.text(&job.why));
+        let made = env::provision(&job.recipe, signals.clean(), Shown::new(redactor).line());
+        made.await.map_err(|error| failed(&error, signals))?;
+    }
+    // A model needs its framework's environment: without that, the end says what is missing.
+    if args.no_models || !env::missing_of_plan(plan).is_empty() {
+        return Ok(());
+    }
+    for model in env::models_to_fetch(plan) {
+        eprintln!("{}  (models.{})", redactor.text(&model.id), model.model);
+        let fetched = env::fetch(plan, &model, signals.clean(), Shown::new(redactor).line());
+        fetched.await.map_err(|error| failed(&error, signals))?;
+    }
+    Ok(())
+}
+
+/// An error with its hint, and the exit code it calls for.
+fn failed(error: &EnvError, signals: &Signals) -> Failure {
+    let hint = error
+        .hint()
+        .map(|hint| format!("\n  hint: {hint}"))
+        .unwrap_or_default();
+    let failure = Failure::machine(anyhow!("{error}{hint}"));
+    match (error, signals.first()) {
+        (EnvError::Cancelled { .. }, Some(signal)) => Failure {
+            code: signal_exit_code(signal),
+            ..failure
+        },
+        _ => failure,
+    }
+}
+
+/// What is not there, each with its remedy.
+fn missing(plan: &Plan, args: &EnvArgs) -> Vec<String> {
+    let mut texts: Vec<String> = env::missing_of_plan(plan)
         .iter()
         .map(|m| format!("{m}\n  hint: {}", m.hint(&args.plan)))
         .collect();
-    Err(Failure::machine(anyhow!("{}", lines.join("\n"))))
+    let file = args.plan.display();
+    texts.extend(env::of_other_versions(plan).into_iter().map(|text| {
+        format!("{text}\n  hint: correct `version` in {file}, or the version in the environment's requirements or release.json")
+    }));
+    if !args.no_models {
+        texts.extend(env::models_missing(plan).into_iter().map(|text| {
+            format!("{text}\n  hint: benchd env {file} fetches what can be fetched; else correct the plan")
+        }));
+    }
+    texts
+}
+
+/// Lines for people; those of a progress bar now and then.
+struct Shown<'a> {
+    redactor: &'a Redactor,
+    bar: Option<Instant>,
+}
+
+impl<'a> Shown<'a> {
+    fn new(redactor: &'a Redactor) -> Self {
+        Self { redactor, bar: None }
+    }
+
+    fn line(mut self) -> impl FnMut(&str) + Send + 'a {
+        move |line| {
+            let is_bar = line.contains("%|");
+            if is_bar && self.bar.is_some_and(|shown| shown.elapsed() < BAR_PERIOD) {
+                return;
+            }
+            if is_bar {
+                self.bar = Some(Instant::now());
+            }
+            eprintln!("  {}", self.redactor.text(line));
+        }
+    }
 }

@@ -5,8 +5,10 @@
 //!
 //! - `provision`: running a recipe; `release`: the archive's fetch, check and unpacking.
 //! - `record`: what was installed, beside it and for the run.
+//! - `models`: fetching models.
 //! - `venv`: what a venv holds, read from its files.
 
+mod models;
 mod provision;
 mod record;
 mod release;
@@ -17,6 +19,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use models::{Fetch, fetch, models_missing, models_to_fetch};
 pub use provision::{EnvError, provision};
 pub use record::{Installed, describe, installed, is_current};
 pub use venv::{Venv, is_half_made};
@@ -156,6 +159,68 @@ pub fn missing_of_plan(plan: &Plan) -> Vec<Missing> {
         }
     }
     all
+}
+
+/// An environment that is to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToMake {
+    /// Its recipe.
+    pub recipe: PathBuf,
+    /// Why.
+    pub why: String,
+}
+
+/// The environments of a plan that are to be made, or made anew, each once: something is missing in them, or they were
+/// made by another recipe than the one that is there now.
+pub fn to_make(plan: &Plan) -> Vec<ToMake> {
+    let mut all: Vec<ToMake> = Vec::new();
+    let mut add = |recipe: PathBuf, why: String| {
+        if !all.iter().any(|known| known.recipe == recipe) {
+            all.push(ToMake { recipe, why });
+        }
+    };
+    for missing in missing_of_plan(plan) {
+        let why = missing.to_string();
+        if let Some(recipe) = missing.recipe {
+            add(recipe, why);
+        }
+    }
+    for framework in plan.frameworks.values() {
+        let Some(path) = place(framework) else { continue };
+        let Some((environment, recipe)) = environment_of(&path).zip(recipe_for(&path)) else {
+            continue;
+        };
+        if is_current(&environment) == Some(false) {
+            add(recipe, "its recipe has changed".to_owned());
+        }
+    }
+    all
+}
+
+/// Frameworks whose venv or release is of another version than the plan pins, in words.
+pub fn of_other_versions(plan: &Plan) -> Vec<String> {
+    plan.frameworks
+        .values()
+        .filter_map(|framework| {
+            let wanted = framework.version.as_deref()?;
+            let found = describe(framework)?.version?;
+            (found != wanted).then(|| {
+                format!(
+                    "frameworks.{}: {found} is installed, the plan says {wanted}",
+                    framework.name
+                )
+            })
+        })
+        .collect()
+}
+
+/// Where a framework's program or venv lies.
+fn place(framework: &Framework) -> Option<PathBuf> {
+    match &framework.source {
+        Source::Venv(path) | Source::Binary(path) => Some(path.clone()),
+        Source::Command { command, .. } => Some(PathBuf::from(command.first()?)),
+        Source::Url(_) => None,
+    }
 }
 
 /// The recipes that make what is missing, each once, in order.

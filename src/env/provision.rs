@@ -124,6 +124,16 @@ pub enum EnvError {
         /// Why.
         source: std::io::Error,
     },
+    /// A model can't be fetched.
+    #[error("{id} can't be fetched: {why}")]
+    Model {
+        /// Its id.
+        id: String,
+        /// Why.
+        why: String,
+        /// What to do about it.
+        hint: String,
+    },
     /// The disk refuses.
     #[error("can't write {}: {source}", path.display())]
     Disk {
@@ -163,6 +173,7 @@ impl EnvError {
             Self::Start { recipe, .. } => format!("chmod +x {}", recipe.display()),
             Self::Failed { last_lines, .. } => return diagnose(last_lines).map(str::to_owned),
             Self::Recipe { .. } | Self::Cancelled { .. } => return None,
+            Self::Model { hint, .. } => hint.clone(),
             Self::Network { .. } => {
                 "is there a network here (a proxy is taken from HTTPS_PROXY)? run it again: what came is kept".to_owned()
             }
@@ -186,7 +197,7 @@ impl EnvError {
 }
 
 /// What to do about a recipe's failure, told by what it said at its end. A recipe that gives a hint itself needs none.
-fn diagnose(last_lines: &[String]) -> Option<&'static str> {
+pub(super) fn diagnose(last_lines: &[String]) -> Option<&'static str> {
     let text = last_lines.join("\n").to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
     if says(&[
@@ -289,21 +300,34 @@ async fn script(
         .parent()
         .and_then(Path::parent)
         .map_or_else(|| PathBuf::from(TOOLS), |envs| envs.join(TOOLS));
-    let mut child = Command::new(program)
-        .current_dir(folder)
-        .env(TOOLS_VARIABLE, tools)
+    let mut command = Command::new(program);
+    command.current_dir(folder).env(TOOLS_VARIABLE, tools);
+    run(command, recipe, cancel, progress).await
+}
+
+/// Runs a program to its end, in a process group of its own, with nothing to read. `what` names it in errors.
+///
+/// # Errors
+/// It can't be started, it fails, or it is cancelled.
+pub(super) async fn run(
+    mut command: Command,
+    what: &Path,
+    cancel: &CancellationToken,
+    progress: &mut (dyn FnMut(&str) + Send),
+) -> Result<(), EnvError> {
+    let recipe = what;
+    let start = |source| EnvError::Start {
+        recipe: recipe.to_owned(),
+        source,
+    };
+    let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
         .spawn()
         .map_err(start)?;
-    let mut group = Group(
-        child
-            .id()
-            .and_then(|pid| i32::try_from(pid).ok())
-            .map(Pid::from_raw),
-    );
+    let mut group = Group::of(&child);
 
     let (lines, mut said) = mpsc::channel(64);
     if let Some(stdout) = child.stdout.take() {
@@ -374,17 +398,27 @@ fn lock(folder: &Path) -> Result<File, EnvError> {
 }
 
 /// The process group of a running recipe; killed when dropped, unless that was done.
-struct Group(Option<Pid>);
+pub(super) struct Group(Option<Pid>);
 
 impl Group {
-    fn signal(&self, signal: Signal) {
+    /// The group of a child that was started in one of its own.
+    pub(super) fn of(child: &tokio::process::Child) -> Self {
+        Self(
+            child
+                .id()
+                .and_then(|pid| i32::try_from(pid).ok())
+                .map(Pid::from_raw),
+        )
+    }
+
+    pub(super) fn signal(&self, signal: Signal) {
         if let Some(group) = self.0 {
             // An error means that no process is left in it.
             let _ = killpg(group, signal);
         }
     }
 
-    fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         self.signal(Signal::SIGKILL);
         self.0 = None;
     }
@@ -397,7 +431,7 @@ impl Drop for Group {
 }
 
 /// Sends a stream's lines, until it or the receiver ends. A progress bar's carriage returns end lines too.
-async fn pump(mut stream: impl AsyncRead + Unpin, lines: mpsc::Sender<String>) {
+pub(super) async fn pump(mut stream: impl AsyncRead + Unpin, lines: mpsc::Sender<String>) {
     let mut chunk = vec![0; 8192];
     let mut splitter = Splitter::default();
     while let Ok(bytes @ 1..) = stream.read(&mut chunk).await {

@@ -24,7 +24,7 @@ pub(super) struct ModelConfig {
 }
 
 /// Whether this is meant as a folder, not as a hub id (`org/name`).
-pub(super) fn looks_like_folder(id: &str) -> bool {
+pub fn looks_like_folder(id: &str) -> bool {
     id.starts_with(['/', '.', '~']) || id.matches('/').count() > 1 || is_folder(id)
 }
 

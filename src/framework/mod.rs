@@ -24,12 +24,13 @@ use std::{collections::BTreeMap, path::PathBuf, process::ExitStatus, time::Durat
 
 use serde_json::Value;
 
+pub use config::looks_like_folder;
 pub use demand::{Demand, demand};
 pub use error::FrameworkError;
 pub use facts::{Facts, same_precision};
 pub use launch::{Launch, redacted_env};
 pub use request::ChatRequest;
-pub use weights::{Absent, Found, Weights, weights};
+pub use weights::{Absent, Found, Weights, revision, weights};
 
 use crate::{
     plan::{Framework, FrameworkKind, Model},

@@ -118,6 +118,12 @@ pub fn weights(framework: &Framework, model: &Model) -> Weights {
     }
 }
 
+/// The revision of a model of the hub that the arguments ask for.
+pub fn revision(framework: &Framework, model: &Model) -> String {
+    let args = arguments(framework, model);
+    flag_value(&args, "--revision").unwrap_or("main").to_owned()
+}
+
 /// The framework's arguments, then the model's for its kind and for itself, as a launch has them.
 pub(super) fn arguments(framework: &Framework, model: &Model) -> Vec<String> {
     let mut names = vec![framework.kind.as_str()];

@@ -3,6 +3,7 @@
 mod arrivals;
 mod check;
 mod env;
+mod environments;
 mod framework;
 mod gpu;
 mod night;

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     analysis::{LaneSummary, RunSummary},
-    journal::{ClientCalibration, RateLimit, RunInfo},
+    journal::{ClientCalibration, EnvironmentInfo, RateLimit, RunInfo},
     plan::{GpuSelection, Plan, Source},
 };
 
@@ -140,11 +140,47 @@ fn machine(info: &RunInfo, plan: &Plan) -> String {
         format!("`{}`, SHA-256 `{}`", escape(&info.plan_path), info.plan_sha256),
     );
     let mut text = format!("{table}\n");
+    text.push_str(&run_from(&info.environments));
     match &info.client {
         Some(client) => text.push_str(&self_check(client)),
         None => text.push_str("The client was not checked against the simulated server in this run.\n\n"),
     }
     text
+}
+
+/// What the frameworks run from: version, Python, packages with their hash, size.
+fn run_from(environments: &BTreeMap<String, EnvironmentInfo>) -> String {
+    if environments.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new([
+        "framework",
+        "version",
+        "Python",
+        ">packages",
+        ">on disk (MB)",
+        "SHA-256",
+    ]);
+    for (name, e) in environments {
+        let word = |text: Option<&String>| text.map_or(NONE.to_owned(), |text| escape(text));
+        let hash = match (&e.resolved_sha256, &e.source_sha256) {
+            (Some(hash), _) => format!("packages `{}`", escape(hash)),
+            (None, Some(hash)) => format!("archive `{}`", escape(hash)),
+            (None, None) => NONE.to_owned(),
+        };
+        table.row([
+            escape(name),
+            word(e.version.as_ref()),
+            word(e.python.as_ref()),
+            e.packages.map_or(NONE.to_owned(), |n| count(n.into())),
+            e.bytes.map_or(NONE.to_owned(), |bytes| megabytes(bytes as f64)),
+            hash,
+        ]);
+    }
+    format!(
+        "What the frameworks run from. The same hash of packages (the sorted lines `name==version`) or of a release archive \
+         is the same software.\n\n{table}\n"
+    )
 }
 
 fn self_check(client: &ClientCalibration) -> String {
@@ -274,4 +310,48 @@ fn server(lane: &LaneSummary, plan: &Plan) -> String {
         let _ = writeln!(text, "{table}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_framework_runs_from_is_told_and_what_is_not_known_is_a_dash() {
+        let venv = EnvironmentInfo {
+            version: Some("0.15.1".to_owned()),
+            python: Some("3.12.8".to_owned()),
+            packages: Some(178),
+            resolved_sha256: Some("ab".repeat(32)),
+            bytes: Some(10_200_000_000),
+            ..EnvironmentInfo::default()
+        };
+        let archive = EnvironmentInfo {
+            version: Some("0.15.6".to_owned()),
+            source_sha256: Some("cd".repeat(32)),
+            ..EnvironmentInfo::default()
+        };
+        let text = run_from(&BTreeMap::from([
+            ("vllm".to_owned(), venv),
+            ("ollama".to_owned(), archive),
+        ]));
+        let row = |name: &str| {
+            text.lines()
+                .find(|line| line.contains(name))
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let vllm = row("| vllm");
+        assert!(
+            vllm.contains("3.12.8") && vllm.contains("178") && vllm.contains("10,200"),
+            "{vllm}"
+        );
+        assert!(vllm.contains("packages `abab"), "{vllm}");
+        let ollama = row("| ollama");
+        assert!(
+            ollama.contains("archive `cdcd") && ollama.contains(NONE),
+            "{ollama}"
+        );
+        assert_eq!(run_from(&BTreeMap::new()), "");
+    }
 }

@@ -1,0 +1,500 @@
+//! Fetching models: those of the Hugging Face hub by the hub's own library in a venv, those of Ollama by a server of its
+//! own that sees no GPU.
+
+use std::{
+    collections::VecDeque,
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use futures_util::StreamExt as _;
+use nix::sys::signal::Signal;
+use tokio::{process::Command, sync::mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::provision::{EnvError, Group, diagnose, pump, run};
+use crate::{
+    client::untimed_client,
+    framework::{self, Weights},
+    plan::{Framework, FrameworkKind, Model, Plan, Source},
+};
+
+/// From the launch of Ollama's server to its first answer, at the longest.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// Pause between two questions whether it is up.
+const START_POLL: Duration = Duration::from_millis(100);
+
+/// Limit of a question to a server on this machine.
+const ASK_LIMIT: Duration = Duration::from_secs(5);
+
+/// From TERM to KILL for that server.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// How long to wait for the output's end once the server has ended.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// A pull of which nothing is heard for this long is broken.
+const SILENCE_LIMIT: Duration = Duration::from_secs(300);
+
+/// How often the progress of a pull is told.
+const PROGRESS_PERIOD: Duration = Duration::from_secs(2);
+
+/// Lines of a server's output that its error shows.
+const TAIL_LINES: usize = 10;
+
+/// Fetches a model of the hub: repository, revision. Second copies of the weights in other forms are left out.
+const FETCH_FROM_HUB: &str = r#"
+import sys
+from huggingface_hub import HfApi, snapshot_download
+repo, revision = sys.argv[1:3]
+files = HfApi().list_repo_files(repo, revision=revision)
+skip = ["original/*", "metal/*", "onnx/*", "*.onnx", "*.gguf", "*.pth", "*.msgpack", "*.h5", "*.ot"]
+top = [f for f in files if "/" not in f and f.endswith(".safetensors")]
+if top:
+    skip += ["*.bin", "*.pt"]
+if any(f.startswith("model") for f in top):
+    skip += ["consolidated*"]
+print(snapshot_download(repo, revision=revision, ignore_patterns=skip))
+"#;
+
+/// A model that is to be fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetch {
+    /// The model's name in the plan.
+    pub model: String,
+    /// Its id of the hub, or its tag.
+    pub id: String,
+    /// The framework by whose environment it is fetched.
+    pub framework: String,
+}
+
+/// The models of a plan that are not whole on disk and can be fetched, each once.
+pub fn models_to_fetch(plan: &Plan) -> Vec<Fetch> {
+    let mut all: Vec<Fetch> = Vec::new();
+    for (framework, model) in served(plan) {
+        let wanted = match framework::weights(framework, model) {
+            Weights::Absent(absent) => absent.fetchable,
+            Weights::Damaged { .. } => is_fetched(framework, model),
+            Weights::Whole(_) | Weights::NotKnown => false,
+        };
+        let Some(id) = model.id_for(framework.kind).filter(|_| wanted) else {
+            continue;
+        };
+        let known = all.iter().any(|fetch| {
+            let place = |name: &str| {
+                plan.frameworks
+                    .get(name)
+                    .map(|f| (f.kind == FrameworkKind::Ollama, &f.env))
+            };
+            fetch.id == id && place(&fetch.framework) == place(&framework.name)
+        });
+        if !known {
+            all.push(Fetch {
+                model: model.name.clone(),
+                id: id.to_owned(),
+                framework: framework.name.clone(),
+            });
+        }
+    }
+    all
+}
+
+/// Models that are not whole on disk, in words, each once: what a fetch could not mend, and what nobody fetches.
+pub fn models_missing(plan: &Plan) -> Vec<String> {
+    let mut texts: Vec<String> = Vec::new();
+    for (framework, model) in served(plan) {
+        let text = match framework::weights(framework, model) {
+            Weights::Absent(absent) if absent.fetchable => {
+                format!("models.{}: {} is not on this machine", model.name, absent.id)
+            }
+            // The plan's own files are among the environments' missing ones.
+            Weights::Absent(_)
+                if framework.kind == FrameworkKind::Ollama || framework.kind == FrameworkKind::Openai =>
+            {
+                continue;
+            }
+            Weights::Absent(absent) => format!("models.{}: {} is not there", model.name, absent.id),
+            Weights::Damaged { folder, wrong } => {
+                format!(
+                    "models.{}: {} is not whole: {}",
+                    model.name,
+                    folder.display(),
+                    wrong.join("; ")
+                )
+            }
+            Weights::Whole(_) | Weights::NotKnown => continue,
+        };
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
+    texts
+}
+
+fn served(plan: &Plan) -> impl Iterator<Item = (&Framework, &Model)> {
+    plan.frameworks
+        .values()
+        .filter(|framework| !matches!(framework.source, Source::Url(_)))
+        .flat_map(|framework| plan.models.values().map(move |model| (framework, model)))
+}
+
+/// Whether fetching again can mend what is damaged: not a folder or file of the plan's own.
+fn is_fetched(framework: &Framework, model: &Model) -> bool {
+    match framework.kind {
+        FrameworkKind::Vllm | FrameworkKind::Sglang => model
+            .hf
+            .as_deref()
+            .is_some_and(|id| !framework::looks_like_folder(id)),
+        FrameworkKind::Ollama => model.gguf.is_none(),
+        FrameworkKind::Openai => false,
+    }
+}
+
+/// Fetches one model.
+///
+/// # Errors
+/// No network, no such model, a licence that was not accepted, a full disk, a server that does not start; each with a
+/// hint.
+pub async fn fetch(
+    plan: &Plan,
+    fetch: &Fetch,
+    cancel: &CancellationToken,
+    mut progress: impl FnMut(&str) + Send,
+) -> Result<(), EnvError> {
+    let (Some(framework), Some(model)) = (
+        plan.frameworks.get(&fetch.framework),
+        plan.models.get(&fetch.model),
+    ) else {
+        return Ok(());
+    };
+    match &framework.source {
+        Source::Venv(venv) => {
+            let revision = framework::revision(framework, model);
+            from_hub(venv, framework, &fetch.id, &revision, cancel, &mut progress).await?;
+        }
+        Source::Binary(binary) => pull(binary, framework, &fetch.id, cancel, &mut progress).await?,
+        Source::Command { .. } | Source::Url(_) => {}
+    }
+    match framework::weights(framework, model) {
+        Weights::Damaged { folder, wrong } => Err(EnvError::Model {
+            id: fetch.id.clone(),
+            why: format!(
+                "it came, and {} is not whole: {}",
+                folder.display(),
+                wrong.join("; ")
+            ),
+            hint: "remove that folder and run it again".to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+async fn from_hub(
+    venv: &Path,
+    framework: &Framework,
+    id: &str,
+    revision: &str,
+    cancel: &CancellationToken,
+    progress: &mut (dyn FnMut(&str) + Send),
+) -> Result<(), EnvError> {
+    let python = venv.join("bin/python3");
+    let absolute = std::path::absolute(&python).unwrap_or(python);
+    let mut command = Command::new(&absolute);
+    command
+        .args(["-c", FETCH_FROM_HUB, id, revision])
+        .envs(&framework.env);
+    let fetched = run(command, &absolute, cancel, progress).await;
+    match fetched {
+        Err(EnvError::Failed { last_lines, .. }) => Err(EnvError::Model {
+            id: id.to_owned(),
+            why: last_lines
+                .last()
+                .cloned()
+                .unwrap_or_else(|| "it does not say why".to_owned()),
+            hint: hub_hint(id, &last_lines),
+        }),
+        other => other,
+    }
+}
+
+/// What to do about a failure of the hub's library, told by its words.
+fn hub_hint(id: &str, last_lines: &[String]) -> String {
+    let text = last_lines.join("\n");
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    let page = format!("https://huggingface.co/{id}");
+    if says(&[
+        "GatedRepo",
+        "gated repo",
+        "Access to model",
+        "403 Client Error",
+        "awaiting a review",
+    ]) {
+        return if std::env::var_os("HF_TOKEN").is_none_or(|token| token.is_empty()) {
+            format!("accept its licence at {page}, then set HF_TOKEN to a token of that account")
+        } else {
+            format!("the account of HF_TOKEN has no access yet: accept its licence at {page}")
+        };
+    }
+    if says(&[
+        "RepositoryNotFound",
+        "401 Client Error",
+        "404 Client Error",
+        "Invalid username or password",
+    ]) {
+        return format!(
+            "is the id right? {page} must open; for a private model, or one whose licence must be accepted, set HF_TOKEN"
+        );
+    }
+    if says(&["RevisionNotFound"]) {
+        return format!("is the --revision right? {page} lists them");
+    }
+    if says(&["No module named"]) {
+        return "the environment is not whole: remove its .venv and run it again".to_owned();
+    }
+    match diagnose(last_lines) {
+        Some(hint) if hint.contains("registry") => {
+            "is there a network here? run it again: what came is kept".to_owned()
+        }
+        Some(hint) => hint.to_owned(),
+        None => "run it again: what came is kept".to_owned(),
+    }
+}
+
+/// A server of Ollama that runs only to pull.
+struct PullServer {
+    child: tokio::process::Child,
+    group: Group,
+    address: String,
+    tail: Arc<Mutex<VecDeque<String>>>,
+    /// Ends with the server's output.
+    heard: tokio::task::JoinHandle<()>,
+}
+
+impl PullServer {
+    async fn start(binary: &Path, framework: &Framework) -> Result<Self, EnvError> {
+        let program = if binary.components().count() > 1 {
+            std::path::absolute(binary).unwrap_or_else(|_| binary.to_owned())
+        } else {
+            binary.to_owned()
+        };
+        let failed = |source| EnvError::Start {
+            recipe: program.clone(),
+            source,
+        };
+        let port = free_port().map_err(failed)?;
+        let address = format!("127.0.0.1:{port}");
+        let mut child = Command::new(&program)
+            .arg("serve")
+            .envs(&framework.env)
+            .env("OLLAMA_HOST", &address)
+            .env("OLLAMA_NOPRUNE", "1")
+            .env("CUDA_VISIBLE_DEVICES", "")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .map_err(failed)?;
+        let tail = Arc::new(Mutex::new(VecDeque::new()));
+        let (lines, mut said) = mpsc::channel(64);
+        if let Some(stdout) = child.stdout.take() {
+            tokio::spawn(pump(stdout, lines.clone()));
+        }
+        if let Some(stderr) = child.stderr.take() {
+            tokio::spawn(pump(stderr, lines.clone()));
+        }
+        drop(lines);
+        let kept = Arc::clone(&tail);
+        let heard = tokio::spawn(async move {
+            while let Some(line) = said.recv().await {
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                if kept.len() == TAIL_LINES {
+                    kept.pop_front();
+                }
+                kept.push_back(line);
+            }
+        });
+        Ok(Self {
+            group: Group::of(&child),
+            child,
+            address,
+            tail,
+            heard,
+        })
+    }
+
+    /// Waits until it answers.
+    async fn ready(&mut self, client: &reqwest::Client) -> Result<(), String> {
+        let started = Instant::now();
+        loop {
+            let url = format!("http://{}/api/version", self.address);
+            let answer = client.get(url).timeout(ASK_LIMIT).send().await;
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(());
+            }
+            if let Ok(Some(status)) = self.child.try_wait() {
+                // What it said last is still on its way; what it left running may keep the pipes open.
+                let _ = tokio::time::timeout(DRAIN, &mut self.heard).await;
+                return Err(format!("its server ended ({status}): {}", self.said()));
+            }
+            if started.elapsed() > START_LIMIT {
+                return Err(format!(
+                    "its server gave no answer within {} s: {}",
+                    START_LIMIT.as_secs(),
+                    self.said()
+                ));
+            }
+            tokio::time::sleep(START_POLL).await;
+        }
+    }
+
+    fn said(&self) -> String {
+        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        Vec::from(tail.clone()).join(" | ")
+    }
+
+    async fn stop(mut self) {
+        self.group.signal(Signal::SIGTERM);
+        // Whether it ended by itself or not, nothing of its group may stay.
+        let _ = tokio::time::timeout(STOP_GRACE, self.child.wait()).await;
+        self.group.kill();
+        let _ = self.child.wait().await;
+    }
+}
+
+/// A port that is free now. Another program may take it in the moment before the server does; the pull then fails, and
+/// says so.
+fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+async fn pull(
+    binary: &Path,
+    framework: &Framework,
+    tag: &str,
+    cancel: &CancellationToken,
+    progress: &mut (dyn FnMut(&str) + Send),
+) -> Result<(), EnvError> {
+    let failed = |why: String| EnvError::Model {
+        id: tag.to_owned(),
+        hint: pull_hint(&why),
+        why,
+    };
+    let client = untimed_client()
+        .no_proxy()
+        .read_timeout(SILENCE_LIMIT)
+        .build()
+        .map_err(|error| failed(error.to_string()))?;
+    let mut server = PullServer::start(binary, framework).await?;
+    let pulled = tokio::select! {
+        pulled = async {
+            server.ready(&client).await?;
+            ask_to_pull(&client, &server.address, tag, progress).await
+        } => pulled.map_err(failed),
+        () = cancel.cancelled() => Err(EnvError::Cancelled { recipe: PathBuf::from(tag) }),
+    };
+    server.stop().await;
+    pulled
+}
+
+/// What a line of a pull's answer says.
+#[derive(Debug, serde::Deserialize)]
+struct PullLine {
+    #[serde(default)]
+    status: String,
+    error: Option<String>,
+    total: Option<u64>,
+    completed: Option<u64>,
+}
+
+async fn ask_to_pull(
+    client: &reqwest::Client,
+    address: &str,
+    tag: &str,
+    progress: &mut (dyn FnMut(&str) + Send),
+) -> Result<(), String> {
+    let answer = client
+        .post(format!("http://{address}/api/pull"))
+        .json(&serde_json::json!({ "model": tag, "stream": true }))
+        .send()
+        .await
+        .map_err(|error| error.to_string())?;
+    let mut body = answer.bytes_stream();
+    let mut held: Vec<u8> = Vec::new();
+    let mut last = String::new();
+    let mut told = Instant::now();
+    while let Some(piece) = body.next().await {
+        held.extend_from_slice(&piece.map_err(|error| error.to_string())?);
+        while let Some(end) = held.iter().position(|&byte| byte == b'\n') {
+            let line: Vec<u8> = held.drain(..=end).collect();
+            let Ok(line) = serde_json::from_slice::<PullLine>(&line) else {
+                continue;
+            };
+            if let Some(error) = line.error {
+                return Err(error);
+            }
+            let changed = line.status != last;
+            if changed || told.elapsed() >= PROGRESS_PERIOD {
+                told = Instant::now();
+                let share = line.total.zip(line.completed).map(|(total, completed)| {
+                    format!(": {} of {} MB", completed / 1_000_000, total / 1_000_000)
+                });
+                progress(&format!("{}{}", line.status, share.unwrap_or_default()));
+            }
+            last = line.status;
+        }
+    }
+    match serde_json::from_slice::<PullLine>(&held)
+        .ok()
+        .and_then(|line| line.error)
+    {
+        Some(error) => Err(error),
+        None if last == "success" => Ok(()),
+        None => Err(format!("the pull ended after `{last}`")),
+    }
+}
+
+fn pull_hint(why: &str) -> String {
+    let lower = why.to_ascii_lowercase();
+    if lower.contains("file does not exist") || lower.contains("not found") {
+        return "is the tag right? ollama.com/library lists them".to_owned();
+    }
+    match diagnose(&[why.to_owned()]) {
+        Some(hint) if !hint.contains("registry") => hint.to_owned(),
+        _ if lower.contains("lookup ") || lower.contains("dial tcp") || lower.contains("no such host") => {
+            "is there a network here (a proxy is taken from HTTPS_PROXY)? run it again: what came is kept"
+                .to_owned()
+        }
+        _ => "run it again: what came is kept".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_of_the_hub_name_the_licence_the_id_or_the_network() {
+        let hint = |line: &str| hub_hint("meta/llama", &[line.to_owned()]);
+        let gated = hint("huggingface_hub.errors.GatedRepoError: 401 Client Error.");
+        assert!(
+            gated.contains("https://huggingface.co/meta/llama") && gated.contains("HF_TOKEN"),
+            "{gated}"
+        );
+        assert!(hint("RepositoryNotFoundError: 404 Client Error.").contains("is the id right"));
+        assert!(hint("OSError: [Errno 28] No space left on device").contains("make room"));
+        assert!(hint("[Errno -2] Name or service not known").contains("network"));
+        assert!(hint("ModuleNotFoundError: No module named 'huggingface_hub'").contains("not whole"));
+    }
+
+    #[test]
+    fn failures_of_a_pull_name_the_tag_the_disk_or_the_network() {
+        assert!(pull_hint("pull model manifest: file does not exist").contains("tag"));
+        assert!(pull_hint("write /x: no space left on device").contains("make room"));
+        assert!(pull_hint("dial tcp: lookup some.host: no such host").contains("network"));
+    }
+}
