@@ -442,6 +442,7 @@ impl Builder {
                 exit: "exit 0".to_owned(),
                 killed: false,
                 swept: Vec::new(),
+                stuck: Vec::new(),
             }),
             Event::GpuReleased(GpuReleased {
                 lane: lane.clone(),
@@ -468,6 +469,7 @@ impl Builder {
             log_tail: failure
                 .map(|f| f.2.iter().map(|l| (*l).to_owned()).collect())
                 .unwrap_or_default(),
+            by_machine: false,
         }));
     }
 

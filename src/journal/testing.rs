@@ -69,6 +69,7 @@ pub(crate) fn lane_ended(outcome: LaneOutcome) -> Event {
         stage: None,
         reason: None,
         log_tail: vec!["last | words".to_owned()],
+        by_machine: false,
     })
 }
 
@@ -159,6 +160,7 @@ pub(crate) fn whole_run() -> Vec<Event> {
             exit: "exit 0".to_owned(),
             killed: false,
             swept: vec![process(101)],
+            stuck: Vec::new(),
         }),
         Event::GpuHeld(GpuHeld {
             lane: lane.clone(),
