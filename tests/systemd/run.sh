@@ -85,7 +85,7 @@ property() { inside systemctl show "$unit" -p "$1" --value; }
 is() { [ "$(property "$1")" = "$2" ]; }
 pid() { property MainPID; }
 runs() { find "$root/opt/benchd/results" -mindepth 1 -maxdepth 1 -type d 2>/dev/null | wc -l; }
-journal() { cat "$root"/opt/benchd/results/*/journal.jsonl 2>/dev/null; }
+journal() { cat "$root"/opt/benchd/results/2*/journal.jsonl 2>/dev/null; }
 events() { journal | grep -c "\"event\":{\"$1\"" || true; }
 at_least() { [ "$(events "$1")" -ge "$2" ]; }
 said() { inside systemctl status "$unit" --no-pager 2>/dev/null | grep -q "$1"; }
@@ -158,7 +158,7 @@ until_true 60 "and measures" at_least cell_ended $((before + 1))
 holds "still one run folder" test "$(runs)" = 1
 
 say "an orderly reboot in mid-run"
-inside systemctl reboot || true
+inside systemctl reboot 2>/dev/null || true
 for _ in $(seq 300); do gone "$init" && break; sleep 0.2; done
 wait "$booted" 2>/dev/null || true
 holds "there is one end more" test "$(events run_ended)" = $((ends + 1))
