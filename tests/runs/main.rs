@@ -19,4 +19,5 @@ mod soak;
 mod start_faults;
 mod stop_faults;
 mod stopping;
+mod stuck;
 mod watching;
