@@ -28,6 +28,10 @@ Exit codes:
 pub enum Command {
     /// Run a plan: every framework, every model, every scenario, one server at a time
     Run(RunArgs),
+    /// Find what can go wrong with a plan on this machine, the worst first, each finding with its remedy
+    ///
+    /// Starts nothing. Exit code 3 where the run should not start; warnings alone are exit code 0.
+    Check(CheckArgs),
     /// Show where a run stands, also while another process runs it
     Status(StatusArgs),
     /// Write report.md, summary.csv and summary.json of a run, finished or not
@@ -74,6 +78,22 @@ pub struct RunArgs {
     /// The report then can't say how large the client's own error is. For runs that test benchd.
     #[arg(long, hide = true)]
     pub no_selfcheck: bool,
+    /// Results and logs.
+    #[command(flatten)]
+    pub places: Places,
+}
+
+/// Arguments of `benchd check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The plan, a YAML file
+    pub plan: PathBuf,
+    /// Check only what a part needs: `framework=vllm,scenario=korean`; may be given several times
+    #[arg(long, value_name = "KEY=NAME,…")]
+    pub only: Vec<String>,
+    /// Print JSON instead of the table
+    #[arg(long)]
+    pub json: bool,
     /// Results and logs.
     #[command(flatten)]
     pub places: Places,

@@ -6,6 +6,7 @@
 //! floor 6   cli, commands          one file a subcommand; parses, wires, picks the exit code
 //! floor 5   supervisor             the run: lanes in order, one server at a time
 //! floor 4   scenario, report,      a cell -> requests -> records;  summaries -> Markdown, CSV
+//!           check                  the doctor: what can go wrong, found before the start
 //!           selfcheck              the client against the simulated server;
 //!           notify                 a webhook that is told
 //! floor 3   server, load,          the life of one server;  closed and open loop
@@ -19,6 +20,7 @@
 //! ```
 
 pub mod analysis;
+pub mod check;
 pub mod cli;
 pub mod client;
 pub mod commands;

@@ -34,6 +34,7 @@ fn calibrate(b: &Builder, max_events_per_s: Option<f64>, tried: &[f64]) {
         host: HostInfo::default(),
         gpu: None,
         gpu_baseline_bytes: Vec::new(),
+        environments: Default::default(),
         versions: BTreeMap::new(),
         client: Some(ClientCalibration {
             points: vec![point(8, 3_000.0), point(32, 5_000.0)],

@@ -1,5 +1,6 @@
 //! One file a subcommand: each parses, wires and answers; the exit code is picked here.
 
+pub mod check;
 pub mod env;
 pub mod report;
 pub mod run;
@@ -19,6 +20,7 @@ use crate::{
 pub fn dispatch(cli: Cli) -> u8 {
     let result = match cli.command {
         Command::Run(args) => run::run(args),
+        Command::Check(args) => check::run(args),
         Command::Status(args) => status::run(args),
         Command::Report(args) => report::run(args),
         Command::Env(args) => env::run(args),

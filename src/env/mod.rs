@@ -1,9 +1,16 @@
 //! Making environments: what of a plan is not on disk, and the recipe that makes it.
 //!
-//! An environment is a folder `envs/<name>/` with an executable `setup.sh`, which makes everything else in it.
-//! A recipe may be run at any time: it does nothing where all is made, and leaves nothing half-made.
+//! An environment is a folder `envs/<name>/` with a recipe that makes everything else in it: an executable `setup.sh`,
+//! or a `release.json` that names a release archive. A recipe may be run at any time, and leaves nothing half-made.
+//!
+//! - `provision`: running a recipe; `release`: the archive's fetch, check and unpacking.
+//! - `record`: what was installed, beside it and for the run.
+//! - `venv`: what a venv holds, read from its files.
 
 mod provision;
+mod record;
+mod release;
+mod venv;
 
 use std::{
     os::unix::fs::PermissionsExt,
@@ -11,6 +18,8 @@ use std::{
 };
 
 pub use provision::{EnvError, provision};
+pub use record::{Installed, describe, installed, is_current};
+pub use venv::{Venv, is_half_made};
 
 use crate::plan::{Framework, FrameworkKind, Model, Plan, Source};
 
@@ -29,6 +38,21 @@ pub struct Missing {
     pub path: PathBuf,
     /// The recipe that makes it, where there is one.
     pub recipe: Option<PathBuf>,
+    /// In which way.
+    pub why: Why,
+}
+
+/// In which way something is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Nothing is there.
+    Absent,
+    /// A file is there that may not be run.
+    NotExecutable,
+    /// Its recipe was ended on the way.
+    HalfMade,
+    /// A venv whose Python is gone: removed, or replaced by another.
+    PythonGone,
 }
 
 impl Missing {
@@ -36,7 +60,7 @@ impl Missing {
     pub fn hint(&self, plan: &Path) -> String {
         match &self.recipe {
             Some(_) => format!("make it: benchd env {}", plan.display()),
-            None if self.path.is_file() => format!("chmod +x {}", self.path.display()),
+            None if self.why == Why::NotExecutable => format!("chmod +x {}", self.path.display()),
             None => format!("install it there, or correct {} in {}", self.what, plan.display()),
         }
     }
@@ -44,10 +68,11 @@ impl Missing {
 
 impl std::fmt::Display for Missing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let wrong = if self.path.is_file() {
-            "is not executable"
-        } else {
-            "is not there"
+        let wrong = match self.why {
+            Why::Absent => "is not there",
+            Why::NotExecutable => "is not executable",
+            Why::HalfMade => "lies in an environment that is half-made: making it was ended on the way",
+            Why::PythonGone => "belongs to a Python that is gone",
         };
         write!(f, "{}: {} {wrong}", self.what, self.path.display())
     }
@@ -66,14 +91,27 @@ pub fn missing(framework: &Framework) -> Option<Missing> {
         Source::Url(_) => return None,
     };
     let looked_for_on_path = path.components().count() == 1;
-    if looked_for_on_path || is_executable(&path) {
+    if looked_for_on_path {
         return None;
     }
+    let why = match &framework.source {
+        Source::Venv(folder) if is_half_made(folder) => Why::HalfMade,
+        Source::Venv(folder) if is_dangling(&folder.join("bin/python3")) => Why::PythonGone,
+        _ if is_executable(&path) => return None,
+        _ if path.is_file() => Why::NotExecutable,
+        _ => Why::Absent,
+    };
     Some(Missing {
         what: format!("frameworks.{}", framework.name),
         recipe: recipe_for(&path),
         path,
+        why,
     })
+}
+
+/// Whether it is a link to something that is not there.
+fn is_dangling(path: &Path) -> bool {
+    path.is_symlink() && !path.exists()
 }
 
 /// What is missing of a model for this framework: the tokenizer file, and the GGUF where the framework is one that
@@ -98,6 +136,7 @@ pub fn missing_of_model(framework: &Framework, model: &Model) -> Vec<Missing> {
         what: format!("models.{}", model.name),
         recipe: recipe_for(path),
         path: path.clone(),
+        why: Why::Absent,
     })
     .collect()
 }
@@ -130,16 +169,25 @@ pub fn recipes(missing: &[Missing]) -> Vec<PathBuf> {
     recipes
 }
 
-/// The recipe of the environment that a path lies in: `envs/<name>/setup.sh`.
+/// The recipe of the environment that a path lies in: `envs/<name>/setup.sh`, or `release.json` there.
 pub fn recipe_for(path: &Path) -> Option<PathBuf> {
+    let environment = environment_of(path)?;
+    let recipe = environment.join(RECIPE);
+    let release = environment.join(release::FILE);
+    is_executable(&recipe)
+        .then_some(recipe)
+        .or_else(|| release.is_file().then_some(release))
+}
+
+/// The environment that a path lies in: the folder right below one named `envs`.
+pub fn environment_of(path: &Path) -> Option<PathBuf> {
     let environment = path.ancestors().find(|folder| {
         folder
             .parent()
             .and_then(Path::file_name)
             .is_some_and(|name| name == ENVS)
     })?;
-    let recipe = environment.join(RECIPE);
-    is_executable(&recipe).then_some(recipe)
+    Some(environment.to_owned())
 }
 
 fn is_executable(path: &Path) -> bool {

@@ -19,6 +19,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::{record, release};
+
 /// Lines of a failed recipe's output that its error shows.
 const TAIL_LINES: usize = 20;
 
@@ -31,7 +33,13 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long to wait for the output's end once the recipe has ended.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// Why an environment was not made.
+/// The variable that tells a recipe of benchd's own: where tools that it fetches for itself are kept.
+const TOOLS_VARIABLE: &str = "BENCHD_TOOLS";
+
+/// Folder of such tools, beside the environments.
+const TOOLS: &str = ".tools";
+
+/// Why an environment was not made. [`Self::hint`] names the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum EnvError {
     /// Another benchd makes it.
@@ -68,6 +76,75 @@ pub enum EnvError {
         /// The end of its output.
         last_lines: Vec<String>,
     },
+    /// The recipe is none.
+    #[error("{}: {why}", recipe.display())]
+    Recipe {
+        /// The recipe.
+        recipe: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Nothing answers, or not as it should.
+    #[error("{url} can't be fetched: {why}")]
+    Network {
+        /// The address.
+        url: String,
+        /// Why.
+        why: String,
+    },
+    /// None of the addresses has the file.
+    #[error("nothing is at {}", urls.join(", nor at "))]
+    NotThere {
+        /// The addresses.
+        urls: Vec<String>,
+    },
+    /// The release's list of checksums does not name the archive.
+    #[error("{list} names no SHA-256 of {name}")]
+    NoChecksum {
+        /// The list's address.
+        list: String,
+        /// The archive.
+        name: String,
+    },
+    /// The bytes are not those that were expected.
+    #[error("{url} is not what it should be: its SHA-256 is {found}, expected {expected}")]
+    WrongHash {
+        /// The address.
+        url: String,
+        /// As expected, hex.
+        expected: String,
+        /// As found, hex.
+        found: String,
+    },
+    /// The archive can't be unpacked.
+    #[error("{} can't be unpacked: {source}", archive.display())]
+    Unpack {
+        /// The archive.
+        archive: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The disk refuses.
+    #[error("can't write {}: {source}", path.display())]
+    Disk {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The disk has too little room, seen beforehand.
+    #[error(
+        "too little disk space: {} MB free at {}, about {} MB are needed",
+        free / 1_000_000, folder.display(), needed / 1_000_000
+    )]
+    NoRoom {
+        /// The folder.
+        folder: PathBuf,
+        /// Free, bytes.
+        free: u64,
+        /// Needed, bytes.
+        needed: u64,
+    },
     /// Stopped on the way.
     #[error("{} was stopped; what it had fetched is kept", recipe.display())]
     Cancelled {
@@ -76,29 +153,145 @@ pub enum EnvError {
     },
 }
 
-/// Runs a recipe to its end. It runs in its own folder and process group, with nothing to read; what it says
-/// goes to `progress` line by line. When `cancel` fires, or the returned future is dropped, the whole group is
-/// ended.
+impl EnvError {
+    /// What to do about it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        const ROOM: &str = "make room, then run it again: what came is kept";
+        Some(match self {
+            Self::Busy { .. } => "wait for it, then run this again".to_owned(),
+            Self::Lock { .. } => "may this user write there?".to_owned(),
+            Self::Start { recipe, .. } => format!("chmod +x {}", recipe.display()),
+            Self::Failed { last_lines, .. } => return diagnose(last_lines).map(str::to_owned),
+            Self::Recipe { .. } | Self::Cancelled { .. } => return None,
+            Self::Network { .. } => {
+                "is there a network here (a proxy is taken from HTTPS_PROXY)? run it again: what came is kept".to_owned()
+            }
+            Self::NotThere { .. } => "is it the right version? correct `archives` in release.json".to_owned(),
+            Self::NoChecksum { .. } => "pin the archive's SHA-256 as `sha256` in release.json".to_owned(),
+            Self::WrongHash { .. } => {
+                "nothing was installed. Run it again; if it stays, somebody changed the release (or the connection): \
+                 compare the hash with one from another place before you trust it"
+                    .to_owned()
+            }
+            Self::Unpack { .. } => "run it again: the archive is fetched anew".to_owned(),
+            Self::Disk { source, .. } => match source.kind() {
+                std::io::ErrorKind::StorageFull
+                | std::io::ErrorKind::QuotaExceeded
+                | std::io::ErrorKind::FileTooLarge => ROOM.to_owned(),
+                _ => "may this user write there?".to_owned(),
+            },
+            Self::NoRoom { .. } => ROOM.to_owned(),
+        })
+    }
+}
+
+/// What to do about a recipe's failure, told by what it said at its end. A recipe that gives a hint itself needs none.
+fn diagnose(last_lines: &[String]) -> Option<&'static str> {
+    let text = last_lines.join("\n").to_ascii_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if says(&[
+        "no space left",
+        "disk quota exceeded",
+        "os error 28",
+        "file too large",
+    ]) {
+        return Some("the disk is full: make room, then run it again; what came is kept");
+    }
+    if last_lines
+        .iter()
+        .any(|line| line.trim_start().starts_with("hint:"))
+    {
+        return None;
+    }
+    if says(&["hash mismatch", "do not match the hashes", "hashes are required"]) {
+        return Some(
+            "a package is not the one that was pinned: does a mirror change packages? nothing was installed",
+        );
+    }
+    if says(&[
+        "dns error",
+        "name or service not known",
+        "temporary failure in name resolution",
+        "could not resolve",
+        "connection refused",
+        "network is unreachable",
+        "error sending request",
+        "failed to fetch",
+        "connection timed out",
+    ]) {
+        return Some("is there a network here, and a package registry? run it again: what came is kept");
+    }
+    None
+}
+
+/// Makes an environment by its recipe: a program `setup.sh`, or the description of a release archive. It runs in its
+/// own folder and process group, with nothing to read; what it says goes to `progress` line by line. When `cancel`
+/// fires, or the returned future is dropped, the whole group is ended. What was installed is recorded beside it.
 ///
 /// # Errors
 /// Where another benchd runs it, it can't be started, it fails, or it is cancelled.
 pub async fn provision(
     recipe: &Path,
     cancel: &CancellationToken,
-    mut progress: impl FnMut(&str),
+    mut progress: impl FnMut(&str) + Send,
 ) -> Result<(), EnvError> {
     let folder = match recipe.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
     let _lock = lock(folder)?;
+    // Until it has come to its end, nothing is known of what lies there.
+    let old_record = folder.join(record::RECORD);
+    if let Err(source) = std::fs::remove_file(&old_record)
+        && source.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(EnvError::Disk {
+            path: old_record,
+            source,
+        });
+    }
+    if recipe.file_name().is_some_and(|name| name == release::FILE) {
+        release::make(recipe, folder, cancel, &mut progress).await?;
+    } else {
+        script(recipe, folder, cancel, &mut progress).await?;
+    }
+    let recorded = {
+        let folder = folder.to_owned();
+        tokio::task::spawn_blocking(move || record::record(&folder)).await
+    };
+    let path = folder.join(record::RECORD);
+    match recorded {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(EnvError::Disk {
+            path,
+            source: error.source,
+        }),
+        Err(error) => Err(EnvError::Disk {
+            path,
+            source: std::io::Error::other(error),
+        }),
+    }
+}
+
+/// Runs the program that makes an environment.
+async fn script(
+    recipe: &Path,
+    folder: &Path,
+    cancel: &CancellationToken,
+    progress: &mut (dyn FnMut(&str) + Send),
+) -> Result<(), EnvError> {
     let start = |source| EnvError::Start {
         recipe: recipe.to_owned(),
         source,
     };
     let program = std::path::absolute(recipe).map_err(start)?;
+    let tools = program
+        .parent()
+        .and_then(Path::parent)
+        .map_or_else(|| PathBuf::from(TOOLS), |envs| envs.join(TOOLS));
     let mut child = Command::new(program)
         .current_dir(folder)
+        .env(TOOLS_VARIABLE, tools)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -251,6 +444,25 @@ impl Splitter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn causes_that_a_recipe_names_have_a_remedy() {
+        let said = |line: &str| diagnose(&[line.to_owned()]);
+        assert!(
+            said("error: No space left on device (os error 28)")
+                .unwrap()
+                .contains("make room")
+        );
+        assert!(said("  cause: dns error").unwrap().contains("network"));
+        assert!(
+            said("error: Hash mismatch for `vllm==0.15.1`")
+                .unwrap()
+                .contains("pinned")
+        );
+        assert_eq!(said("assertion failed"), None);
+        let own = ["error: dns error", "hint: plug it in"].map(str::to_owned);
+        assert_eq!(diagnose(&own), None, "the recipe's own hint is the better one");
+    }
 
     #[test]
     fn lines_end_at_newlines_carriage_returns_and_the_limit() {

@@ -36,16 +36,21 @@ pub(super) fn is_folder(id: &str) -> bool {
 /// The configuration of a model: a folder's, or that of the revision in the hub's cache. `None` where it is not
 /// on disk (yet), or is no JSON.
 pub(super) fn find(id: &str, revision: &str, env: &dyn Fn(&str) -> Option<String>) -> Option<ModelConfig> {
-    let folder = if is_folder(id) {
-        PathBuf::from(id)
-    } else {
-        let repo = hub_cache(env)?.join(format!("models--{}", id.replace('/', "--")));
-        let commit = std::fs::read_to_string(repo.join("refs").join(revision))
-            .map_or_else(|_| revision.to_owned(), |commit| commit.trim().to_owned());
-        repo.join("snapshots").join(commit)
-    };
+    let folder = folder(id, revision, env)?;
     let text = std::fs::read_to_string(folder.join("config.json")).ok()?;
     Some(parse(&serde_json::from_str(&text).ok()?))
+}
+
+/// The folder in which a model's files lie, or will lie: the folder itself, or the revision's in the hub's cache.
+/// `None` where nothing says where that cache is.
+pub(super) fn folder(id: &str, revision: &str, env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    if looks_like_folder(id) {
+        return Some(PathBuf::from(id));
+    }
+    let repo = hub_cache(env)?.join(format!("models--{}", id.replace('/', "--")));
+    let commit = std::fs::read_to_string(repo.join("refs").join(revision))
+        .map_or_else(|_| revision.to_owned(), |commit| commit.trim().to_owned());
+    Some(repo.join("snapshots").join(commit))
 }
 
 /// Where the hub client keeps models, in the order in which it looks.

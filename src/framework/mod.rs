@@ -5,6 +5,7 @@
 //! is a model's configuration (see `config`). A new framework is one file here and one line in [`adapter`].
 
 mod config;
+mod demand;
 mod error;
 mod facts;
 mod given;
@@ -17,15 +18,18 @@ mod sglang;
 #[cfg(test)]
 mod testing;
 mod vllm;
+mod weights;
 
 use std::{collections::BTreeMap, path::PathBuf, process::ExitStatus, time::Duration};
 
 use serde_json::Value;
 
+pub use demand::{Demand, demand};
 pub use error::FrameworkError;
 pub use facts::{Facts, same_precision};
 pub use launch::{Launch, redacted_env};
 pub use request::ChatRequest;
+pub use weights::{Absent, Found, Weights, weights};
 
 use crate::{
     plan::{Framework, FrameworkKind, Model},
@@ -213,6 +217,16 @@ pub fn adapter(
         context,
         inherited: &|name| std::env::var(name).ok(),
     })
+}
+
+/// Whether the plan's arguments start this server without its prefix cache: a control for what the cache does.
+pub fn prefix_cache_disabled(framework: &Framework) -> bool {
+    let flag = match framework.kind {
+        FrameworkKind::Sglang => sglang::WITHOUT_PREFIX_CACHE,
+        FrameworkKind::Vllm => vllm::WITHOUT_PREFIX_CACHE,
+        FrameworkKind::Ollama | FrameworkKind::Openai => return false,
+    };
+    framework.args.iter().any(|arg| arg == flag)
 }
 
 fn build(given: &Given<'_>) -> Result<Box<dyn Adapter>, FrameworkError> {

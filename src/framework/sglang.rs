@@ -36,6 +36,9 @@ const COUNTERS: &[&str] = &[
     "sglang:e2e_request_latency_seconds_count",
 ];
 
+/// Switches RadixAttention off, which is on by default.
+pub(super) const WITHOUT_PREFIX_CACHE: &str = "--disable-radix-cache";
+
 /// SGLang serving one model.
 pub(super) struct Sglang {
     endpoint: Endpoint,

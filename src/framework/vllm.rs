@@ -34,6 +34,9 @@ const COUNTERS: &[&str] = &[
     "vllm:e2e_request_latency_seconds_count",
 ];
 
+/// Switches the prefix cache off, which is on by default.
+pub(super) const WITHOUT_PREFIX_CACHE: &str = "--no-enable-prefix-caching";
+
 /// vLLM serving one model.
 pub(super) struct Vllm {
     endpoint: Endpoint,

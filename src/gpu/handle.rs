@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     plan::GpuSelection,
-    record::{GpuHost, GpuProcess},
+    record::{GpuHost, GpuProcess, ThrottleReason},
 };
 
 /// The environment variable that names the NVML library.
@@ -42,6 +42,23 @@ pub struct DeviceObservation {
     pub processes: Result<Vec<GpuProcess>, CallError>,
     /// Graphics processes, where NVML lists them; they hold memory too.
     pub graphics: Vec<GpuProcess>,
+}
+
+/// How well one device is, beyond what it holds. A value that the driver does not give is `None`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceHealth {
+    /// Device index.
+    pub index: u32,
+    /// Why clocks are low now.
+    pub throttle: Option<Vec<ThrottleReason>>,
+    /// Degrees Celsius.
+    pub temperature_c: Option<u32>,
+    /// Whether the driver stays awake without a client.
+    pub persistence: Option<bool>,
+    /// Whether memory pages wait for a reset to be retired.
+    pub retirement_pending: Option<bool>,
+    /// Share of the last driver period in which a kernel ran, percent.
+    pub util_gpu_pct: Option<u32>,
 }
 
 /// The chosen devices. Cheap to clone; the NVML thread ends when the last clone is dropped.
@@ -126,6 +143,17 @@ impl Gpu {
             return Ok(Observation { devices: Vec::new() });
         };
         open.ask(Command::Observe).await
+    }
+
+    /// How well the devices are now; nothing without a GPU.
+    ///
+    /// # Errors
+    /// The NVML thread has ended.
+    pub async fn health(&self) -> Result<Vec<DeviceHealth>, GpuError> {
+        let Some(open) = &self.0 else {
+            return Ok(Vec::new());
+        };
+        open.ask(Command::Health).await
     }
 
     /// Memory in use on each device now, bytes, in the plan's order, without what the driver reserves.

@@ -21,7 +21,7 @@ mod worker;
 
 pub use error::{CallError, CallErrorKind, GpuError};
 pub use expect::{Mismatch, check_expectations};
-pub use handle::{DeviceObservation, Gpu, Observation};
+pub use handle::{DeviceHealth, DeviceObservation, Gpu, Observation};
 pub use place::{Listing, Placement, place};
 pub use release::{Held, ReleaseProof, Witness, next_poll, prove_release};
 pub use sample::{DEFAULT_SAMPLE_PERIOD, GpuEvent, MIN_SAMPLE_PERIOD, SamplerReport, Sampling};

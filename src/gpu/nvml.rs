@@ -10,7 +10,12 @@ use nvml_wrapper::{
     struct_wrappers::device::ProcessInfo,
 };
 
-use super::{CallError, CallErrorKind, GpuError, handle::DeviceObservation, place::Listing, watch};
+use super::{
+    CallError, CallErrorKind, GpuError,
+    handle::{DeviceHealth, DeviceObservation},
+    place::Listing,
+    watch,
+};
 use crate::{
     plan::DeviceSelector,
     record::{GpuDevice, GpuHost, GpuProcess, ThrottleReason},
@@ -120,6 +125,23 @@ impl Chosen<'_> {
             used_bytes: self.memory().map(|memory| memory.used_bytes),
             processes: self.compute_processes(),
             graphics: self.graphics_processes().unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn health(&self) -> DeviceHealth {
+        DeviceHealth {
+            index: self.index,
+            throttle: self.throttle().ok(),
+            temperature_c: self.temperature_c().ok(),
+            persistence: optional(
+                "nvmlDeviceGetPersistenceMode",
+                self.device.is_in_persistent_mode(),
+            ),
+            retirement_pending: optional(
+                "nvmlDeviceGetRetiredPagesPendingStatus",
+                self.device.are_pages_pending_retired(),
+            ),
+            util_gpu_pct: self.utilisation().ok().map(|(gpu, _)| gpu),
         }
     }
 

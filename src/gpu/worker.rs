@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::{
     GpuError, OurPids, SamplerReport, Sampling,
-    handle::Observation,
+    handle::{DeviceHealth, Observation},
     nvml::{self, Chosen},
     place::Listing,
     sample::Sampler,
@@ -23,6 +23,7 @@ use crate::{plan::DeviceSelector, record::GpuHost};
 /// What the thread can be asked.
 pub(super) enum Command {
     Observe(oneshot::Sender<Observation>),
+    Health(oneshot::Sender<Vec<DeviceHealth>>),
     List(oneshot::Sender<Result<Vec<Listing>, GpuError>>),
     StartSampling(Sampling),
     StopSampling(oneshot::Sender<SamplerReport>),
@@ -104,6 +105,7 @@ fn serve(nvml: &Nvml, chosen: &[Chosen<'_>], ours: &OurPids, commands: &Receiver
                     },
                 );
             }
+            Command::Health(reply) => reply_to(reply, chosen.iter().map(Chosen::health).collect()),
             Command::List(reply) => reply_to(reply, nvml::listings(nvml, chosen)),
             Command::StartSampling(settings) => sampler = Some(Sampler::new(settings, Instant::now())),
             Command::StopSampling(reply) => {

@@ -26,6 +26,7 @@ pub use read::{CellRecords, GpuSamples, cell_records, gpu_samples};
 pub use replay::{Replay, replay};
 pub use run_dir::{RunDir, write_atomic};
 pub use run_info::{
-    ClientCalibration, ClientPoint, ClientRate, HostInfo, RUN_INFO_VERSION, RateLimit, RunInfo, RunState,
+    ClientCalibration, ClientPoint, ClientRate, EnvironmentInfo, HostInfo, RUN_INFO_VERSION, RateLimit,
+    RunInfo, RunState,
 };
 pub use state::{CellState, FinishedCell, LaneState, ServerLife, State};

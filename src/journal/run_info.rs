@@ -43,6 +43,9 @@ pub struct RunInfo {
     pub gpu_baseline_bytes: Vec<u64>,
     /// Versions of the frameworks as found on the machine, by the framework's name in the plan.
     pub versions: BTreeMap<String, String>,
+    /// What the frameworks run from, by the framework's name in the plan; those of which nothing is known are left out.
+    #[serde(default)]
+    pub environments: BTreeMap<String, EnvironmentInfo>,
     /// What the client's own check found on this machine, where it ran.
     pub client: Option<ClientCalibration>,
     /// Where the run stands.
@@ -66,6 +69,38 @@ pub struct HostInfo {
     pub cpus: u32,
     /// Memory, bytes.
     pub memory_bytes: u64,
+}
+
+/// What a framework runs from. What is not known is left out.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct EnvironmentInfo {
+    /// The framework's version, as installed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Version of the venv's Python.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub python: Option<String>,
+    /// Packages in the venv.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packages: Option<u32>,
+    /// SHA-256 over the sorted lines `name==version` of all packages in the venv, hex: the same hash, the same packages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved_sha256: Option<String>,
+    /// What it takes on disk, bytes, downloads and models of the hub left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// When it was made, microseconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_unix_us: Option<u64>,
+    /// SHA-256 over the files that say how it is made, hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipe_sha256: Option<String>,
+    /// Where its release archive came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_url: Option<String>,
+    /// SHA-256 of that archive, hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_sha256: Option<String>,
 }
 
 /// Where a run stands, as its own process last wrote it. A run whose process died still says `running`; the journal
@@ -267,6 +302,13 @@ mod tests {
             gpu: None,
             gpu_baseline_bytes: vec![1 << 20],
             versions: BTreeMap::from([("vllm".to_owned(), "0.15.1".to_owned())]),
+            environments: BTreeMap::from([(
+                "vllm".to_owned(),
+                EnvironmentInfo {
+                    version: Some("0.15.1".to_owned()),
+                    ..EnvironmentInfo::default()
+                },
+            )]),
             client: None,
             state: RunState::Running,
         }

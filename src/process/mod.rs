@@ -14,12 +14,14 @@
 //! - `stop`: the stop sequence as a decision (pure); `hunt`: its execution.
 //! - `leftovers`: what a dead benchd left, by its witnesses.
 //! - `ports`: who listens where.
+//! - `lock`: one benchd a GPU.
 
 mod cgroup;
 mod family;
 mod hunt;
 mod leftovers;
 mod lines;
+mod lock;
 mod log;
 mod ports;
 mod pump;
@@ -32,6 +34,7 @@ pub use cgroup::Cgroup;
 pub use family::{Family, Membership};
 pub use leftovers::{Cleared, Leftover, Leftovers, Witnesses, clear, leftovers};
 pub use lines::{Line, LineSplitter, Progress};
+pub use lock::{Lock, LockError};
 pub use log::{LogSettings, LogState};
 pub use ports::{Holder, PortTaken, describe, listener_owners, port_is_free};
 pub use signal::{ProcessHandle, become_subreaper};

@@ -141,6 +141,7 @@ fn info(b: &Builder) -> RunInfo {
             }],
         }),
         gpu_baseline_bytes: vec![1_000_000],
+        environments: Default::default(),
         versions: [].into(),
         client: Some(ClientCalibration {
             measured_unix_us: T0,

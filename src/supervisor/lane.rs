@@ -9,15 +9,18 @@ use super::{
     gpu_log::GpuLog,
     readiness::{Completion, ready_plan, server_settings, target},
     run::say,
-    start::name_processes,
 };
 use crate::{
+    check::gpu::name_processes,
     env::{self, EnvError, Missing},
     framework::{self, Adapter, Context, VisibleGpu},
     gpu::{self, Gpu, GpuError, Placement},
     journal::{Event, GpuFile, LaneEnded, LaneOutcome, LaneStarted},
     load::LoadEngine,
-    plan::{CellInput, Estimate, Framework, Lane, Model, Plan, Provision, Secrets, Source},
+    plan::{
+        Estimate, Framework, Lane, Model, Plan, Provision, Secrets, Source, longest_prompt_tokens,
+        most_streams,
+    },
     process::LogSettings,
     prompt::Calibration,
     record::Redactor,
@@ -643,35 +646,4 @@ async fn prove_release(work: &LaneWork<'_, '_>, reaped: Reaped, end: LaneEnd) ->
             halt: Some(Halt::Unsafe(format!("lane {}: {}", work.lane.id, held.reason))),
         },
     }
-}
-
-/// The longest prompt of any lane of a model with its output, tokens, without the chat template: one figure a model,
-/// so that all its servers get the same context length.
-pub fn longest_prompt_tokens(lanes: &[Lane], model: &str) -> u32 {
-    lanes
-        .iter()
-        .filter(|lane| lane.id.model == model)
-        .flat_map(|lane| &lane.cells)
-        .map(|cell| {
-            let prompt = match cell.input {
-                CellInput::Exact { input_tokens } => input_tokens,
-                CellInput::SharedPrefix {
-                    system_tokens,
-                    question_tokens,
-                } => system_tokens.saturating_add(question_tokens),
-                CellInput::Written { .. } => WRITTEN_PROMPT_TOKENS,
-            };
-            prompt.saturating_add(cell.output_tokens)
-        })
-        .max()
-        .unwrap_or(0)
-}
-
-/// What the longest written text may take in a tokenizer that is poor at Korean (about one token a byte of its
-/// thousand characters).
-const WRITTEN_PROMPT_TOKENS: u32 = 3072;
-
-/// Most streams at a time.
-pub fn most_streams(lane: &Lane) -> u32 {
-    lane.cells.iter().map(|cell| cell.concurrency).max().unwrap_or(1)
 }

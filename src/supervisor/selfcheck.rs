@@ -1,8 +1,8 @@
 //! The client's own short check before the first lane: how large its error is on this machine, on this day.
 
-use super::{Begun, Display, Signals, Tone, most_streams, run::say};
+use super::{Begun, Display, Signals, Tone, run::say};
 use crate::{
-    plan::Lane,
+    plan::{Lane, most_streams},
     selfcheck::{self, Options, SelfcheckError},
 };
 

@@ -5,15 +5,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 
-use super::{Failure, Keeper, Lock, boot_id, delegation, disk, host::host_info};
+use super::{Failure, Keeper, boot_id, delegation, host::host_info};
 use crate::{
+    check::{self, Finding, Severity, Subject},
+    env,
     gpu::{self, Gpu},
     journal::{
         Event, GpuBaseline, HostInfo, Journal, Note, RUN_INFO_VERSION, RunDir, RunInfo, RunStarted, RunState,
         State, write_atomic,
     },
-    plan::{self, Assumptions, GpuSelection, Lane, LoadedPlan},
-    process::{self, Cgroup, StopPolicy, Witnesses},
+    plan::{Lane, LoadedPlan},
+    process::{self, Cgroup, Lock, StopPolicy, Witnesses},
     record::{GpuProcess, Redactor},
 };
 
@@ -66,20 +68,10 @@ pub struct Begun {
 pub async fn begin(options: &RunOptions) -> Result<Begun, Failure> {
     let plan = &options.loaded.plan;
     let earlier = find_earlier(options)?;
-    let gpu = open_gpu(&plan.host.gpu).await?;
+    let gpu = check::gpu::open(&plan.host.gpu).await.map_err(refused)?;
     let locks = lock_gpus(&gpu, &plan.name)?;
-    if let Some(host) = gpu.host() {
-        let mismatches = gpu::check_expectations(&plan.host, host);
-        if !mismatches.is_empty() {
-            let texts: Vec<String> = mismatches
-                .iter()
-                .map(|m| format!("{}\n  hint: {}", m.text, m.hint))
-                .collect();
-            return Err(Failure::machine(anyhow!("{}", texts.join("\n"))));
-        }
-    }
-
     let mut notes = Vec::new();
+    notes.extend(doubts(check::fit(plan, &gpu).await)?);
     let (dir, journal, state, resumed) = match earlier {
         Some(dir) => {
             let opened =
@@ -122,6 +114,8 @@ pub async fn begin(options: &RunOptions) -> Result<Begun, Failure> {
     notes.extend(cleared);
     await_memory(&gpu, options, &state).await?;
     let strangers = strangers(&gpu, plan.host.exclusive).await?;
+    // After the clearing: what a dead benchd left holds ports as well.
+    notes.extend(doubts(check::surroundings(subject(options), &gpu, false).await)?);
     let keeper = Keeper::start(journal, state, options.redactor.clone())
         .context("the journal's thread can't be started")?;
     keeper
@@ -176,26 +170,50 @@ fn check_disk(options: &RunOptions, gpu: &Gpu, state: &State) -> Result<Option<S
             .iter()
             .filter(|cell| state.finished(&lane.id, &cell.id).is_none())
     });
-    let expected = disk::expected(
-        open,
-        options.lanes.len() as u64,
-        gpu.uuids().len() as u64,
-        plan::estimate(&options.loaded.plan, &options.lanes, &Assumptions::default()).total,
-    );
-    disk::check(&options.results, &options.logs, expected).map_err(|text| Failure::machine(anyhow!("{text}")))
+    let found = check::disk(&subject(options), gpu, open).map_err(refused)?;
+    Ok(note(&found))
 }
 
-async fn open_gpu(selection: &GpuSelection) -> Result<Gpu, Failure> {
-    let selection = selection.clone();
-    let opened = tokio::task::spawn_blocking(move || Gpu::open(&selection, None))
-        .await
-        .context("the thread that opens NVML is gone")?;
-    opened.map_err(|error| {
-        let hint = error
-            .hint()
-            .map(|hint| format!("\n  hint: {hint}"))
-            .unwrap_or_default();
-        Failure::machine(anyhow!("{error}{hint}"))
+/// What the doctor looks at before this run.
+fn subject(options: &RunOptions) -> Subject<'_> {
+    Subject {
+        plan: &options.loaded.plan,
+        plan_path: &options.loaded.path,
+        lanes: &options.lanes,
+        results: &options.results,
+        logs: &options.logs,
+    }
+}
+
+/// A finding that stops the run.
+fn refused(finding: Finding) -> Failure {
+    Failure::machine(anyhow!("{finding}"))
+}
+
+/// What is doubtful, as notes.
+///
+/// # Errors
+/// All findings that stop the run, together.
+fn doubts(findings: Vec<Finding>) -> Result<Vec<String>, Failure> {
+    let stops: Vec<String> = findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Stop)
+        .map(ToString::to_string)
+        .collect();
+    if stops.is_empty() {
+        return Ok(findings.iter().filter_map(note).collect());
+    }
+    Err(Failure::machine(anyhow!("{}", stops.join("\n"))))
+}
+
+/// The note of a finding that is not as it should be.
+fn note(finding: &Finding) -> Option<String> {
+    if finding.severity > Severity::Warn {
+        return None;
+    }
+    Some(match &finding.remedy {
+        Some(remedy) => format!("{} ({remedy})", finding.text),
+        None => finding.text.clone(),
     })
 }
 
@@ -358,38 +376,7 @@ const LEFTOVER_GRACE: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Processes already on the GPU; refused where the plan wants it for itself.
 async fn strangers(gpu: &Gpu, exclusive: bool) -> Result<Vec<GpuProcess>, Failure> {
-    let found = match gpu.processes().await {
-        Ok(found) => found,
-        Err(error) if exclusive => {
-            return Err(Failure::machine(anyhow!(
-                "whether the GPU is idle can't be told: {error}\n  hint: `host.exclusive: false` starts all the same"
-            )));
-        }
-        Err(_) => Vec::new(),
-    };
-    if exclusive && !found.is_empty() {
-        return Err(Failure::machine(anyhow!(
-            "the GPU is not idle: {}\n  hint: end these processes, or set `host.exclusive: false` in the plan",
-            name_processes(&found)
-        )));
-    }
-    Ok(found)
-}
-
-/// `pid 12 (python3, 1024 MiB on GPU 0)`, and so on.
-pub(super) fn name_processes(processes: &[GpuProcess]) -> String {
-    let texts: Vec<String> = processes
-        .iter()
-        .map(|p| {
-            let name = p.name.as_deref().unwrap_or("not visible here");
-            let memory = p
-                .used_bytes
-                .map(|b| format!(", {} MiB", b >> 20))
-                .unwrap_or_default();
-            format!("pid {} ({name}{memory} on GPU {})", p.pid, p.device)
-        })
-        .collect();
-    texts.join(", ")
+    check::gpu::alone(gpu.processes().await, exclusive).map_err(refused)
 }
 
 /// The baseline of every release proof: the run's first look at the GPU, never one over leftovers.
@@ -459,6 +446,13 @@ fn run_info(
             .as_ref()
             .map(|info| info.versions.clone())
             .unwrap_or_default(),
+        environments: options
+            .loaded
+            .plan
+            .frameworks
+            .values()
+            .filter_map(|framework| Some((framework.name.clone(), env::describe(framework)?)))
+            .collect(),
         client: earlier.and_then(|info| info.client),
         state: RunState::Running,
     }

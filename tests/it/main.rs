@@ -1,6 +1,7 @@
 //! Tests through the binary and on real processes.
 
 mod arrivals;
+mod check;
 mod env;
 mod framework;
 mod gpu;

@@ -8,9 +8,12 @@ use anyhow::Context as _;
 use super::super::{CommandResult, DONE, Failure};
 use crate::{
     framework::{self, Context, VisibleGpu},
-    plan::{self, Assumptions, DeviceSelector, GpuSelection, Lane, Plan, Source},
+    plan::{
+        self, Assumptions, DeviceSelector, GpuSelection, Lane, Plan, Source, longest_prompt_tokens,
+        most_streams,
+    },
     record::Redactor,
-    supervisor::{longest_prompt_tokens, most_streams, short_duration},
+    supervisor::short_duration,
 };
 
 /// Prints it on stdout.

@@ -521,6 +521,22 @@ exported! {
         })
     }
 
+    fn nvmlDeviceGetPersistenceMode(device: Handle, out: *mut c_uint) {
+        on("nvmlDeviceGetPersistenceMode", device, |target| {
+            let on = target.whole()?.persistence.ok_or(NOT_SUPPORTED)?;
+            // SAFETY: null or valid by NVML's contract.
+            unsafe { put(out, u32::from(on)) }
+        })
+    }
+
+    fn nvmlDeviceGetRetiredPagesPendingStatus(device: Handle, out: *mut c_uint) {
+        on("nvmlDeviceGetRetiredPagesPendingStatus", device, |target| {
+            let pending = target.whole()?.retirement_pending.ok_or(NOT_SUPPORTED)?;
+            // SAFETY: null or valid by NVML's contract.
+            unsafe { put(out, u32::from(pending)) }
+        })
+    }
+
     fn nvmlDeviceGetTotalEccErrors(device: Handle, _kind: c_uint, _counter: c_uint, out: *mut c_ulonglong) {
         on("nvmlDeviceGetTotalEccErrors", device, |target| {
             let count = target.whole()?.ecc_uncorrected.ok_or(NOT_SUPPORTED)?;

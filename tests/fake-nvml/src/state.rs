@@ -100,6 +100,10 @@ pub(crate) struct Device {
     pub(crate) mig_uuids: Vec<String>,
     /// Uncorrected volatile ECC errors; `null`: the device has no ECC.
     pub(crate) ecc_uncorrected: Option<u64>,
+    /// Persistence mode; `null`: the driver does not say.
+    pub(crate) persistence: Option<bool>,
+    /// Whether memory pages wait to be retired; `null`: the device retires none.
+    pub(crate) retirement_pending: Option<bool>,
     /// Every call on this device answers `GPU_IS_LOST`.
     pub(crate) lost: bool,
     /// As [`State::fail`], for this device only.
@@ -133,6 +137,8 @@ impl Default for Device {
             mig: Some(false),
             mig_uuids: Vec::new(),
             ecc_uncorrected: Some(0),
+            persistence: Some(true),
+            retirement_pending: Some(false),
             lost: false,
             fail: BTreeMap::new(),
             processes: Vec::new(),

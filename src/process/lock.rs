@@ -42,15 +42,32 @@ impl Lock {
     /// # Errors
     /// [`LockError::Held`] names the holder.
     pub fn gpu(uuid: &str, holder: &str) -> Result<Self, LockError> {
-        let dir = [Path::new("/run/lock"), Path::new("/tmp")]
-            .into_iter()
-            .find(|dir| dir.is_dir() && nix::unistd::access(*dir, nix::unistd::AccessFlags::W_OK).is_ok())
-            .unwrap_or(Path::new("/tmp"));
-        Self::file(
-            &dir.join(format!("benchd-{uuid}.lock")),
-            &format!("GPU {uuid}"),
-            holder,
-        )
+        Self::file(&gpu_file(uuid), &format!("GPU {uuid}"), holder)
+    }
+
+    /// Who holds the lock for one GPU; `None` where nobody does. Looks only: the lock is let go at once.
+    ///
+    /// # Errors
+    /// The lock's file is there and can't be used.
+    pub fn gpu_holder(uuid: &str) -> Result<Option<String>, LockError> {
+        Self::holder(&gpu_file(uuid))
+    }
+
+    fn holder(path: &Path) -> Result<Option<String>, LockError> {
+        let io = |source| LockError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let mut file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io(error)),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(None),
+            Err(TryLockError::WouldBlock) => read_holder(&mut file).map(Some).map_err(io),
+            Err(TryLockError::Error(source)) => Err(io(source)),
+        }
     }
 
     /// Takes the lock on `path`, and writes who holds it into the file.
@@ -73,16 +90,9 @@ impl Lock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                file.read_to_string(&mut text).map_err(io)?;
-                let holder = if text.trim().is_empty() {
-                    "(it did not say who)"
-                } else {
-                    text.trim()
-                };
                 return Err(LockError::Held {
                     what: what.to_owned(),
-                    holder: holder.to_owned(),
+                    holder: read_holder(&mut file).map_err(io)?,
                 });
             }
             Err(TryLockError::Error(source)) => return Err(io(source)),
@@ -92,6 +102,25 @@ impl Lock {
         writeln!(file, "{holder}").map_err(io)?;
         Ok(Self { _file: file })
     }
+}
+
+/// The file of a GPU's lock, machine-wide.
+fn gpu_file(uuid: &str) -> PathBuf {
+    [Path::new("/run/lock"), Path::new("/tmp")]
+        .into_iter()
+        .find(|dir| dir.is_dir() && nix::unistd::access(*dir, nix::unistd::AccessFlags::W_OK).is_ok())
+        .unwrap_or(Path::new("/tmp"))
+        .join(format!("benchd-{uuid}.lock"))
+}
+
+/// What the holder wrote of itself.
+fn read_holder(file: &mut File) -> std::io::Result<String> {
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(match text.trim() {
+        "" => "(it did not say who)".to_owned(),
+        who => who.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -105,7 +134,10 @@ mod tests {
         let first = Lock::file(&path, "GPU 0", "pid 7, run night").unwrap();
         let refused = Lock::file(&path, "GPU 0", "pid 8").unwrap_err();
         assert!(refused.to_string().contains("pid 7, run night"), "{refused}");
+        assert_eq!(Lock::holder(&path).unwrap().as_deref(), Some("pid 7, run night"));
         drop(first);
+        assert_eq!(Lock::holder(&path).unwrap(), None);
+        assert_eq!(Lock::holder(&dir.path().join("none.lock")).unwrap(), None);
         Lock::file(&path, "GPU 0", "pid 8").unwrap();
     }
 }

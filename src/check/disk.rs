@@ -6,7 +6,11 @@ use std::{
     time::Duration,
 };
 
+use super::finding::{Area, Finding};
 use crate::plan::{Cell, CellInput};
+
+/// What to do where there is no room.
+const REMEDY: &str = "make room, or choose another folder with --results / --logs";
 
 /// A request record without its output: names, times, ids, usage.
 const RECORD_BYTES: u64 = 1024;
@@ -91,11 +95,11 @@ pub(super) fn judge(free: u64, expected: u64) -> Room {
     }
 }
 
-/// Looks at the file systems of results and logs.
+/// Looks at the file systems of results and logs. Where free space can't be told, the run notices.
 ///
 /// # Errors
-/// There is clearly too little room; with a remedy. Where it can't be told nothing is said: the run notices.
-pub(super) fn check(results: &Path, logs: &Path, expected: Expected) -> Result<Option<String>, String> {
+/// There is clearly too little room; with a remedy.
+pub(super) fn check(results: &Path, logs: &Path, expected: Expected) -> Result<Finding, Finding> {
     let (results, logs) = (existing(results), existing(logs));
     let same = device(&results).is_some() && device(&results) == device(&logs);
     let places = if same {
@@ -103,6 +107,7 @@ pub(super) fn check(results: &Path, logs: &Path, expected: Expected) -> Result<O
     } else {
         vec![(results, expected.results), (logs, expected.logs)]
     };
+    let mut enough = Vec::new();
     let mut tight = None;
     for (place, needed) in places {
         let Some(free) = free_bytes(&place) else { continue };
@@ -113,16 +118,27 @@ pub(super) fn check(results: &Path, logs: &Path, expected: Expected) -> Result<O
             (needed >> 20).max(1)
         );
         match judge(free, needed) {
-            Room::Enough => {}
-            Room::Tight => tight = Some(format!("disk space is tight: {told}")),
+            Room::Enough => enough.push(told),
+            Room::Tight => {
+                tight = Some(Finding::warn(
+                    Area::Disk,
+                    format!("disk space is tight: {told}"),
+                    REMEDY,
+                ));
+            }
             Room::TooLittle => {
-                return Err(format!(
-                    "too little disk space: {told}\n  hint: make room, or choose another folder with --results / --logs"
+                return Err(Finding::stop(
+                    Area::Disk,
+                    format!("too little disk space: {told}"),
+                    REMEDY,
                 ));
             }
         }
     }
-    Ok(tight)
+    Ok(tight.unwrap_or_else(|| match enough.is_empty() {
+        true => Finding::note(Area::Disk, "how much disk space is free can't be told"),
+        false => Finding::ok(Area::Disk, enough.join("; ")),
+    }))
 }
 
 /// The nearest folder that exists: the run makes the rest.
@@ -175,7 +191,12 @@ mod tests {
             results: u64::MAX / 8,
             logs: 1,
         };
-        let error = check(&dir.path().join("not/there"), dir.path(), huge).unwrap_err();
-        assert!(error.contains("MiB free") && error.contains("hint:"), "{error}");
+        let refused = check(&dir.path().join("not/there"), dir.path(), huge).unwrap_err();
+        assert!(
+            refused.text.contains("MiB free") && refused.remedy.is_some(),
+            "{refused}"
+        );
+        let little = Expected { results: 1, logs: 1 };
+        assert!(!check(dir.path(), dir.path(), little).unwrap().severity.forbids());
     }
 }

@@ -1,0 +1,164 @@
+//! The doctor: everything that can go wrong tonight, found now, each finding with its remedy.
+//!
+//! `benchd check` looks at all of it, `benchd run` before its first lane at the same by the same functions. What is read
+//! from the machine and what is made of it are apart: judging is plain functions.
+//!
+//! - `finding`: what is found, and how bad it is.
+//! - `gpu`: the devices, who is on them, whether models fit.
+//! - `environments`, `models`: what servers run from, and what they serve.
+//! - `machine`: the host's memory, CPUs, limits and clock; `disk`: room for the run.
+//! - `others`: ports, locks, other runs and what dead ones left, systemd's unit.
+
+mod disk;
+mod environments;
+mod finding;
+pub mod gpu;
+mod machine;
+mod models;
+mod others;
+
+use std::{collections::BTreeSet, path::Path};
+
+pub use finding::{Area, Finding, Severity};
+
+use crate::{
+    gpu::Gpu,
+    plan::{self, Assumptions, Cell, Framework, Lane, Plan, most_streams},
+};
+
+/// What is to be run, and where it writes.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// The plan.
+    pub plan: &'a Plan,
+    /// Its file, as given.
+    pub plan_path: &'a Path,
+    /// The lanes that are to run.
+    pub lanes: &'a [Lane],
+    /// Folder of all runs.
+    pub results: &'a Path,
+    /// Folder of all logs.
+    pub logs: &'a Path,
+}
+
+impl<'a> Subject<'a> {
+    /// The frameworks that have a lane, in the plan's order.
+    fn used(&self) -> Vec<&'a Framework> {
+        let named: BTreeSet<&str> = self.lanes.iter().map(|lane| lane.id.framework.as_str()).collect();
+        let all = self.plan.frameworks.values();
+        all.filter(|framework| named.contains(framework.name.as_str()))
+            .collect()
+    }
+}
+
+/// Looks at everything, before a run; the worst comes first.
+pub async fn everything(subject: Subject<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let gpu = match gpu::open(&subject.plan.host.gpu).await {
+        Ok(gpu) => gpu,
+        Err(finding) => {
+            findings.push(finding);
+            Gpu::none()
+        }
+    };
+    findings.extend(devices(subject.plan, &gpu).await);
+    findings.extend(others::locks(&gpu.uuids()));
+    findings.extend(others::runs(
+        subject.results,
+        subject.logs,
+        &subject.plan.name,
+        subject.plan_path,
+    ));
+    match disk(&subject, &gpu, subject.lanes.iter().flat_map(|lane| &lane.cells)) {
+        Ok(found) | Err(found) => findings.push(found),
+    }
+    findings.extend(surroundings(subject, &gpu, true).await);
+    findings.extend(others::systemd(Path::new("/")));
+    findings.sort_by_key(|finding| (finding.severity, finding.area));
+    findings
+}
+
+/// The devices themselves, and who is on them.
+async fn devices(plan: &Plan, gpu: &Gpu) -> Vec<Finding> {
+    let mut findings = fit(plan, gpu).await;
+    let strangers = match gpu::alone(gpu.processes().await, plan.host.exclusive) {
+        Ok(strangers) => strangers,
+        Err(finding) => {
+            findings.push(finding);
+            return findings;
+        }
+    };
+    if !strangers.is_empty() {
+        findings.push(Finding::warn(
+            Area::Gpu,
+            format!("also on the GPU: {}", gpu::name_processes(&strangers)),
+            "end them: what they compute is measured too",
+        ));
+        return findings;
+    }
+    if let (Ok(observed), Ok(health)) = (gpu.observe().await, gpu.health().await) {
+        let used: Vec<(u32, u64)> = observed
+            .devices
+            .iter()
+            .filter(|device| device.graphics.is_empty())
+            .filter_map(|device| Some((device.index, *device.used_bytes.as_ref().ok()?)))
+            .collect();
+        findings.extend(gpu::unseen(&used, &health));
+    }
+    findings
+}
+
+/// The devices against the plan, and how well they are.
+pub async fn fit(plan: &Plan, gpu: &Gpu) -> Vec<Finding> {
+    let Some(host) = gpu.host() else { return Vec::new() };
+    gpu::fit(&plan.host, host, &gpu.health().await.unwrap_or_default())
+}
+
+/// Room for what `open` cells write.
+///
+/// # Errors
+/// A finding that stops the run: there is too little.
+pub fn disk<'a>(
+    subject: &Subject<'_>,
+    gpu: &Gpu,
+    open: impl IntoIterator<Item = &'a Cell>,
+) -> Result<Finding, Finding> {
+    let takes = plan::estimate(subject.plan, subject.lanes, &Assumptions::default()).total;
+    let expected = disk::expected(open, subject.lanes.len() as u64, gpu.uuids().len() as u64, takes);
+    disk::check(subject.results, subject.logs, expected)
+}
+
+/// What servers run from and what they serve, their ports, and the host. `watch` takes a moment to see who computes.
+pub async fn surroundings(subject: Subject<'_>, gpu: &Gpu, watch: bool) -> Vec<Finding> {
+    let used = subject.used();
+    // Nothing in reading `/proc` panics; should it, the host counts as not known.
+    let host = tokio::task::spawn_blocking(move || machine::read(watch))
+        .await
+        .unwrap_or_default();
+    let memory = models::Memory {
+        gpus: gpu
+            .host()
+            .map(|host| {
+                host.devices
+                    .iter()
+                    .map(|device| device.memory_total_bytes)
+                    .collect()
+            })
+            .unwrap_or_default(),
+        host_available: host.available_bytes,
+    };
+    let needs = machine::Needs {
+        gpus: memory.gpus.len(),
+        streams: subject.lanes.iter().map(most_streams).max().unwrap_or(1),
+    };
+    let mut findings = environments::look(subject.plan, subject.plan_path, &used, gpu.host()).await;
+    findings.extend(models::look(
+        subject.plan,
+        subject.plan_path,
+        subject.lanes,
+        &memory,
+    ));
+    findings.extend(others::ports(&used));
+    findings.extend(machine::judge(&host, needs));
+    findings
+}

@@ -1,0 +1,170 @@
+//! Models: on disk, whole, and small enough.
+
+use std::{collections::BTreeSet, path::Path};
+
+use super::{
+    finding::{Area, Finding, size},
+    gpu,
+};
+use crate::{
+    framework::{self, Absent, Weights},
+    plan::{Framework, FrameworkKind, Lane, Model, Plan, heaviest_load, longest_prompt_tokens},
+};
+
+/// Share of the GPUs' memory up to which Ollama keeps a whole model on them, KV cache left out.
+const OLLAMA_SHARE: f64 = 0.92;
+
+/// What is known of the machine's memory, bytes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Memory {
+    /// Of each chosen GPU; empty without one.
+    pub(super) gpus: Vec<u64>,
+    /// Of the host, that is free for servers.
+    pub(super) host_available: Option<u64>,
+}
+
+/// Looks at the models of all lanes.
+pub(super) fn look(plan: &Plan, plan_path: &Path, lanes: &[Lane], memory: &Memory) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut seen: BTreeSet<String> = BTreeSet::new();
+    for lane in lanes {
+        let (Some(framework), Some(model)) = (
+            plan.frameworks.get(&lane.id.framework),
+            plan.models.get(&lane.id.model),
+        ) else {
+            continue;
+        };
+        let weights = framework::weights(framework, model);
+        let on_disk = presence(framework, model, &weights, plan_path);
+        // Two frameworks that read the same files say it once; rounds of a lane, too.
+        findings.extend(on_disk.filter(|finding| seen.insert(finding.text.clone())));
+        if let Weights::Whole(found) = &weights
+            && let Some(fit) = fit(framework, model, lane, lanes, found, memory)
+        {
+            findings.extend(Some(fit).filter(|finding| seen.insert(finding.text.clone())));
+        }
+    }
+    findings
+}
+
+fn presence(framework: &Framework, model: &Model, weights: &Weights, plan_path: &Path) -> Option<Finding> {
+    let name = &model.name;
+    let kind = framework.kind;
+    let fetch = format!("fetch it: benchd env {}", plan_path.display());
+    Some(match weights {
+        Weights::NotKnown => return None,
+        Weights::Whole(found) => Finding::ok(
+            Area::Model,
+            format!(
+                "{name}: {} of {} at {}",
+                size(found.bytes),
+                found.format,
+                found.path.display()
+            ),
+        ),
+        Weights::Damaged { folder, wrong } => Finding::lose(
+            Area::Model,
+            format!("{name}: {} is not whole: {}", folder.display(), wrong.join("; ")),
+            if kind == FrameworkKind::Openai {
+                format!("fetch the file again, or correct models.{name}.gguf")
+            } else {
+                fetch
+            },
+        ),
+        // The plan's own files are looked for with the environments.
+        Weights::Absent(Absent { fetchable: false, .. }) if !reads_hub(kind) => return None,
+        Weights::Absent(Absent {
+            id,
+            looked,
+            fetchable,
+        }) => {
+            let place = looked
+                .as_ref()
+                .map(|path| format!(" ({})", path.display()))
+                .unwrap_or_default();
+            let text = format!("{name}: {id} is not on this machine{place}");
+            let remedy = match (fetchable, kind) {
+                (false, _) => format!(
+                    "put it there, or correct models.{name} in {}",
+                    plan_path.display()
+                ),
+                (true, FrameworkKind::Ollama) => fetch,
+                (true, _) if has_hub_token() => fetch,
+                (true, _) => format!(
+                    "{fetch}; where its licence must be accepted first (https://huggingface.co/{id}), set HF_TOKEN"
+                ),
+            };
+            Finding::lose(Area::Model, text, remedy)
+        }
+    })
+}
+
+/// Whether the kind reads models in the hub's form.
+fn reads_hub(kind: FrameworkKind) -> bool {
+    matches!(kind, FrameworkKind::Vllm | FrameworkKind::Sglang)
+}
+
+/// Whether a token of the hub is at hand: in the environment, or as its own login stores it.
+fn has_hub_token() -> bool {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let home = || {
+        set("HF_HOME").map(std::path::PathBuf::from).or_else(|| {
+            let cache = set("XDG_CACHE_HOME").map(std::path::PathBuf::from);
+            let cache = cache.or_else(|| Some(std::path::PathBuf::from(set("HOME")?).join(".cache")));
+            cache.map(|cache| cache.join("huggingface"))
+        })
+    };
+    set("HF_TOKEN").is_some()
+        || set("HUGGING_FACE_HUB_TOKEN").is_some()
+        || home().is_some_and(|home| home.join("token").is_file())
+}
+
+/// Whether the model fits the GPUs, or the host where there are none.
+fn fit(
+    framework: &Framework,
+    model: &Model,
+    lane: &Lane,
+    lanes: &[Lane],
+    found: &framework::Found,
+    memory: &Memory,
+) -> Option<Finding> {
+    let name = format!("{} / {}", framework.name, model.name);
+    if memory.gpus.is_empty() {
+        let available = memory.host_available?;
+        return (found.bytes > available).then(|| {
+            Finding::lose(
+                Area::Model,
+                format!(
+                    "{name}: the weights take {}, the host has {} free",
+                    size(found.bytes),
+                    size(available)
+                ),
+                "take a smaller model, or end what uses the memory",
+            )
+        });
+    }
+    if framework.kind == FrameworkKind::Ollama {
+        let total: u64 = memory.gpus.iter().sum();
+        let budget = (total as f64 * OLLAMA_SHARE) as u64;
+        return (found.bytes > budget).then(|| {
+            Finding::lose(
+                Area::Model,
+                format!(
+                    "{name}: the weights take {}, the GPU has {}: Ollama would compute a part on the CPU",
+                    size(found.bytes),
+                    size(total)
+                ),
+                "take a smaller model or a smaller quantisation",
+            )
+        });
+    }
+    let demand = framework::demand(framework, model, found)?;
+    let load = gpu::Load {
+        lane: &name,
+        model: &model.name,
+        kind: framework.kind.as_str(),
+        longest_tokens: longest_prompt_tokens(lanes, &model.name),
+        heaviest: heaviest_load(lane)?,
+    };
+    Some(gpu::memory(load, &demand, &memory.gpus))
+}

@@ -1,0 +1,357 @@
+//! `benchd check`: the doctor's findings on a plan and this machine, the worst first.
+
+use std::{
+    fmt::Write as _,
+    io::{IsTerminal as _, Write as _},
+    path::PathBuf,
+    time::Duration,
+};
+
+use anyhow::{Context, anyhow};
+use indexmap::IndexMap;
+use serde::Serialize;
+use unicode_width::UnicodeWidthStr as _;
+
+use super::{CommandResult, DONE, Failure, load_plan};
+use crate::{
+    check::{self, Finding, Severity, Subject},
+    cli::CheckArgs,
+    framework::{self, Context as Around},
+    plan::{self, Assumptions, Estimate, Lane, Only, Plan, longest_prompt_tokens, most_streams},
+    report::number,
+    supervisor::{self, EXIT_MACHINE, short_duration},
+};
+
+/// Version of the JSON form.
+const JSON_VERSION: u32 = 1;
+
+/// Width of a terminal that does not tell its own, and the widest that lines are broken to.
+const WIDTH: usize = 110;
+
+/// Narrowest column of text that lines are broken to.
+const LEAST_TEXT_WIDTH: usize = 30;
+
+/// Looks at the machine, prints what it finds on stdout, and answers 3 where the run should not start.
+///
+/// # Errors
+/// When the plan or the arguments are wrong (2).
+pub fn run(args: CheckArgs) -> CommandResult {
+    let loaded = load_plan(&args.plan)?;
+    let only = Only::parse(&args.only).map_err(Failure::plan)?;
+    only.check(&loaded.plan).map_err(Failure::plan)?;
+    let lanes = plan::lanes(&loaded.plan, &only);
+    if lanes.is_empty() {
+        return Err(Failure::plan(anyhow!(
+            "nothing is left to check: no lane has a cell that `--only {}` names",
+            args.only.join(" --only ")
+        )));
+    }
+    settings_fit(&loaded.plan, &lanes)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the runtime can't be started")?;
+    let findings = runtime.block_on(check::everything(Subject {
+        plan: &loaded.plan,
+        plan_path: &args.plan,
+        lanes: &lanes,
+        results: &args.places.results,
+        logs: &args.places.logs,
+    }));
+    let estimate = plan::estimate(&loaded.plan, &lanes, &Assumptions::default());
+    let text = if args.json {
+        json(&loaded.plan, &estimate, &findings)?
+    } else {
+        let style = Style::of_stdout();
+        format!(
+            "{}\n{}\n{}\n",
+            duration(&loaded.plan, &lanes, &estimate),
+            table(&findings, style),
+            verdict(&findings)
+        )
+    };
+    let environment: Vec<(String, String)> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let redactor = supervisor::redactor(&loaded, &environment);
+    std::io::stdout()
+        .lock()
+        .write_all(redactor.text(&text).as_bytes())
+        .context("stdout is closed")?;
+    if findings.iter().any(|finding| finding.severity.forbids()) {
+        return Ok(EXIT_MACHINE);
+    }
+    DONE
+}
+
+/// Settings that a framework can't have are the plan's fault, as for a dry run.
+fn settings_fit(plan: &Plan, lanes: &[Lane]) -> Result<(), Failure> {
+    for lane in lanes {
+        let (Some(fw), Some(model)) = (
+            plan.frameworks.get(&lane.id.framework),
+            plan.models.get(&lane.id.model),
+        ) else {
+            continue;
+        };
+        let around = Around {
+            longest_prompt_tokens: longest_prompt_tokens(lanes, &lane.id.model),
+            gpus: Vec::new(),
+            max_concurrency: most_streams(lane),
+            work_dir: PathBuf::from("logs"),
+        };
+        framework::adapter(fw, model, &around).map_err(Failure::plan)?;
+    }
+    Ok(())
+}
+
+/// What is to be run, and how long it will take.
+fn duration(plan: &Plan, lanes: &[Lane], estimate: &Estimate) -> String {
+    let cells: usize = lanes.iter().map(|lane| lane.cells.len()).sum();
+    let requests: u64 = lanes
+        .iter()
+        .flat_map(|lane| &lane.cells)
+        .map(|cell| u64::from(cell.requests_per_pass) * u64::from(cell.passes))
+        .sum();
+    let mut out = format!(
+        "plan {}: {} lanes, {} cells, {} counted requests\n",
+        plan.name,
+        lanes.len(),
+        number::count(cells as u64),
+        number::count(requests)
+    );
+    let end = jiff::ZonedDateTime::now()
+        .checked_add(estimate.total)
+        .ok()
+        .map(|end| format!("; started now, it ends about {}", end.strftime("%a %H:%M")))
+        .unwrap_or_default();
+    let _ = writeln!(out, "about {}{end}", short_duration(estimate.total));
+    let parts = scenarios(estimate);
+    let width = parts.keys().map(|name| name.width()).max().unwrap_or(0);
+    for (name, time) in &parts {
+        let _ = writeln!(out, "  {}  {}", pad(name, width), short_duration(*time));
+    }
+    out
+}
+
+/// The time of each scenario over all lanes, and of what lies around them.
+fn scenarios(estimate: &Estimate) -> IndexMap<String, Duration> {
+    let mut parts: IndexMap<String, Duration> = IndexMap::new();
+    for lane in &estimate.lanes {
+        for (name, time) in &lane.scenarios {
+            *parts.entry(name.clone()).or_default() += *time;
+        }
+    }
+    let around = estimate
+        .lanes
+        .iter()
+        .map(|lane| lane.start + lane.calibration + lane.warmup + lane.stop)
+        .sum();
+    parts.insert("servers' start and stop".to_owned(), around);
+    parts
+}
+
+/// How findings are shown.
+#[derive(Debug, Clone, Copy)]
+struct Style {
+    colour: bool,
+    /// Columns; `None` where lines are not broken.
+    width: Option<usize>,
+}
+
+impl Style {
+    fn of_stdout() -> Self {
+        let stdout = std::io::stdout();
+        if !stdout.is_terminal() {
+            return Self {
+                colour: false,
+                width: None,
+            };
+        }
+        let columns = rustix::termios::tcgetwinsize(&stdout)
+            .ok()
+            .map(|size| usize::from(size.ws_col))
+            .filter(|&columns| columns > 0);
+        Self {
+            colour: std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+            width: Some(columns.map_or(WIDTH, |columns| columns.min(WIDTH))),
+        }
+    }
+}
+
+/// A sign beside the word, and a colour where there may be one: neither is needed to read the word.
+fn sign(severity: Severity) -> (&'static str, &'static str) {
+    match severity {
+        Severity::Stop => ("✖", "\x1b[1;31m"),
+        Severity::Lose => ("✖", "\x1b[31m"),
+        Severity::Warn => ("!", "\x1b[33m"),
+        Severity::Note => ("·", "\x1b[36m"),
+        Severity::Ok => ("✓", "\x1b[32m"),
+    }
+}
+
+/// One finding a line, its remedy below it.
+fn table(findings: &[Finding], style: Style) -> String {
+    let width = findings
+        .iter()
+        .map(|f| f.area.as_str().width())
+        .max()
+        .unwrap_or(0);
+    // "✖ stop  environment  "
+    let indent = 2 + 4 + 2 + width + 2;
+    let text_width = style
+        .width
+        .map(|columns| columns.saturating_sub(indent).max(LEAST_TEXT_WIDTH));
+    let mut out = String::new();
+    for finding in findings {
+        let (sign, colour) = sign(finding.severity);
+        let (on, off) = if style.colour {
+            (colour, "\x1b[0m")
+        } else {
+            ("", "")
+        };
+        let head = format!(
+            "{on}{sign} {:<4}{off}  {}  ",
+            finding.severity.as_str(),
+            pad(finding.area.as_str(), width)
+        );
+        let mut lines = broken(&finding.text, text_width);
+        if let Some(remedy) = &finding.remedy {
+            let below = text_width.map(|width| width - 2);
+            for (at, line) in broken(remedy, below).into_iter().enumerate() {
+                lines.push(format!("{} {line}", if at == 0 { "→" } else { " " }));
+            }
+        }
+        for (at, line) in lines.iter().enumerate() {
+            let before = if at == 0 { head.clone() } else { " ".repeat(indent) };
+            let _ = writeln!(out, "{before}{line}");
+        }
+    }
+    out
+}
+
+/// The last line: how many of each, and what they come to.
+fn verdict(findings: &[Finding]) -> String {
+    let counts: Vec<String> = Severity::ALL
+        .into_iter()
+        .map(|severity| {
+            (
+                severity,
+                findings.iter().filter(|f| f.severity == severity).count(),
+            )
+        })
+        .filter(|(_, count)| *count > 0)
+        .map(|(severity, count)| format!("{count} {}", severity.as_str()))
+        .collect();
+    let worst = findings.iter().map(|f| f.severity).min().unwrap_or(Severity::Ok);
+    let meaning = match worst {
+        Severity::Stop => "the run would not start",
+        Severity::Lose => "the run should not start: a part of it would be lost, or measure something else",
+        Severity::Warn => "the run can start; look at the warnings",
+        Severity::Note | Severity::Ok => "the run can start",
+    };
+    format!("{}: {meaning}", counts.join(", "))
+}
+
+fn pad(text: &str, width: usize) -> String {
+    format!("{text}{}", " ".repeat(width.saturating_sub(text.width())))
+}
+
+/// Breaks a text at its spaces and line ends; only at line ends where there is no width.
+fn broken(text: &str, width: Option<usize>) -> Vec<String> {
+    let mut lines = Vec::new();
+    for part in text.lines() {
+        let mut line = String::new();
+        for word in part.split(' ') {
+            let too_long = width.is_some_and(|width| line.width() + 1 + word.width() > width);
+            if !line.is_empty() && too_long {
+                lines.push(std::mem::take(&mut line));
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        lines.push(line);
+    }
+    lines
+}
+
+/// The JSON form.
+#[derive(Serialize)]
+struct Told<'a> {
+    v: u32,
+    plan: &'a str,
+    /// Whether the run should start.
+    fit: bool,
+    /// Estimated duration, seconds, in all and by scenario.
+    estimate_s: u64,
+    estimate_by_scenario_s: IndexMap<String, u64>,
+    findings: &'a [Finding],
+}
+
+fn json(plan: &Plan, estimate: &Estimate, findings: &[Finding]) -> Result<String, Failure> {
+    let told = Told {
+        v: JSON_VERSION,
+        plan: &plan.name,
+        fit: !findings.iter().any(|finding| finding.severity.forbids()),
+        estimate_s: estimate.total.as_secs(),
+        estimate_by_scenario_s: scenarios(estimate)
+            .into_iter()
+            .map(|(name, time)| (name, time.as_secs()))
+            .collect(),
+        findings,
+    };
+    let mut text = serde_json::to_string_pretty(&told).context("the findings can't be written as JSON")?;
+    text.push('\n');
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Area;
+
+    fn finding(severity: Severity, area: Area, text: &str, remedy: Option<&str>) -> Finding {
+        Finding {
+            severity,
+            area,
+            text: text.to_owned(),
+            remedy: remedy.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn findings_line_up_and_break_at_the_terminals_width() {
+        let findings = [
+            finding(
+                Severity::Lose,
+                Area::Environment,
+                "frameworks.vllm: envs/vllm/.venv/bin/vllm is not there",
+                Some("make it: benchd env plans/a100.yaml"),
+            ),
+            finding(Severity::Ok, Area::Port, "free: 8000", None),
+        ];
+        let style = Style {
+            colour: false,
+            width: Some(64),
+        };
+        let expected = "\
+✖ lose  environment  frameworks.vllm: envs/vllm/.venv/bin/vllm
+                     is not there
+                     → make it: benchd env plans/a100.yaml
+✓ ok    port         free: 8000
+";
+        assert_eq!(table(&findings, style), expected);
+        assert_eq!(
+            verdict(&findings),
+            "1 lose, 1 ok: the run should not start: a part of it would be lost, or measure something else"
+        );
+        let coloured = Style {
+            colour: true,
+            width: None,
+        };
+        let text = table(&findings, coloured);
+        assert!(text.contains("\x1b[31m✖ lose\x1b[0m"), "{text}");
+        assert_eq!(text.lines().count(), 3, "a pipe's lines are whole");
+    }
+}

@@ -1,0 +1,160 @@
+//! What a Python venv holds, read from its files: no Python is started.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    io,
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest, Sha256};
+
+/// The file that says which Python a venv was made of.
+const CONFIG: &str = "pyvenv.cfg";
+
+/// Lies in a venv while its recipe works on it: a venv that has it was never finished.
+const HALF_MADE: &str = "half-made";
+
+/// A venv.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Venv {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Version of its Python, `3.12.8`.
+    pub python: Option<String>,
+    /// Packages and their versions, names in lower case with dashes.
+    pub packages: BTreeMap<String, String>,
+}
+
+impl Venv {
+    /// Reads a venv.
+    ///
+    /// # Errors
+    /// It is no venv, or can't be read.
+    pub fn read(folder: &Path) -> io::Result<Self> {
+        let config = std::fs::read_to_string(folder.join(CONFIG))?;
+        let mut packages = BTreeMap::new();
+        for entry in std::fs::read_dir(site_packages(folder)?)? {
+            let name = entry?.file_name();
+            let Some((package, version)) = name
+                .to_str()
+                .and_then(|name| name.strip_suffix(".dist-info"))
+                .and_then(|stem| stem.split_once('-'))
+            else {
+                continue;
+            };
+            packages.insert(normal(package), version.to_owned());
+        }
+        Ok(Self {
+            folder: folder.to_owned(),
+            python: python_of(&config),
+            packages,
+        })
+    }
+
+    /// Version of a package, where it is installed.
+    pub fn version(&self, package: &str) -> Option<&str> {
+        self.packages.get(&normal(package)).map(String::as_str)
+    }
+
+    /// SHA-256 over the sorted lines `name==version`, hex: two venvs with the same hold the same packages.
+    pub fn resolved_sha256(&self) -> String {
+        let mut lines = String::new();
+        for (name, version) in &self.packages {
+            let _ = writeln!(lines, "{name}=={version}");
+        }
+        hex(&Sha256::digest(lines.as_bytes()))
+    }
+}
+
+/// Whether the recipe that made this venv never came to its end.
+pub fn is_half_made(folder: &Path) -> bool {
+    folder.join(HALF_MADE).exists()
+}
+
+/// Bytes as hex digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn site_packages(folder: &Path) -> io::Result<PathBuf> {
+    let pythons = std::fs::read_dir(folder.join("lib"))?;
+    pythons
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("python"))
+        .map(|entry| entry.path().join("site-packages"))
+        .find(|path| path.is_dir())
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no site-packages"))
+}
+
+/// `version_info = 3.12.8` as uv writes it, `version = 3.12.8` as Python itself does.
+fn python_of(config: &str) -> Option<String> {
+    let value = |wanted: &str| {
+        config
+            .lines()
+            .filter_map(|line| line.split_once('='))
+            .find(|(key, _)| key.trim() == wanted)
+            .map(|(_, value)| value.trim().to_owned())
+    };
+    value("version_info").or_else(|| value("version"))
+}
+
+/// Packages are named as they like on disk: `torch_memory_saver`, `Jinja2`.
+fn normal(package: &str) -> String {
+    package.to_ascii_lowercase().replace(['_', '.'], "-")
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::path::Path;
+
+    /// A folder that reads as a venv with these packages.
+    pub(crate) fn make(folder: &Path, python: &str, packages: &[(&str, &str)]) {
+        let site = folder.join("lib/python3.12/site-packages");
+        std::fs::create_dir_all(&site).unwrap();
+        std::fs::create_dir_all(folder.join("bin")).unwrap();
+        std::fs::write(
+            folder.join("pyvenv.cfg"),
+            format!("home = /usr/bin\nversion_info = {python}\n"),
+        )
+        .unwrap();
+        for (name, version) in packages {
+            std::fs::create_dir_all(site.join(format!("{name}-{version}.dist-info"))).unwrap();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_are_read_from_their_folders() {
+        let dir = tempfile::tempdir().unwrap();
+        let venv = dir.path().join(".venv");
+        assert!(Venv::read(&venv).is_err());
+        testing::make(
+            &venv,
+            "3.12.8",
+            &[("vllm", "0.15.1"), ("torch_memory_saver", "0.0.9")],
+        );
+        let read = Venv::read(&venv).unwrap();
+        assert_eq!(read.python.as_deref(), Some("3.12.8"));
+        assert_eq!(read.version("vllm"), Some("0.15.1"));
+        assert_eq!(read.version("torch-memory-saver"), Some("0.0.9"));
+        assert_eq!(read.version("sglang"), None);
+        assert_eq!(read.resolved_sha256().len(), 64);
+        let before = read.resolved_sha256();
+        testing::make(&venv, "3.12.8", &[("pip", "25.0")]);
+        assert_ne!(Venv::read(&venv).unwrap().resolved_sha256(), before);
+    }
+
+    #[test]
+    fn pythons_own_venvs_name_their_version_otherwise() {
+        assert_eq!(
+            python_of("home = /usr\nversion = 3.11.2\n").as_deref(),
+            Some("3.11.2")
+        );
+        assert_eq!(python_of("home = /usr\n"), None);
+    }
+}
