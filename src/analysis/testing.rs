@@ -332,6 +332,7 @@ impl Builder {
                     sid: 100,
                     name: "vllm".to_owned(),
                 },
+                output_pipes: Vec::new(),
             }),
             Event::ServerReady(ServerReady {
                 lane: lane.clone(),

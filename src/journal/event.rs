@@ -138,6 +138,9 @@ pub struct ServerLaunched {
     pub lane: LaneId,
     /// The leader.
     pub leader: ProcessIdentity,
+    /// Inode numbers of the pipes that take its output: whoever holds one later comes from this server.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub output_pipes: Vec<u64>,
 }
 
 /// See [`Event::ServerDescendants`].

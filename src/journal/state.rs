@@ -118,6 +118,8 @@ pub struct ServerLife {
     pub prepared_unix_us: u64,
     /// The leader; `None` where benchd died (or the launch failed) before it was journalled.
     pub leader: Option<ProcessIdentity>,
+    /// Inode numbers of the pipes that take its output.
+    pub output_pipes: Vec<u64>,
     /// Every process of it that was ever journalled, the leader left out.
     pub descendants: Vec<ProcessIdentity>,
     /// When it was launched, microseconds since the Unix epoch.
@@ -334,6 +336,7 @@ impl State {
                     port: e.port,
                     prepared_unix_us: at,
                     leader: None,
+                    output_pipes: Vec::new(),
                     descendants: Vec::new(),
                     launched_unix_us: None,
                     ready: None,
@@ -350,6 +353,7 @@ impl State {
             Event::ServerLaunched(e) => {
                 if let Some(server) = self.server(&e.lane) {
                     server.leader = Some(e.leader.clone());
+                    server.output_pipes.clone_from(&e.output_pipes);
                     server.launched_unix_us = Some(at);
                 }
             }

@@ -106,6 +106,7 @@ pub(crate) fn whole_run() -> Vec<Event> {
         Event::ServerLaunched(ServerLaunched {
             lane: lane.clone(),
             leader: process(100),
+            output_pipes: vec![4711, 4712],
         }),
         Event::ServerDescendants(ServerDescendants {
             lane: lane.clone(),
