@@ -334,6 +334,7 @@ impl Builder {
                     sid: 100,
                     name: "vllm".to_owned(),
                 },
+                output_pipes: Vec::new(),
             }),
             Event::ServerReady(ServerReady {
                 lane: lane.clone(),
@@ -444,6 +445,7 @@ impl Builder {
                 exit: "exit 0".to_owned(),
                 killed: false,
                 swept: Vec::new(),
+                stuck: Vec::new(),
             }),
             Event::GpuReleased(GpuReleased {
                 lane: lane.clone(),
@@ -470,6 +472,7 @@ impl Builder {
             log_tail: failure
                 .map(|f| f.2.iter().map(|l| (*l).to_owned()).collect())
                 .unwrap_or_default(),
+            by_machine: false,
         }));
     }
 

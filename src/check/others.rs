@@ -139,6 +139,7 @@ fn one_run(run: &RunDir, state: &State, resumable: bool, plan_path: &Path) -> Ve
                 token: Some(server.token.clone()),
                 leader: server.leader.clone(),
                 members: server.descendants.clone(),
+                output_pipes: server.output_pipes.clone(),
                 cgroup: None,
             };
             process::leftovers(&witnesses).ours

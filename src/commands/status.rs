@@ -205,6 +205,7 @@ mod tests {
                     stage: Some("ready".into()),
                     reason: Some("the server ended with exit 1\nmore".into()),
                     log_tail: vec![],
+                    by_machine: false,
                 }),
             ),
         ]);

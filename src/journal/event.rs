@@ -40,7 +40,7 @@ pub enum Event {
     ServerReady(ServerReady),
     /// The stop begins.
     ServerStopping(ServerStopping),
-    /// No process of the server is left.
+    /// No process of the server is left but those that can't be ended.
     ServerReaped(ServerReaped),
     /// The GPU memory is back.
     GpuReleased(GpuReleased),
@@ -138,6 +138,9 @@ pub struct ServerLaunched {
     pub lane: LaneId,
     /// The leader.
     pub leader: ProcessIdentity,
+    /// Inode numbers of the pipes that take its output: whoever holds one later comes from this server.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub output_pipes: Vec<u64>,
 }
 
 /// See [`Event::ServerDescendants`].
@@ -193,6 +196,9 @@ pub struct ServerReaped {
     pub killed: bool,
     /// Processes that had left the group and were swept.
     pub swept: Vec<ProcessIdentity>,
+    /// Processes that no signal could end; they are looked for again when the run goes on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stuck: Vec<ProcessIdentity>,
 }
 
 /// See [`Event::GpuReleased`].
@@ -339,6 +345,10 @@ pub struct LaneEnded {
     pub reason: Option<String>,
     /// Last lines of the server's log, where it failed.
     pub log_tail: Vec<String>,
+    /// The machine failed it (GPU lost, not idle, memory held), not the framework: once the run goes on, this attempt
+    /// counts as no failure.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_machine: bool,
 }
 
 /// See [`Event::Note`].

@@ -50,8 +50,11 @@ pub struct LaneState {
     pub planned_cells: u32,
     /// Attempts begun.
     pub attempts: u32,
-    /// Attempts that failed by themselves; an interrupted one did not.
+    /// Attempts that failed by themselves; an interrupted one did not, nor one that the machine failed before the run
+    /// went on.
     pub failures: u32,
+    /// Those of them that the machine failed since the run last began.
+    pub machine_failures: u32,
     /// When the last attempt began, microseconds since the Unix epoch.
     pub started_unix_us: Option<u64>,
     /// How the last attempt ended; `None` while it runs, or where benchd died.
@@ -115,6 +118,8 @@ pub struct ServerLife {
     pub prepared_unix_us: u64,
     /// The leader; `None` where benchd died (or the launch failed) before it was journalled.
     pub leader: Option<ProcessIdentity>,
+    /// Inode numbers of the pipes that take its output.
+    pub output_pipes: Vec<u64>,
     /// Every process of it that was ever journalled, the leader left out.
     pub descendants: Vec<ProcessIdentity>,
     /// When it was launched, microseconds since the Unix epoch.
@@ -142,7 +147,8 @@ pub struct ServerLife {
 impl ServerLife {
     /// Whether processes of it may be there still.
     pub fn is_open(&self) -> bool {
-        self.reaped.is_none() && !self.never_launched
+        let over = self.reaped.as_ref().is_some_and(|reaped| reaped.stuck.is_empty());
+        !over && !self.never_launched
     }
 }
 
@@ -250,6 +256,10 @@ impl State {
                     // A resumed run may name only what is left of a lane.
                     state.planned_cells = state.planned_cells.max(*cells);
                 }
+                // A machine that was mended or booted again owes its lanes another attempt.
+                for lane in self.lanes.values_mut() {
+                    lane.failures -= std::mem::take(&mut lane.machine_failures);
+                }
                 self.ended = None;
                 self.current_lane = None;
                 self.current_cell = None;
@@ -296,7 +306,9 @@ impl State {
             Event::LaneEnded(e) => {
                 let lane = self.lane(&e.lane);
                 lane.attempts = lane.attempts.max(e.attempt);
-                lane.failures += u32::from(e.outcome == LaneOutcome::Failed);
+                let failed = u32::from(e.outcome == LaneOutcome::Failed);
+                lane.failures += failed;
+                lane.machine_failures += failed * u32::from(e.by_machine);
                 lane.ended = Some(e.clone());
                 lane.ended_unix_us = Some(at);
                 for server in lane.servers.iter_mut().filter(|s| s.leader.is_none()) {
@@ -324,6 +336,7 @@ impl State {
                     port: e.port,
                     prepared_unix_us: at,
                     leader: None,
+                    output_pipes: Vec::new(),
                     descendants: Vec::new(),
                     launched_unix_us: None,
                     ready: None,
@@ -340,6 +353,7 @@ impl State {
             Event::ServerLaunched(e) => {
                 if let Some(server) = self.server(&e.lane) {
                     server.leader = Some(e.leader.clone());
+                    server.output_pipes.clone_from(&e.output_pipes);
                     server.launched_unix_us = Some(at);
                 }
             }
@@ -488,6 +502,37 @@ mod tests {
         let events = vec![run_started(false), baseline(1), run_started(true), baseline(2)];
         let state = State::from_entries(&entries(events));
         assert_eq!(state.baseline.expect("a baseline").used_bytes, vec![1]);
+    }
+
+    #[test]
+    fn what_the_machine_failed_counts_until_the_run_goes_on() {
+        let Event::LaneEnded(ended) = lane_ended(LaneOutcome::Failed) else {
+            panic!("a lane's end")
+        };
+        let by_machine = Event::LaneEnded(LaneEnded {
+            by_machine: true,
+            ..ended.clone()
+        });
+        let mut events = vec![run_started(false), lane_started(1), by_machine.clone()];
+        let failures =
+            |events: &[Event]| State::from_entries(&entries(events.to_vec())).lanes[&lane_id()].failures;
+        assert_eq!(failures(&events), 1, "no second attempt on the same machine");
+        events.push(run_started(true));
+        assert_eq!(failures(&events), 0);
+        events.extend([lane_started(2), Event::LaneEnded(ended), run_started(true)]);
+        assert_eq!(failures(&events), 1, "its own failure stays");
+    }
+
+    #[test]
+    fn who_could_not_be_ended_is_looked_for_again() {
+        let mut events = whole_run();
+        let reaped = events.iter_mut().find_map(|event| match event {
+            Event::ServerReaped(reaped) => Some(reaped),
+            _ => None,
+        });
+        let reaped = reaped.expect("a server is reaped");
+        reaped.stuck.clone_from(&reaped.swept);
+        assert_eq!(State::from_entries(&entries(events)).open_servers().count(), 1);
     }
 
     #[test]

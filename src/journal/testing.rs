@@ -69,6 +69,7 @@ pub(crate) fn lane_ended(outcome: LaneOutcome) -> Event {
         stage: None,
         reason: None,
         log_tail: vec!["last | words".to_owned()],
+        by_machine: false,
     })
 }
 
@@ -105,6 +106,7 @@ pub(crate) fn whole_run() -> Vec<Event> {
         Event::ServerLaunched(ServerLaunched {
             lane: lane.clone(),
             leader: process(100),
+            output_pipes: vec![4711, 4712],
         }),
         Event::ServerDescendants(ServerDescendants {
             lane: lane.clone(),
@@ -159,6 +161,7 @@ pub(crate) fn whole_run() -> Vec<Event> {
             exit: "exit 0".to_owned(),
             killed: false,
             swept: vec![process(101)],
+            stuck: Vec::new(),
         }),
         Event::GpuHeld(GpuHeld {
             lane: lane.clone(),

@@ -5,7 +5,7 @@
 //! 1. it was seen as a member before and is still the same process (pid and start time);
 //! 2. it is in a process group or session that a member leads or, for the leader's group, that a member is in
 //!    (a group's number can't be given out again while the group has a member);
-//! 3. it carries the server's token, or is in the server's cgroup;
+//! 3. it carries the server's token, holds a pipe that takes the server's output, or is in the server's cgroup;
 //! 4. its parent is a member;
 //! 5. benchd adopted it (its parent ended, and benchd is subreaper), and no other server runs beside this one
 //!    that could have left it.
@@ -28,6 +28,8 @@ pub enum Membership {
     Session,
     /// It carries the token.
     Token,
+    /// It holds a pipe that takes the server's output.
+    Pipe,
     /// It is in the server's cgroup.
     Cgroup,
     /// Its parent is a member.
@@ -60,6 +62,8 @@ pub(super) struct Surroundings {
     pub leaders: BTreeSet<i32>,
     /// Processes that carry this server's token.
     pub carriers: Vec<ProcessIdentity>,
+    /// Processes that hold a pipe of this server's output.
+    pub pipe_holders: Vec<ProcessIdentity>,
     /// Processes in this server's cgroup.
     pub in_cgroup: Vec<i32>,
 }
@@ -119,6 +123,9 @@ impl Family {
         }
         for carrier in around.carriers.iter().filter(|c| table.find(c).is_some()) {
             admit(carrier.pid, Membership::Token);
+        }
+        for holder in around.pipe_holders.iter().filter(|h| table.find(h).is_some()) {
+            admit(holder.pid, Membership::Pipe);
         }
         for pid in &around.in_cgroup {
             admit(*pid, Membership::Cgroup);

@@ -32,6 +32,8 @@ pub struct Witnesses {
     pub leader: Option<ProcessIdentity>,
     /// Everyone seen as one of its processes.
     pub members: Vec<ProcessIdentity>,
+    /// Inode numbers of the pipes that took its output.
+    pub output_pipes: Vec<u64>,
     /// Its cgroup.
     pub cgroup: Option<PathBuf>,
 }
@@ -69,6 +71,7 @@ struct Remains {
     token: Option<String>,
     leader: Option<ProcessIdentity>,
     family: Mutex<Family>,
+    output_pipes: Vec<u64>,
     cgroup: Option<Cgroup>,
 }
 
@@ -87,6 +90,7 @@ impl Remains {
                 witnesses.leader.clone(),
                 witnesses.members.iter().cloned(),
             )),
+            output_pipes: witnesses.output_pipes.clone(),
             cgroup: witnesses.cgroup.as_deref().and_then(Cgroup::open),
         })
     }
@@ -117,12 +121,19 @@ impl Quarry for Remains {
             .as_deref()
             .map(|token| table::carriers(&table, token))
             .unwrap_or_default();
+        // Its pipes were made for it, so nobody can hold one who began before it.
+        let pipe_holders = self
+            .leader
+            .as_ref()
+            .map(|leader| table::pipe_holders(&table, &self.output_pipes, leader.start_ticks))
+            .unwrap_or_default();
         let around = Surroundings {
             own_pid: table::own_pid(),
             own_pgid: table::own_pgid(),
             adopts: false,
             leaders: spawn::leaders(),
             carriers,
+            pipe_holders,
             in_cgroup: self.cgroup.as_ref().map(Cgroup::pids).unwrap_or_default(),
         };
         lock(&self.family).update(&table, &around)

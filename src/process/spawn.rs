@@ -151,6 +151,7 @@ impl Drop for Registered {
 #[derive(Debug)]
 pub struct ServerProcess {
     leader: ProcessIdentity,
+    output_pipes: Vec<u64>,
     token: String,
     family: Mutex<Family>,
     exit: watch::Receiver<Option<LeaderExit>>,
@@ -205,6 +206,7 @@ impl ServerProcess {
         // Dropping the stream kills the process.
         let (leader, ended) = watched().map_err(SpawnError::Watch)?;
         leaders.insert(leader.pid);
+        let output_pipes = table::shared_pipes(leader.pid);
         drop(leaders);
 
         let (exit_tx, exit) = watch::channel(None);
@@ -222,6 +224,7 @@ impl ServerProcess {
             family: Mutex::new(Family::new(leader.clone())),
             registered: Mutex::new(Some(Registered(leader.pid))),
             leader,
+            output_pipes,
             token: spec.token,
             exit,
             output,
@@ -233,6 +236,11 @@ impl ServerProcess {
     /// The leader.
     pub fn leader(&self) -> &ProcessIdentity {
         &self.leader
+    }
+
+    /// Inode numbers of the pipes that take its output; empty where it had closed them before benchd could look.
+    pub fn output_pipes(&self) -> &[u64] {
+        &self.output_pipes
     }
 
     /// The token in its environment.
@@ -295,6 +303,8 @@ impl ServerProcess {
             // After the look at /proc, see `spawn`.
             leaders: leaders(),
             carriers,
+            // benchd is subreaper: who held one only would have come to it.
+            pipe_holders: Vec::new(),
             in_cgroup: self.cgroup.as_ref().map(Cgroup::pids).unwrap_or_default(),
         };
         lock(&self.family).update(&table, &around)

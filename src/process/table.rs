@@ -170,6 +170,51 @@ pub fn carriers(table: &ProcessTable, token: &str) -> Vec<ProcessIdentity> {
         .collect()
 }
 
+/// Inode numbers of the pipes that a process has open, as (descriptor, inode). Of others' processes nothing is seen.
+fn pipes(pid: i32) -> Vec<(String, u64)> {
+    let Ok(descriptors) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return Vec::new();
+    };
+    descriptors
+        .flatten()
+        .filter_map(|fd| {
+            let link = std::fs::read_link(fd.path()).ok()?;
+            let inode = link.to_str()?.strip_prefix("pipe:[")?.strip_suffix(']')?;
+            Some((fd.file_name().into_string().ok()?, inode.parse().ok()?))
+        })
+        .collect()
+}
+
+/// The pipes that are a child's standard output and error and of which benchd has the other end: not those of its own
+/// that a program may have put there already.
+pub(super) fn shared_pipes(child: i32) -> Vec<u64> {
+    let own: BTreeSet<u64> = pipes(own_pid()).into_iter().map(|(_, inode)| inode).collect();
+    let outputs = pipes(child)
+        .into_iter()
+        .filter(|(fd, inode)| matches!(fd.as_str(), "1" | "2") && own.contains(inode));
+    outputs.map(|(_, inode)| inode).collect()
+}
+
+/// Processes that began at `since_ticks` or later and hold one of these pipes, neither benchd nor above it.
+pub(super) fn pipe_holders(table: &ProcessTable, wanted: &[u64], since_ticks: u64) -> Vec<ProcessIdentity> {
+    if wanted.is_empty() {
+        return Vec::new();
+    }
+    let skipped = table.ancestry(own_pid());
+    table
+        .iter()
+        .filter(|s| s.identity.start_ticks >= since_ticks && !skipped.contains(&s.identity.pid))
+        .filter(|s| {
+            pipes(s.identity.pid)
+                .iter()
+                .any(|(_, inode)| wanted.contains(inode))
+        })
+        // The pid may have passed to another process between the two reads.
+        .filter(|s| identity(s.identity.pid).is_some_and(|now| now.start_ticks == s.identity.start_ticks))
+        .map(|s| s.identity.clone())
+        .collect()
+}
+
 /// State letters of a process's threads, each with its folder in `/proc`; empty once it is gone.
 pub(super) fn thread_states(pid: i32) -> Vec<(char, std::path::PathBuf)> {
     let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {

@@ -127,6 +127,7 @@ impl Prepared {
         sink.event(Event::ServerLaunched(ServerLaunched {
             lane: settings.lane.clone(),
             leader: process.leader().clone(),
+            output_pipes: process.output_pipes().to_vec(),
         }));
         Ok(Launched::new(settings, process, launched, sink))
     }

@@ -122,6 +122,7 @@ pub(super) async fn stop(
         exit,
         killed: report.killed,
         swept: report.swept.clone(),
+        stuck: report.stuck.iter().map(|stuck| stuck.identity.clone()).collect(),
     }));
     if !report.stuck.is_empty() {
         let stuck: Vec<String> = report.stuck.iter().map(Stuck::to_string).collect();

@@ -152,7 +152,9 @@ pub struct Args {
     /// GPU memory that this process says it holds, bytes, by a file in `$FAKE_NVML_STATE.d/`.
     #[arg(long)]
     pub gpu_bytes: Option<u64>,
-    /// How long that memory stays in use after the exit, or `never` (it stays for good).
+    /// How long that memory stays in use after the exit, or `never` (it stays for good). A time needs a helper that
+    /// outlives the server; benchd sweeps it, so memory that is late under benchd is `never` with the fake library's
+    /// `reap_dead_after_ms`.
     #[arg(long, default_value = "0s", value_parser = ReleaseDelay::from_str)]
     pub gpu_release_delay: ReleaseDelay,
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Halt, Heart, Pace, Tone,
+    Heart, Pace, Tone,
     lane::{HANG_MARGIN, LaneEnd, LaneWork},
     readiness::{Completion, target},
     run::{say, write_calibrations},
@@ -694,10 +694,7 @@ fn lane_end(error: CellError) -> LaneEnd {
         CellError::Halted(Halted::Interrupted) => LaneEnd::interrupted(),
         CellError::Halted(Halted::Disk(why)) => LaneEnd::disk(why),
         CellError::Disk(error) => LaneEnd::disk(error),
-        CellError::Halted(Halted::GpuLost(why)) => LaneEnd {
-            halt: Some(Halt::Unsafe(format!("the GPU was lost: {why}"))),
-            ..LaneEnd::failed("cell", format!("the GPU was lost: {why}"))
-        },
+        CellError::Halted(Halted::GpuLost(why)) => LaneEnd::gpu_lost("cell", why),
         error => LaneEnd::failed("cell", error.to_string()),
     }
 }

@@ -37,7 +37,8 @@ impl LaneView {
     fn is_over(&self) -> bool {
         match self.last {
             Some(LaneOutcome::Finished) => true,
-            Some(LaneOutcome::Failed) => self.failures > self.retries,
+            // Failed at its release only: nothing is left to measure.
+            Some(LaneOutcome::Failed) => self.open_cells == 0 || self.failures > self.retries,
             Some(LaneOutcome::Interrupted) | None => self.open_cells == 0,
         }
     }
@@ -179,6 +180,21 @@ mod tests {
         assert_eq!(next(&v), Next::Lane { index: 0, attempt: 2 });
         v.lanes[0] = lane(2, 2, 1, Some(LaneOutcome::Failed));
         assert_eq!(next(&v), Next::Lane { index: 1, attempt: 1 });
+    }
+
+    #[test]
+    fn a_lane_whose_failures_were_the_machines_is_begun_again_unless_all_is_measured() {
+        let mut v = view(vec![lane(2, 0, 0, Some(LaneOutcome::Failed))]);
+        v.lanes[0].attempts = 1;
+        assert_eq!(next(&v), Next::Lane { index: 0, attempt: 2 });
+        v.lanes[0].open_cells = 0;
+        assert!(matches!(
+            next(&v),
+            Next::End {
+                exit_code: EXIT_OK,
+                ..
+            }
+        ));
     }
 
     #[test]

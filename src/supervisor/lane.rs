@@ -64,6 +64,8 @@ pub(super) struct LaneEnd {
     pub(super) log_tail: Vec<String>,
     /// Set where the run must end.
     pub(super) halt: Option<Halt>,
+    /// The machine failed it, not the framework.
+    pub(super) by_machine: bool,
 }
 
 impl LaneEnd {
@@ -74,6 +76,7 @@ impl LaneEnd {
             reason: None,
             log_tail: Vec::new(),
             halt: None,
+            by_machine: false,
         }
     }
 
@@ -84,6 +87,7 @@ impl LaneEnd {
             reason: Some(reason.into()),
             log_tail: Vec::new(),
             halt: None,
+            by_machine: false,
         }
     }
 
@@ -94,6 +98,24 @@ impl LaneEnd {
             reason: None,
             log_tail: Vec::new(),
             halt: None,
+            by_machine: false,
+        }
+    }
+
+    /// The machine is not as a server needs it; no fault of the framework.
+    pub(super) fn machine(stage: &'static str, reason: impl Into<String>) -> Self {
+        Self {
+            by_machine: true,
+            ..Self::failed(stage, reason)
+        }
+    }
+
+    /// The device is gone: no lane after this one can do better.
+    pub(super) fn gpu_lost(stage: &'static str, why: impl std::fmt::Display) -> Self {
+        let reason = format!("the GPU was lost: {why}");
+        Self {
+            halt: Some(Halt::Unsafe(reason.clone())),
+            ..Self::machine(stage, reason)
         }
     }
 
@@ -139,6 +161,7 @@ pub(super) async fn run(shared: &mut Shared<'_>, lane: &Lane, index: usize, atte
         stage: (!end.stage.is_empty()).then(|| end.stage.to_owned()),
         reason: end.reason.clone(),
         log_tail: end.log_tail.clone(),
+        by_machine: end.by_machine,
     });
     if let Err(error) = shared.run.keeper.append(ended)
         && end.halt.is_none()
@@ -283,15 +306,9 @@ pub(super) const HANG_MARGIN: Duration = Duration::from_secs(60);
 async fn ensure_alone(shared: &Shared<'_>) -> Result<(), LaneEnd> {
     let found = match shared.run.gpu.processes().await {
         Ok(found) => found,
-        // No lane after this one can do better.
-        Err(error @ GpuError::Lost { .. }) => {
-            return Err(LaneEnd {
-                halt: Some(Halt::Unsafe(format!("the GPU was lost: {error}"))),
-                ..LaneEnd::failed("prepare", format!("the GPU was lost: {error}"))
-            });
-        }
+        Err(error @ GpuError::Lost { .. }) => return Err(LaneEnd::gpu_lost("prepare", error)),
         Err(error) => {
-            return Err(LaneEnd::failed(
+            return Err(LaneEnd::machine(
                 "prepare",
                 format!("whether the GPU is idle can't be told: {error}"),
             ));
@@ -302,7 +319,7 @@ async fn ensure_alone(shared: &Shared<'_>) -> Result<(), LaneEnd> {
     }
     let named = name_processes(&found);
     if shared.plan.host.exclusive {
-        return Err(LaneEnd::failed(
+        return Err(LaneEnd::machine(
             "prepare",
             format!(
                 "the GPU is not idle: {named}\n  hint: end these processes, or set `host.exclusive: false`"
@@ -624,6 +641,7 @@ async fn prove_release(work: &LaneWork<'_, '_>, reaped: Reaped, end: LaneEnd) ->
             outcome: LaneOutcome::Failed,
             stage: "release",
             reason: Some(held.reason.clone()),
+            by_machine: end.by_machine || end.outcome != LaneOutcome::Failed,
             log_tail: end.log_tail,
             halt: Some(Halt::Unsafe(format!("lane {}: {}", work.lane.id, held.reason))),
         },

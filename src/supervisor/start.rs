@@ -295,6 +295,7 @@ async fn clear_leftovers(state: &State, delegated: Option<&Path>) -> Result<Vec<
             token: Some(server.token.clone()),
             leader: server.leader.clone(),
             members: server.descendants.clone(),
+            output_pipes: server.output_pipes.clone(),
             cgroup: delegated.map(|dir| Cgroup::place(dir, &server.token)),
         };
         let cleared = process::clear(

@@ -1,6 +1,6 @@
 //! What the plan's webhook is told, and when: beside the run, never in its way.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::JoinHandle;
 
@@ -16,6 +16,8 @@ pub(super) struct Telling<'a> {
     options: &'a RunOptions,
     display: &'a Display,
     webhook: Option<Arc<str>>,
+    /// Messages on their way beside the run.
+    under_way: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl<'a> Telling<'a> {
@@ -29,6 +31,7 @@ impl<'a> Telling<'a> {
                 .notify
                 .as_ref()
                 .map(|n| n.webhook.as_str().into()),
+            under_way: Mutex::default(),
         }
     }
 
@@ -46,11 +49,13 @@ impl<'a> Telling<'a> {
         wait(self.send(message)).await;
     }
 
-    /// A lane failed for good; the run goes on meanwhile.
+    /// A lane failed for good; the run goes on meanwhile, and waits for the message only at its own end.
     pub(super) fn lane_failed(&self, begun: &Begun, lane: &Lane, reason: &str) {
         let text = format!("lane {} failed: {reason}", lane.id);
-        // Beside the run: nobody waits for it.
-        drop(self.send(self.message(Occasion::LaneFailed, Some(begun), &text)));
+        let sending = self.send(self.message(Occasion::LaneFailed, Some(begun), &text));
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        under_way.retain(|earlier| !earlier.is_finished());
+        under_way.extend(sending);
     }
 
     /// The run's end, whatever it is.
@@ -76,7 +81,8 @@ impl<'a> Telling<'a> {
             report: report.is_file().then(|| report.display().to_string()),
             ..self.message(occasion, Some(begun), &text)
         };
-        wait(self.send(message)).await;
+        let earlier = std::mem::take(&mut *self.under_way.lock().unwrap_or_else(PoisonError::into_inner));
+        wait(earlier.into_iter().chain(self.send(message))).await;
     }
 
     fn message(&self, occasion: Occasion, begun: Option<&Begun>, text: &str) -> Message {
@@ -112,11 +118,10 @@ impl<'a> Telling<'a> {
     }
 }
 
-/// Waits for a message, no longer than one may take.
-async fn wait(sending: Option<JoinHandle<()>>) {
-    if let Some(sending) = sending
-        && tokio::time::timeout(notify::SEND_LIMIT, sending).await.is_err()
-    {
+/// Waits for messages, all together no longer than one may take.
+async fn wait(sending: impl IntoIterator<Item = JoinHandle<()>>) {
+    let all = futures_util::future::join_all(sending);
+    if tokio::time::timeout(notify::SEND_LIMIT, all).await.is_err() {
         tracing::warn!("the webhook took too long");
     }
 }

@@ -361,6 +361,106 @@ fn a_webhook_that_nobody_answers_changes_nothing() {
     );
 }
 
+#[test]
+fn a_failed_lanes_message_is_not_lost_when_the_run_ends_right_after() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (tx, told) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        // The first try fails, the second comes after a pause in which the run has long ended.
+        let mut refused = false;
+        for stream in listener.incoming().map(Result::unwrap) {
+            let message = posted(&stream);
+            let busy = message["occasion"] == "lane_failed" && !std::mem::replace(&mut refused, true);
+            let status = if busy { "503 Busy" } else { "200 OK" };
+            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            (&stream).write_all(answer.as_bytes()).unwrap();
+            let _ = tx.send((message["occasion"].clone(), busy));
+        }
+    });
+    let night = Night::new(
+        &framework("dies", "exit 9;", ""),
+        1,
+        &format!("notify: {{ webhook: \"http://127.0.0.1:{port}/hook\" }}\n"),
+    );
+    let output = night.command().output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let told: Vec<_> = told.try_iter().collect();
+    assert!(told.contains(&("lane_failed".into(), false)), "{told:?}");
+    assert!(told.contains(&("finished".into(), false)), "{told:?}");
+}
+
+/// Serves one message over TLS, with a certificate that is trusted only where its file is named.
+fn tls_webhook() -> (u16, thread::JoinHandle<String>) {
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let provider = rustls::crypto::ring::default_provider();
+    let config = rustls::ServerConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![CertificateDer::from_pem_slice(include_bytes!("../fixtures/tls/webhook.pem")).unwrap()],
+            PrivateKeyDer::from_pem_slice(include_bytes!("../fixtures/tls/webhook.key")).unwrap(),
+        )
+        .unwrap();
+    let served = thread::spawn(move || {
+        let (tcp, _) = listener.accept().unwrap();
+        let tls = rustls::ServerConnection::new(std::sync::Arc::new(config)).unwrap();
+        let mut stream = rustls::StreamOwned::new(tls, tcp);
+        let mut said = Vec::new();
+        let mut buffer = [0; 4096];
+        // The body is JSON without a line end and closes with its last brace.
+        while !said.ends_with(b"}") {
+            let n = stream.read(&mut buffer).unwrap();
+            assert!(n > 0, "the message was cut");
+            said.extend_from_slice(&buffer[..n]);
+        }
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            .unwrap();
+        String::from_utf8(said).unwrap()
+    });
+    (port, served)
+}
+
+#[test]
+fn a_webhook_is_told_over_tls() {
+    let (port, served) = tls_webhook();
+    let night = Night::new(
+        &framework("f", "", ""),
+        1,
+        &format!("notify: {{ webhook: \"https://127.0.0.1:{port}/hook-key-abc\" }}\n"),
+    );
+    let certificate = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tls/webhook.pem");
+    let output = night
+        .command()
+        .env("SSL_CERT_FILE", certificate)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let log = fs::read_to_string(night.path("logs/latest/benchd.log")).unwrap();
+    assert!(log.contains("the webhook was told"), "{log}");
+    let said = served.join().unwrap();
+    assert!(
+        said.starts_with("POST /hook-key-abc ") && said.contains("\"occasion\":\"finished\""),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_machine_without_ca_certificates_measures_all_the_same() {
+    let night = Night::new(&framework("f", "", ""), 1, "");
+    let mut command = night.command();
+    let output = command
+        .env("SSL_CERT_FILE", "/dev/null")
+        .env("SSL_CERT_DIR", "/nowhere")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+}
+
 /// Ends a run that a failed test leaves.
 struct Running(Option<Child>);
 
@@ -439,6 +539,82 @@ fn a_run_folder_that_is_deleted_in_mid_run_is_noticed() {
         !night.path("results/latest/two").exists(),
         "no second lane in a folder that is gone"
     );
+}
+
+/// A library that makes a disk fail under what runs with it, from the moment on when the file `$DISK_FAILS` is there:
+/// `$DISK_FAILS_AS` is `fsync`, or an error number of each write below a folder `results`.
+const FAILING_DISK: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+static int fails(const char *as) {
+    const char *when = getenv("DISK_FAILS"), *how = getenv("DISK_FAILS_AS");
+    return when && how && (strcmp(how, as) == 0) && access(when, F_OK) == 0;
+}
+int fsync(int fd) {
+    if (fails("fsync")) { errno = EIO; return -1; }
+    return ((int (*)(int))dlsym(RTLD_NEXT, "fsync"))(fd);
+}
+int fdatasync(int fd) {
+    if (fails("fsync")) { errno = EIO; return -1; }
+    return ((int (*)(int))dlsym(RTLD_NEXT, "fdatasync"))(fd);
+}
+ssize_t write(int fd, const void *bytes, size_t n) {
+    if (fails("read-only")) {
+        char link[64], path[4096];
+        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+        ssize_t length = readlink(link, path, sizeof path - 1);
+        if (length > 0) {
+            path[length] = 0;
+            if (strstr(path, "/results/")) { errno = EROFS; return -1; }
+        }
+    }
+    return ((ssize_t (*)(int, const void *, size_t))dlsym(RTLD_NEXT, "write"))(fd, bytes, n);
+}
+"#;
+
+#[test]
+fn a_disk_that_stops_taking_anything_in_mid_run_ends_it_and_what_is_whole_stays() {
+    for (how, says) in [
+        ("fsync", "Input/output error"),
+        ("read-only", "Read-only file system"),
+    ] {
+        let two = [framework("one", "", ""), framework("two", "", "")].concat();
+        let night = Night::new(&two, 150, "");
+        fs::write(night.path("disk.c"), FAILING_DISK).unwrap();
+        let built = Command::new("cc")
+            .args(["-shared", "-fPIC", "-o", "disk.so", "disk.c", "-ldl"])
+            .current_dir(night.dir.path())
+            .output();
+        if !built.as_ref().is_ok_and(|b| b.status.success()) {
+            println!("SKIPPED: no C compiler makes the failing disk: {built:?}");
+            return;
+        }
+        let mut command = night.command();
+        command
+            .env("LD_PRELOAD", night.path("disk.so"))
+            .env("DISK_FAILS", night.path("now"))
+            .env("DISK_FAILS_AS", how);
+        let child = long_run(&night, &mut command);
+        fs::write(night.path("now"), "").unwrap();
+        let journal = night.journal();
+        ends_by_disk(&journal, child, says);
+        assert!(
+            !night.path("results/latest/two").exists(),
+            "{how}: no second lane"
+        );
+
+        // Another disk: it goes on, and every cell is measured once.
+        let output = night.command().arg("--resume").output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{how}: {}", text(&output));
+        let journal = night.journal();
+        assert_eq!(journal.matches("\"cell_ended\"").count(), 2, "{how}: {journal}");
+        assert_eq!(journal.matches("\"run_started\"").count(), 2, "{how}");
+    }
 }
 
 /// A small disk, unmounted when dropped; `None` where mounting is not permitted.

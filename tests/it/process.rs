@@ -569,6 +569,7 @@ async fn a_pid_that_was_given_out_again_is_never_signalled() {
         token: Some(process::new_token().unwrap()),
         leader: Some(earlier.clone()),
         members: vec![earlier],
+        output_pipes: vec![],
         cgroup: None,
     };
     let left = process::leftovers(&witnesses);
@@ -597,7 +598,8 @@ async fn supervisor_to_be_killed() {
     let server = python(&dir, &script);
     says(&server, "ready").await;
     let members = server.processes();
-    let told = serde_json::json!({ "token": server.token(), "leader": server.leader(), "members": members });
+    let told = serde_json::json!({ "token": server.token(), "leader": server.leader(), "members": members,
+        "pipes": server.output_pipes() });
     std::fs::write(dir.join("witnesses.tmp"), told.to_string()).unwrap();
     std::fs::rename(dir.join("witnesses.tmp"), dir.join("witnesses.json")).unwrap();
     server.leader_exited().await;
@@ -629,6 +631,7 @@ async fn killed_supervisor(dir: &Path) -> Witnesses {
         token: Some(told["token"].as_str().unwrap().to_owned()),
         leader: serde_json::from_value(told["leader"].clone()).unwrap(),
         members: serde_json::from_value(told["members"].clone()).unwrap(),
+        output_pipes: serde_json::from_value(told["pipes"].clone()).unwrap(),
         cgroup: None,
     }
 }
@@ -671,6 +674,7 @@ async fn the_token_alone_finds_what_the_journal_did_not_come_to_know() {
     let token_only = Witnesses {
         leader: None,
         members: vec![],
+        output_pipes: vec![],
         ..all.clone()
     };
     let left = process::leftovers(&token_only);
@@ -681,6 +685,55 @@ async fn the_token_alone_finds_what_the_journal_did_not_come_to_know() {
     let rest = process::clear(&all, &SHORT, &CancellationToken::new()).await;
     assert!(!rest.report.found.is_empty());
     assert_eq!(process::leftovers(&all), process::Leftovers::default());
+}
+
+#[tokio::test]
+async fn who_hides_everything_but_its_output_is_found_by_the_pipe() {
+    let _alone = ALONE.lock().await;
+    let dir = tempfile::tempdir().unwrap();
+    let server = python(
+        dir.path(),
+        // It keeps standard error, as what is started by a framework does.
+        &format!(
+            "{}\nos.execvp('sleep', ['sleep', '1000'])",
+            DAEMON.replace("(0, 1, 2)", "(0, 1)")
+        ),
+    );
+    let daemon = told_pid(&server, "daemon").await;
+    until("the daemon's exec", || {
+        (process::identity(daemon.pid)?.name == "sh").then_some(())
+    })
+    .await;
+    assert_eq!(server.output_pipes().len(), 2);
+    // Killed before the first inventory: only the launch is known.
+    let launch_only = Witnesses {
+        boot_id: process::boot_id(),
+        token: None,
+        leader: Some(ProcessIdentity {
+            pid: i32::MAX,
+            ..server.leader().clone()
+        }),
+        members: vec![],
+        output_pipes: server.output_pipes().to_vec(),
+        cgroup: None,
+    };
+    let left = process::leftovers(&launch_only);
+    let found = |pid| {
+        left.ours
+            .iter()
+            .any(|l| l.identity.pid == pid && l.by == Membership::Pipe)
+    };
+    assert!(found(daemon.pid), "{left:?}");
+    // Of an older server of the same numbers nobody could hold one.
+    let mut later = launch_only.clone();
+    later.leader.as_mut().unwrap().start_ticks = u64::MAX;
+    assert_eq!(process::leftovers(&later), process::Leftovers::default());
+    let other_pipes = Witnesses {
+        output_pipes: vec![1],
+        ..launch_only
+    };
+    assert_eq!(process::leftovers(&other_pipes), process::Leftovers::default());
+    stop(&server, &SHORT).await;
 }
 
 #[tokio::test]

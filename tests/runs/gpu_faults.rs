@@ -89,6 +89,17 @@ fn memory_that_never_comes_back_stops_the_run_for_safety() {
     assert!(ended.cells("last").is_empty());
     ended.assert_folder(RunState::Unsafe);
     bench.assert_nothing_left();
+
+    // Whoever held it is gone: the lane that was measured is not begun again for it.
+    bench.set_gpu(&json!({}));
+    let ended = bench.run(&["--resume"]);
+    ended.assert_code(0);
+    assert_eq!(ended.lane("leaks").attempt, 1);
+    for lane in ["first", "leaks", "last"] {
+        ended.assert_whole_cells(lane);
+    }
+    ended.assert_folder(RunState::Finished);
+    bench.assert_nothing_left();
 }
 
 #[test]
@@ -156,6 +167,17 @@ fn a_device_that_is_lost_in_mid_cell_ends_the_run_for_safety() {
     assert_eq!(ended.cells("first").len(), 1);
     assert!(ended.cells("last").is_empty());
     ended.assert_folder(RunState::Unsafe);
+    bench.assert_nothing_left();
+
+    // The machine was mended: what it failed is measured after all, what was measured stays.
+    bench.set_gpu(&json!({}));
+    let ended = bench.run(&["--resume"]);
+    ended.assert_code(0);
+    bench.only_run();
+    for lane in ["first", "last"] {
+        ended.assert_whole_cells(lane);
+    }
+    ended.assert_folder(RunState::Finished);
     bench.assert_nothing_left();
 }
 

@@ -20,4 +20,5 @@ mod soak;
 mod start_faults;
 mod stop_faults;
 mod stopping;
+mod stuck;
 mod watching;

@@ -1,6 +1,6 @@
 //! A long night in short: tens of server lives and thousands of requests in one run, and what benchd itself takes.
 //!
-//! `cargo test --release --test runs soak -- --ignored --nocapture`
+//! `cargo test --release --test runs soak -- --ignored --nocapture`, longer with `BENCHD_SOAK_LANES=160`.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::bench::Bench;
 
-/// Server lives.
+/// Server lives where nothing else is asked for.
 const LANES: usize = 40;
 
 /// What benchd takes at one moment.
@@ -36,10 +36,11 @@ fn taken(pid: i32) -> Option<Taken> {
 #[test]
 #[ignore = "takes minutes; by command"]
 fn memory_and_open_files_stay_flat_over_many_lives() {
+    let lanes: usize = std::env::var("BENCHD_SOAK_LANES").map_or(LANES, |n| n.parse().unwrap());
     let mut bench = Bench::new().with_gpu();
     bench.plan["scenarios"]["concurrent"] =
         json!({ "concurrency": [16], "input_tokens": 32, "output_tokens": 16, "requests": 100, "passes": 2 });
-    for n in 0..LANES {
+    for n in 0..lanes {
         let faults: &[&str] = match n % 4 {
             1 => &["--fault", "child-daemon:stubborn"],
             2 => &["--fault", "flood-lines:1MiB"],
@@ -72,15 +73,15 @@ fn memory_and_open_files_stay_flat_over_many_lives() {
     ended.assert_code(1);
     ended.assert_folder(RunState::Finished);
     bench.assert_nothing_left();
-    let requests: u64 = (0..LANES)
+    let requests: u64 = (0..lanes)
         .flat_map(|n| ended.cells(&format!("lane{n:02}")))
         .map(|cell| cell.records)
         .sum();
     for (n, sample) in samples.iter().enumerate().step_by(4) {
         eprintln!("after lane {:>2}: {sample:?}", n + 1);
     }
-    let (early, late) = (samples[LANES / 4], *samples.last().unwrap());
-    eprintln!("{LANES} lives, {requests} requests: {early:?} after a quarter, {late:?} at the end");
+    let (early, late) = (samples[lanes / 4], *samples.last().unwrap());
+    eprintln!("{lanes} lives, {requests} requests: {early:?} after a quarter, {late:?} at the end");
     assert!(late.files <= early.files + 2, "open files grow");
     assert!(late.threads <= early.threads + 1, "threads grow");
     assert!(
