@@ -13,6 +13,7 @@ mod keeper;
 mod lane;
 mod lock;
 mod logging;
+mod own_counters;
 mod readiness;
 mod remaining;
 mod run;
