@@ -8,19 +8,19 @@ use crate::{framework::own_figures, record::RequestRecord};
 /// A server's clock starts after benchd's send and stops before benchd sees the event, so its times are the shorter
 /// ones. By how much of benchd's they may be shorter: what the server does before its clock starts (reading,
 /// template, tokens) and after it stops (writing) belongs to benchd's figure alone.
-pub const SHORTER_SHARE: f64 = 0.15;
+pub(super) const SHORTER_SHARE: f64 = 0.15;
 /// … or by how much in any case, milliseconds.
-pub const SHORTER_MS: f64 = 25.0;
+pub(super) const SHORTER_MS: f64 = 25.0;
 /// By how much a server's time may be longer than benchd's, as a share of it: two clocks, and rounding.
-pub const LONGER_SHARE: f64 = 0.01;
+pub(super) const LONGER_SHARE: f64 = 0.01;
 /// … or by how much in any case, milliseconds.
-pub const LONGER_MS: f64 = 1.0;
+pub(super) const LONGER_MS: f64 = 1.0;
 /// Times between tokens have no beginning outside the server: how far they may be apart, as a share.
-pub const BETWEEN_TOKENS_SHARE: f64 = 0.05;
+pub(super) const BETWEEN_TOKENS_SHARE: f64 = 0.05;
 /// … or in any case, milliseconds a token.
-pub const TPOT_MS: f64 = 1.0;
+pub(super) const TPOT_MS: f64 = 1.0;
 /// … or in any case, milliseconds over the whole answer.
-pub const GENERATION_MS: f64 = 10.0;
+pub(super) const GENERATION_MS: f64 = 10.0;
 
 /// What the successful requests' records say, and the durations that the server gave in its answers, milliseconds.
 /// Times are from the real send, also in an open loop.
