@@ -13,6 +13,7 @@ use super::{
     flags::{Evidence, cell_flags},
     korean::{TextFold, TextSize, WrittenSamples},
     samples::{CellSamples, RequestValues, prompt_key},
+    series::SeriesFold,
     server::{Timings, disagreement},
     steady::{Span, steady},
 };
@@ -133,6 +134,7 @@ struct Fold<'a> {
     timings: Timings,
     /// Seconds since the Unix epoch, TPOT in milliseconds.
     tpot_series: Vec<(f64, f64)>,
+    series: SeriesFold,
 }
 
 impl<'a> Fold<'a> {
@@ -170,6 +172,7 @@ impl<'a> Fold<'a> {
             requests: Vec::new(),
             timings: Timings::default(),
             tpot_series: Vec::new(),
+            series: SeriesFold::default(),
         }
     }
 
@@ -225,6 +228,8 @@ impl<'a> Fold<'a> {
             self.latency_full_ms.push(latency);
             self.requests.push(RequestValues {
                 prompt: prompt_key(&r.prompt_id),
+                pass: r.pass,
+                first_of_pass: r.index == 0,
                 ttft_ms: ttft_ms.unwrap_or(f64::NAN),
                 latency_ms: latency,
                 tpot_ms: f64::NAN,
@@ -239,6 +244,7 @@ impl<'a> Fold<'a> {
         self.first_content_ms.extend(r.first_content_us.map(ms));
         self.latency_ms.push(ms(latency_us));
         self.timings.add(r);
+        self.series.add_timeline(r);
         let tpot_ms = r.tpot_us().map(|us| us / 1e3);
         self.tpot_ms.extend(tpot_ms);
         // The burst at a closed loop's start has times of its own.
@@ -272,6 +278,8 @@ impl<'a> Fold<'a> {
             .is_some_and(|t| t >= u64::from(self.cell().output_tokens));
         self.requests.push(RequestValues {
             prompt: prompt_key(&r.prompt_id),
+            pass: r.pass,
+            first_of_pass: r.index == 0,
             ttft_ms: ttft_ms.unwrap_or(f64::NAN),
             latency_ms: if full || !self.fixed_length() {
                 ms(latency_us)
@@ -298,6 +306,7 @@ impl<'a> Fold<'a> {
         pass.good += u64::from(good);
         pass.tokens += r.output_tokens.unwrap_or(0) as f64;
         if shared_prefix && let Some(ttft_ms) = ttft_ms {
+            self.series.add_numbered(r.index, ttft_ms);
             if first_of_pass {
                 pass.first = Some(FirstRequest {
                     ttft_ms,
@@ -359,7 +368,8 @@ impl<'a> Fold<'a> {
         }
     }
 
-    fn prefix_cache(&mut self, passes_s: &[f64]) -> Option<PrefixCache> {
+    /// Also gives, by pass, the first requests' TTFT and later over first.
+    fn prefix_cache(&mut self, passes_s: &[f64]) -> Option<(PrefixCache, Vec<f64>, Vec<f64>)> {
         if !matches!(self.cell().input, CellInput::SharedPrefix { .. }) {
             return None;
         }
@@ -374,16 +384,17 @@ impl<'a> Fold<'a> {
             later.extend(later_of_pass.iter().flat_map(|l| l.values()));
         }
         let share = |(cached, prompt): (u64, u64)| (prompt > 0).then(|| cached as f64 / prompt as f64);
-        Some(PrefixCache {
+        let summary = PrefixCache {
             total_s: Distribution::of_values(passes_s.to_vec(), 0),
-            first_ttft_ms: Distribution::of_values(first, 0),
+            first_ttft_ms: Distribution::of_values(first.clone(), 0),
             later_ttft_ms: Distribution::of_values(later, 0),
-            later_over_first: Distribution::of_values(ratios, 0),
+            later_over_first: Distribution::of_values(ratios.clone(), 0),
             first_tokens_per_s: Distribution::of_values(first_tokens_per_s, 0),
             later_tokens_per_s: Distribution::of_values(std::mem::take(&mut self.later_tokens_per_s), 0),
             first_cached_share: share(self.first_cached),
             later_cached_share: share(self.later_cached),
-        })
+        };
+        Some((summary, first, ratios))
     }
 
     fn finish(mut self, finished: &FinishedCell) -> (CellSummary, CellSamples) {
@@ -423,7 +434,10 @@ impl<'a> Fold<'a> {
             })
             .collect();
         let passes_s: Vec<f64> = ended.passes.iter().map(|p| p.duration_us as f64 / 1e6).collect();
-        let prefix_cache = self.prefix_cache(&passes_s);
+        let (prefix_cache, first_ttft_ms, later_over_first) = match self.prefix_cache(&passes_s) {
+            Some((summary, first, ratios)) => (Some(summary), first, ratios),
+            None => (None, Vec::new(), Vec::new()),
+        };
         let output_total = Counts::of(&self.output_tokens);
         let gpu = context
             .gpu
@@ -435,6 +449,13 @@ impl<'a> Fold<'a> {
         let latency = Sorted::new(self.latency_ms);
         let latency_ms = latency.as_ref().map(|s| Distribution::of(s, self.timeouts));
         let fixed = !matches!(cell.input, CellInput::Written { .. });
+
+        let latency_full = (fixed && has_tokens)
+            .then(|| Sorted::new(self.latency_full_ms))
+            .flatten();
+        let series = self
+            .series
+            .finish(ttft.as_ref(), latency_full.as_ref().or(latency.as_ref()));
 
         self.evidence.latencies = latency_ms.as_ref().map_or(0, |d| d.n);
         self.evidence.ttft_p50_ms = ttft_ms.as_ref().map(|d| d.p50);
@@ -479,11 +500,7 @@ impl<'a> Fold<'a> {
             first_chunk_ms: Distribution::of_values(self.first_chunk_ms, 0),
             first_content_ms: Distribution::of_values(self.first_content_ms, 0),
             latency_ms,
-            latency_full_ms: if fixed && has_tokens {
-                Distribution::of_values(self.latency_full_ms, self.timeouts)
-            } else {
-                None
-            },
+            latency_full_ms: latency_full.as_ref().map(|s| Distribution::of(s, self.timeouts)),
             tpot_ms,
             chunk_gap_ms: chunk_gaps(&self.gaps_us, self.evidence.coalesced),
             connect_ms: Distribution::of_values(self.connect_ms, 0),
@@ -512,9 +529,12 @@ impl<'a> Fold<'a> {
                 .as_ref()
                 .map(|r| r.passes.clone())
                 .unwrap_or_default(),
+            first_ttft_ms,
+            later_over_first,
             requests: self.requests,
             tpot_series: self.tpot_series,
             latency_series: self.latency_series,
+            series,
             written: if fixed {
                 WrittenSamples::default()
             } else {

@@ -230,7 +230,7 @@ fn compare(
 }
 
 /// Framework over baseline for each prompt that both answered: of the medians over its requests.
-fn prompt_ratios(baseline: &CellSamples, framework: &CellSamples, figure: Figure) -> Vec<f64> {
+pub(super) fn prompt_ratios(baseline: &CellSamples, framework: &CellSamples, figure: Figure) -> Vec<f64> {
     let by_prompt = |samples: &CellSamples| {
         let mut prompts: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
         for r in &samples.requests {

@@ -103,6 +103,15 @@ impl Mean {
 /// Folds the samples in `path` over `windows` (start and end, microseconds since the Unix epoch) in one pass; also the
 /// number of lines that could not be read. `None` where there is no such file.
 pub fn gpu_windows(path: &Path, windows: &[(u64, u64)]) -> Result<Option<(Vec<GpuWindow>, u64)>, DiskError> {
+    gpu_windows_and(path, windows, |_| {})
+}
+
+/// Also shows every sample to `look`, since the file is long and read once.
+pub(super) fn gpu_windows_and(
+    path: &Path,
+    windows: &[(u64, u64)],
+    mut look: impl FnMut(&GpuSample),
+) -> Result<Option<(Vec<GpuWindow>, u64)>, DiskError> {
     let Some(mut samples) = gpu_samples(path)? else {
         return Ok(None);
     };
@@ -112,6 +121,7 @@ pub fn gpu_windows(path: &Path, windows: &[(u64, u64)]) -> Result<Option<(Vec<Gp
         .collect();
     for sample in samples.by_ref() {
         let sample = sample?;
+        look(&sample);
         // A lane has tens of cells: looking at each is cheaper than parsing the line was.
         for window in folded
             .iter_mut()

@@ -224,34 +224,48 @@ pub struct KoreanComparison {
 }
 
 impl WrittenSamples {
-    fn figures(self) -> [(&'static str, Option<Sorted>); 11] {
+    fn figures(&self) -> [(&'static str, Option<Sorted>); 11] {
+        let sorted = |values: &[f64]| Sorted::new(values.to_vec());
         [
-            ("prompt_tokens", Sorted::new(self.text.net_prompt_tokens)),
+            ("prompt_tokens", sorted(&self.text.net_prompt_tokens)),
             (
                 "prompt_tokens_per_char",
-                Sorted::new(self.text.prompt_tokens_per_char),
+                sorted(&self.text.prompt_tokens_per_char),
             ),
             (
                 "prompt_tokens_per_byte",
-                Sorted::new(self.text.prompt_tokens_per_byte),
+                sorted(&self.text.prompt_tokens_per_byte),
             ),
-            ("output_tokens", self.output_tokens),
-            ("ttft_ms", self.ttft_ms),
-            ("latency_ms", self.latency_ms),
-            ("tokens_per_s", self.tokens_per_s),
-            ("chars_per_s", Sorted::new(self.text.chars_per_s)),
-            ("bytes_per_s", Sorted::new(self.text.bytes_per_s)),
-            ("output_tokens_per_char", Sorted::new(self.text.tokens_per_char)),
-            ("output_tokens_per_byte", Sorted::new(self.text.tokens_per_byte)),
+            ("output_tokens", self.output_tokens.clone()),
+            ("ttft_ms", self.ttft_ms.clone()),
+            ("latency_ms", self.latency_ms.clone()),
+            ("tokens_per_s", self.tokens_per_s.clone()),
+            ("chars_per_s", sorted(&self.text.chars_per_s)),
+            ("bytes_per_s", sorted(&self.text.bytes_per_s)),
+            ("output_tokens_per_char", sorted(&self.text.tokens_per_char)),
+            ("output_tokens_per_byte", sorted(&self.text.tokens_per_byte)),
         ]
+    }
+
+    /// The median of a figure over the requests, by its name in [`KoreanComparison`].
+    pub(super) fn median(&self, figure: &str) -> Option<f64> {
+        let sample = match figure {
+            "prompt_tokens" => Sorted::new(self.text.net_prompt_tokens.clone()),
+            "chars_per_s" => Sorted::new(self.text.chars_per_s.clone()),
+            "ttft_ms" => self.ttft_ms.clone(),
+            "latency_ms" => self.latency_ms.clone(),
+            "tokens_per_s" => self.tokens_per_s.clone(),
+            _ => None,
+        };
+        sample.map(|s| s.median())
     }
 }
 
 /// Pairs the written cells of a lane by scenario, concurrency and prompt type.
-pub(super) fn compare(cells: Vec<(&Cell, WrittenSamples)>) -> Vec<KoreanComparison> {
-    type Sides = (Option<WrittenSamples>, Option<WrittenSamples>);
-    let mut groups: IndexMap<(String, u32), IndexMap<PromptType, Sides>> = IndexMap::new();
-    for (cell, samples) in cells {
+pub(super) fn compare(cells: &[(&Cell, &WrittenSamples)]) -> Vec<KoreanComparison> {
+    type Sides<'a> = (Option<&'a WrittenSamples>, Option<&'a WrittenSamples>);
+    let mut groups: IndexMap<(String, u32), IndexMap<PromptType, Sides<'_>>> = IndexMap::new();
+    for &(cell, samples) in cells {
         if let CellInput::Written {
             prompt_type,
             language,

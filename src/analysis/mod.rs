@@ -9,10 +9,12 @@ mod distribution;
 mod drift;
 mod flags;
 mod gpu;
+mod hypotheses;
 mod korean;
 mod parallel;
 mod run;
 mod samples;
+mod series;
 mod server;
 mod steady;
 mod study;
@@ -33,7 +35,11 @@ pub use flags::{
 };
 pub use gpu::{GpuSummary, GpuWindow, gpu_windows};
 pub use korean::{Comparison, KoreanComparison, LOOP_SHARE, QualitySigns, TextFigures, TextSize};
-pub use run::{AnalysisError, summarise_run};
+pub use run::{AnalysisError, summarise_run, summarise_run_with_series};
+pub use series::{
+    ARRIVALS, Band, CellSeries, CellSpan, GPU_BUCKETS, GpuBucket, LaneAttempt, LaneSeries, REQUEST_POINTS, RequestPoint,
+    RunSeries, SPREAD_PERCENTILES, SPREAD_VALUES, STOP_BUCKETS, Spread, TokenTimeline,
+};
 pub use study::{MachineStudy, STUDY_VERSION, Study};
 pub use summary::*;
 pub use verdict::{

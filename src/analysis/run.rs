@@ -15,15 +15,18 @@ use super::{
     SUMMARY_VERSION, ServerSummary,
     cell::{cell_window, fold_cell},
     compare::{self, Measured},
-    drift, gpu_windows,
+    drift,
+    gpu::gpu_windows_and,
+    hypotheses::{self, Night},
     korean::{self, TextSize},
     parallel::in_parallel,
     samples::CellSamples,
+    series::{self, GpuFold, LaneAttempt, LaneSeries, RunSeries},
 };
 use crate::{
     journal::{
-        self, DiskError, FinishedCell, JournalError, LaneOutcome, LaneState, RunDir, RunInfo, RunOutcome,
-        ServerReady, State, TEMPLATE_WITH_SYSTEM,
+        self, ClientCalibration, DiskError, FinishedCell, JournalError, LaneOutcome, LaneState, RunDir,
+        RunInfo, RunOutcome, ServerReady, State, TEMPLATE_WITH_SYSTEM,
     },
     plan::{Cell, CellInput, Framework, FrameworkKind, GpuSelection, Lane, Plan, Source},
     prompt::{Calibration, CountSource, Fitted},
@@ -63,6 +66,15 @@ fn template_of(cell: &Cell, ready: Option<&ServerReady>) -> Option<u32> {
 /// Summarises a run from its folder, at any moment: finished, under way, or dead. `lanes` are the plan's lanes with
 /// their cells.
 pub fn summarise_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSummary, AnalysisError> {
+    summarise_run_with_series(dir, plan, lanes).map(|(summary, _)| summary)
+}
+
+/// Also gives what charts are drawn from.
+pub fn summarise_run_with_series(
+    dir: &RunDir,
+    plan: &Plan,
+    lanes: &[Lane],
+) -> Result<(RunSummary, RunSeries), AnalysisError> {
     let replay = journal::replay(&dir.journal())?;
     let state = State::from_entries(&replay.entries);
     let mut notes: Vec<String> = state.notes.iter().map(|(_, n)| n.text.clone()).collect();
@@ -84,10 +96,12 @@ pub fn summarise_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSum
         info: info.as_ref(),
         prompts: &prompts,
     };
-    let (mut summaries, mut samples) = (Vec::new(), Vec::new());
+    let mut attempts = series::attempts(&replay.entries);
+    let (mut summaries, mut samples, mut run_series) = (Vec::new(), Vec::new(), RunSeries::default());
     for (id, lane_state) in &state.lanes {
         let cells = lanes.iter().find(|l| l.id == *id).map_or(&[][..], |l| &l.cells);
-        let (lane, of_cells) = run.lane(id, lane_state, cells)?;
+        let attempts = attempts.remove(id).unwrap_or_default();
+        let (lane, of_cells, series) = run.lane(id, lane_state, cells, attempts)?;
         if lane.gpu_lines_unreadable > 0 {
             notes.push(format!(
                 "{id}: {} lines of gpu.jsonl could not be read",
@@ -96,6 +110,7 @@ pub fn summarise_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSum
         }
         summaries.push(lane);
         samples.push(of_cells);
+        run_series.lanes.push(series);
     }
     let measured_cells: Vec<Measured<'_>> = summaries
         .iter()
@@ -114,9 +129,18 @@ pub fn summarise_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSum
     drop(measured_cells);
     drift::over_rounds(&mut summaries, &rounds);
     flag_small_differences(&mut summaries, info.as_ref());
+    let verdicts = hypotheses::verdicts(
+        plan,
+        &[Night {
+            night: 1,
+            lanes: &summaries,
+            samples: &samples,
+            client: info.as_ref().and_then(|i| i.client.as_ref()),
+        }],
+    );
     let measured: u64 = summaries.iter().map(|l| l.cells.len() as u64).sum();
     let planned = u64::from(state.cells_planned()).max(measured);
-    Ok(RunSummary {
+    let summary = RunSummary {
         v: SUMMARY_VERSION,
         run_id: if state.run_id.is_empty() {
             dir.id().to_owned()
@@ -145,11 +169,12 @@ pub fn summarise_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSum
         lanes: summaries,
         comparisons,
         rounds,
-        verdicts: Vec::new(),
+        verdicts,
         expectations: Vec::new(),
         prompt_lengths,
         notes,
-    })
+    };
+    Ok((summary, run_series))
 }
 
 struct Run<'a> {
@@ -166,7 +191,8 @@ impl Run<'_> {
         id: &crate::record::LaneId,
         state: &LaneState,
         cells: &[Cell],
-    ) -> Result<(LaneSummary, Vec<CellSamples>), AnalysisError> {
+        attempts: Vec<LaneAttempt>,
+    ) -> Result<(LaneSummary, Vec<CellSamples>, LaneSeries), AnalysisError> {
         let missing = |what| AnalysisError::NotInPlan {
             lane: id.to_string(),
             what,
@@ -186,7 +212,9 @@ impl Run<'_> {
             .filter_map(|c| Some((c, state.cells.get(&c.id)?.finished.as_ref()?)))
             .collect();
         let windows: Vec<_> = finished.iter().map(|(_, f)| cell_window(f)).collect();
-        let (gpu, gpu_lines_unreadable) = match gpu_windows(&self.dir.gpu(id), &windows)? {
+        let mut along = GpuFold::new(&attempts);
+        let read = gpu_windows_and(&self.dir.gpu(id), &windows, |sample| along.add(sample))?;
+        let (gpu, gpu_lines_unreadable) = match read {
             Some((folded, unreadable)) => (Some(folded), unreadable),
             None => (None, 0),
         };
@@ -269,10 +297,20 @@ impl Run<'_> {
                 why: "measured, but the plan has no such cell".to_owned(),
             });
         }
-        let written = samples.iter_mut().map(|s| std::mem::take(&mut s.written));
-        lane.korean = korean::compare(measured.into_iter().zip(written).collect());
+        let written: Vec<_> = measured
+            .into_iter()
+            .zip(samples.iter().map(|s: &CellSamples| &s.written))
+            .collect();
+        lane.korean = korean::compare(&written);
         lane.drift = drift::of_lane(&mut lane.cells, &samples.iter().collect::<Vec<_>>());
-        Ok((lane, samples))
+        let (gpu, stops) = along.finish();
+        let series = LaneSeries {
+            cells: samples.iter_mut().map(|s| std::mem::take(&mut s.series)).collect(),
+            attempts,
+            gpu,
+            stops,
+        };
+        Ok((lane, samples, series))
     }
 
     fn strangers(&self) -> BTreeSet<u32> {
@@ -353,19 +391,22 @@ fn why_missing(state: &LaneState, cell: &str) -> String {
     )
 }
 
+/// The client's own error of TTFT at so many streams, 99th percentile, milliseconds.
+pub(super) fn ttft_error_ms(client: &ClientCalibration, streams: u32) -> Option<f64> {
+    let at = client
+        .points
+        .iter()
+        .find(|p| p.streams >= streams)
+        .or(client.points.last())?;
+    Some(at.ttft_error_us_p99.abs() / 1e3)
+}
+
 /// Flags cells of different frameworks whose TTFT differ by less than the client's own error.
 fn flag_small_differences(lanes: &mut [LaneSummary], info: Option<&RunInfo>) {
     let Some(client) = info.and_then(|i| i.client.as_ref()) else {
         return;
     };
-    let error_ms = |streams: u32| {
-        let at = client
-            .points
-            .iter()
-            .find(|p| p.streams >= streams)
-            .or(client.points.last())?;
-        Some(at.ttft_error_us_p99.abs() / 1e3)
-    };
+    let error_ms = |streams: u32| ttft_error_ms(client, streams);
     let medians: Vec<_> = lanes
         .iter()
         .flat_map(|l| {

@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use super::korean::WrittenSamples;
+use super::{korean::WrittenSamples, series::CellSeries};
 use crate::stats::Sorted;
 
 /// A cell's numbers beyond its summary.
@@ -14,10 +14,15 @@ pub(super) struct CellSamples {
     pub(super) requests: Vec<RequestValues>,
     /// Output tokens a second, one value a pass.
     pub(super) output_tokens_per_s: Vec<f64>,
+    /// Of a shared prefix, one value a pass: TTFT of the first request, and later over first.
+    pub(super) first_ttft_ms: Vec<f64>,
+    pub(super) later_over_first: Vec<f64>,
     /// Seconds since the Unix epoch and TPOT, without the first wave of each pass.
     pub(super) tpot_series: Vec<(f64, f64)>,
     /// Seconds since the Unix epoch and latency: of full outputs, in the steady state of a closed loop.
     pub(super) latency_series: Vec<(f64, f64)>,
+    /// For charts.
+    pub(super) series: CellSeries,
 }
 
 /// One request; a figure that it does not have is NaN, which samples leave out.
@@ -25,6 +30,9 @@ pub(super) struct CellSamples {
 pub(super) struct RequestValues {
     /// Hash of the prompt's id.
     pub(super) prompt: u64,
+    /// Pass, from 1, and whether it is the pass's first request.
+    pub(super) pass: u32,
+    pub(super) first_of_pass: bool,
     pub(super) ttft_ms: f64,
     /// Of outputs of full length, where the length is fixed.
     pub(super) latency_ms: f64,

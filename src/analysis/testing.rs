@@ -261,7 +261,7 @@ impl Builder {
             models: IndexMap::new(),
             frameworks: IndexMap::new(),
             scenarios: IndexMap::new(),
-            hypotheses: Vec::new(),
+            hypotheses: Hypotheses::default(),
             order: Order::Fixed,
             repeats: NonZeroU32::MIN,
             notify: None,

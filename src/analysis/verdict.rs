@@ -79,8 +79,10 @@ pub enum Side {
     AtLeast,
     /// At or below it.
     AtMost,
-    /// Away from it, on either side (a difference).
+    /// Away from 1 by more than it, on either side: above it or below one over it (a difference).
     Away,
+    /// Nearer to 1 than it, on either side (no difference that matters).
+    Within,
 }
 
 /// One comparison against one threshold.
@@ -98,7 +100,8 @@ pub struct VerdictTest {
     pub against: String,
     /// The effect: framework over `against`, a ratio where nothing else is said.
     pub effect: Option<f64>,
-    /// Its 95 % interval.
+    /// Its interval. Its level is 95 %, or more where the claim is that some test of several holds (`level` says it).
+    /// `None` with too few values to tell.
     pub interval: Option<Interval>,
     /// The threshold that the plan states, in the effect's unit.
     pub threshold: f64,
@@ -108,6 +111,8 @@ pub struct VerdictTest {
     pub outcome: VerdictOutcome,
     /// Why it says nothing, where it is inconclusive.
     pub why: Option<String>,
+    /// The same as one sentence for people.
+    pub says: String,
     /// Cells used, of both frameworks: `concurrent/c16`.
     pub cells: Vec<String>,
 }

@@ -228,6 +228,16 @@ pub fn adapter(
     })
 }
 
+/// Whether the plan's arguments start this server without its prefix cache: a control for what the cache does.
+pub fn prefix_cache_disabled(framework: &Framework) -> bool {
+    let flag = match framework.kind {
+        FrameworkKind::Sglang => sglang::WITHOUT_PREFIX_CACHE,
+        FrameworkKind::Vllm => vllm::WITHOUT_PREFIX_CACHE,
+        FrameworkKind::Ollama | FrameworkKind::Openai => return false,
+    };
+    framework.args.iter().any(|arg| arg == flag)
+}
+
 fn build(given: &Given<'_>) -> Result<Box<dyn Adapter>, FrameworkError> {
     Ok(match given.framework.kind {
         FrameworkKind::Sglang => Box::new(sglang::Sglang::new(given)?),

@@ -50,6 +50,9 @@ pub(super) const OWN: OwnNames = OwnNames {
     tpot: Some("sglang:request_time_per_output_token_seconds"),
 };
 
+/// Switches RadixAttention off, which is on by default.
+pub(super) const WITHOUT_PREFIX_CACHE: &str = "--disable-radix-cache";
+
 /// SGLang serving one model.
 pub(super) struct Sglang {
     endpoint: Endpoint,

@@ -48,6 +48,9 @@ pub(super) const OWN: OwnNames = OwnNames {
     tpot: Some("vllm:request_time_per_output_token_seconds"),
 };
 
+/// Switches the prefix cache off, which is on by default.
+pub(super) const WITHOUT_PREFIX_CACHE: &str = "--no-enable-prefix-caching";
+
 /// vLLM serving one model.
 pub(super) struct Vllm {
     endpoint: Endpoint,

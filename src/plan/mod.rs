@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! parse     file -> text -> problems or Plan
-//!   spanned   text -> tree with places          raw, values, shapes   the YAML's structs, the schema's one source
+//!   spanned   text -> tree with places          raw*, values, shapes  the YAML's structs, the schema's one source
 //!   walk, wording   tree against the schema     check         what the raw structs mean
 //!   diagnostic  problems, as they are shown
 //! expand    Plan -> lanes and cells             only          `--only`
@@ -15,11 +15,13 @@ mod check;
 mod diagnostic;
 mod estimate;
 mod expand;
+mod hypotheses;
 mod model;
 mod name;
 mod only;
 mod parse;
 mod raw;
+mod raw_hypotheses;
 mod schema;
 mod shapes;
 mod spanned;
@@ -31,6 +33,7 @@ pub use check::Secrets;
 pub use diagnostic::{KeyPath, Problem, Problems, Spot, Step};
 pub use estimate::{Assumptions, Estimate, LaneEstimate, estimate};
 pub use expand::{cells, lanes};
+pub use hypotheses::*;
 pub use model::*;
 pub use name::{MAX_NAME_CHARS, NameError, check_name};
 pub use only::{Only, OnlyError};

@@ -6,6 +6,8 @@ use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf, time::Duration}
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
+use super::Hypotheses;
+
 /// A whole plan.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -21,8 +23,8 @@ pub struct Plan {
     pub frameworks: IndexMap<String, Framework>,
     /// Scenarios by name, in the plan's order.
     pub scenarios: IndexMap<String, Scenario>,
-    /// Hypotheses to judge, in the plan's order.
-    pub hypotheses: Vec<HypothesisId>,
+    /// Hypotheses to judge.
+    pub hypotheses: Hypotheses,
     /// Order of lanes.
     pub order: Order,
     /// Rounds of the whole plan.
@@ -512,23 +514,6 @@ pub enum Order {
     Rotate,
     /// Every other round runs backwards (A B C, C B A).
     Interleave,
-}
-
-/// A hypothesis of the user's document.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
-)]
-pub enum HypothesisId {
-    /// SGLang beats vLLM on a shared prefix.
-    H1,
-    /// SGLang and vLLM overwhelm Ollama under concurrency.
-    H2,
-    /// Ollama competes in single-request latency.
-    H3,
-    /// Degradation under concurrency differs between frameworks.
-    H4,
-    /// Korean against English differs between frameworks.
-    H5,
 }
 
 /// Whom to tell at the end.

@@ -8,8 +8,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    CachePolicy, FrameworkKind, HypothesisId, Language, Order, PromptMode, PromptType, Provision,
-    ReasoningEffort, ScenarioKind,
+    CachePolicy, FrameworkKind, Language, Order, PromptMode, PromptType, Provision, ReasoningEffort,
+    ScenarioKind,
+    raw_hypotheses::RawHypotheses,
     shapes::{OneOrMany, RawArrival, RawGpu},
     values::{DurationText, EnvText},
 };
@@ -44,9 +45,9 @@ pub(crate) struct RawPlan {
     pub(crate) scenarios: Option<IndexMap<String, RawScenario>>,
     /// Hypotheses to judge: H1 (SGLang beats vLLM on a shared prefix), H2 (SGLang and vLLM overwhelm Ollama under
     /// concurrency), H3 (Ollama competes in single-request latency), H4 (degradation under concurrency differs),
-    /// H5 (Korean against English differs). Default: none.
-    #[schemars(extend("uniqueItems" = true))]
-    pub(crate) hypotheses: Option<Vec<HypothesisId>>,
+    /// H5 (Korean against English differs): a list of them, or a mapping with thresholds, roles and hypotheses of your
+    /// own (`own:`). Default: none.
+    pub(crate) hypotheses: Option<RawHypotheses>,
     /// Order of the lanes over the rounds: `fixed` as written (models outside, frameworks inside), `rotate` each
     /// round starts with the next framework, `interleave` every other round runs backwards. Default: fixed.
     pub(crate) order: Option<Order>,

@@ -13,6 +13,9 @@ const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The highest rate that a plan may state, requests per second.
 const HIGHEST_RATE_PER_S: f64 = 1e6;
 
+/// The largest share that a plan may state, per cent.
+const HIGHEST_SHARE_PERCENT: f64 = 1000.0;
+
 /// A duration as written: `300s`, `5m`, `500ms`, `1h30m`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
@@ -96,6 +99,49 @@ impl JsonSchema for DurationText {
             "pattern": r"^([0-9]+(\.[0-9]+)?h)?([0-9]+(\.[0-9]+)?m)?([0-9]+(\.[0-9]+)?s)?([0-9]+(\.[0-9]+)?ms)?$",
             "minLength": 2,
             "examples": ["300s", "5m", "500ms"],
+        })
+    }
+}
+
+/// A share as written: `10%`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct ShareText(pub(crate) String);
+
+impl ShareText {
+    /// What it means: 10 % is 0.1.
+    ///
+    /// # Errors
+    /// Says what is wrong with the notation.
+    pub(crate) fn parse(&self) -> Result<f64, String> {
+        let text = self.0.as_str();
+        let number = text
+            .strip_suffix('%')
+            .map(str::trim_end)
+            .ok_or_else(|| format!("`{text}` is not a share"))?;
+        let plain = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        match number.parse::<f64>() {
+            Ok(percent) if plain && percent > 0.0 && percent <= HIGHEST_SHARE_PERCENT => Ok(percent / 100.0),
+            Ok(_) if plain => Err(format!(
+                "`{text}` is not between 0 % (excluded) and {HIGHEST_SHARE_PERCENT} %"
+            )),
+            _ => Err(format!("`{text}` is not a share")),
+        }
+    }
+}
+
+impl JsonSchema for ShareText {
+    fn schema_name() -> Cow<'static, str> {
+        "Share".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "title": "a share in per cent",
+            "description": "A share in per cent.",
+            "type": "string",
+            "pattern": r"^[0-9]+(\.[0-9]+)? ?%$",
+            "examples": ["10%", "2.5%"],
         })
     }
 }
@@ -297,6 +343,16 @@ mod tests {
             "9999999/s",
         ] {
             assert!(RateText(text.into()).parse().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn shares_mean_what_they_say() {
+        for (text, share) in [("10%", 0.1), ("2.5 %", 0.025), ("150%", 1.5)] {
+            assert_eq!(ShareText(text.into()).parse(), Ok(share), "{text}");
+        }
+        for text in ["10", "%", "0%", "-1%", "1e1%", "NaN%", "1001%", "10%%", "0.1"] {
+            assert!(ShareText(text.into()).parse().is_err(), "{text}");
         }
     }
 

@@ -10,7 +10,7 @@ use super::{
     signal,
     spawn::{LeaderExit, ServerProcess},
     stop::{Observation, StopAction, StopPolicy, StopReport, StopState, Stuck, decide},
-    table::{ProcessTable, Seen},
+    table::{self, ProcessTable, Seen},
 };
 use crate::journal::ProcessIdentity;
 
@@ -28,8 +28,7 @@ pub(super) trait Quarry {
     fn kill_cgroup(&self);
     /// Whether an ended process is to be reaped by the sweep (and not by tokio).
     fn reaps(&self, ended: &Seen) -> bool;
-    /// Whether a zombie is not over yet: `/proc` shows one as soon as its main thread is gone, while other threads
-    /// may still be tearing down (a CUDA context takes 100 ms and more).
+    /// Whether an ended process is not over yet: its exit status has not been told.
     fn awaits(&self, _ended: &Seen) -> bool {
         false
     }
@@ -242,14 +241,19 @@ async fn wait(pause: Duration, hurry: &CancellationToken, leader: Option<&Server
 }
 
 fn stuck(seen: &Seen) -> Stuck {
+    let pid = seen.identity.pid;
+    // Looked at again: its state by now is what matters.
+    let now = ProcessTable::read().find(&seen.identity).cloned();
+    let shown = now.map_or(seen.state, |s| s.state);
+    // A killed process shows `Z` once its main thread is gone; the thread that can't go is what holds it.
+    let (state, holder) = table::thread_states(pid)
+        .into_iter()
+        .find(|(state, _)| *state == 'D')
+        .unwrap_or_else(|| (shown, format!("/proc/{pid}").into()));
     // `0` where the kernel does not tell, or it runs.
-    let waits_in = std::fs::read_to_string(format!("/proc/{}/wchan", seen.identity.pid))
+    let waits_in = std::fs::read_to_string(holder.join("wchan"))
         .ok()
         .filter(|w| !w.is_empty() && w != "0");
-    // Looked at again: its state by now is what matters.
-    let state = ProcessTable::read()
-        .find(&seen.identity)
-        .map_or(seen.state, |s| s.state);
     Stuck {
         identity: seen.identity.clone(),
         state,
@@ -270,6 +274,7 @@ mod tests {
                 identity: self.0.clone(),
                 ppid: 1,
                 state: 'D',
+                threads: 1,
             };
             vec![(seen, Membership::Known)]
         }

@@ -17,11 +17,18 @@ pub struct Seen {
     pub ppid: i32,
     /// State letter of `/proc/PID/stat`: `R`, `S`, `D`, `Z`, …
     pub state: char,
+    /// Threads. An ended process that waits to be reaped has its main thread only.
+    pub threads: i64,
 }
 
 impl Seen {
-    /// Whether it has ended and only waits to be reaped.
+    /// Whether it has ended and only waits to be reaped. `/proc` shows `Z` as soon as the main thread is gone: while
+    /// others live the process does, holds its memory and takes signals.
     pub fn is_zombie(&self) -> bool {
+        self.lost_its_main_thread() && self.threads <= 1
+    }
+
+    fn lost_its_main_thread(&self) -> bool {
         matches!(self.state, 'Z' | 'X' | 'x')
     }
 
@@ -37,6 +44,7 @@ impl Seen {
             },
             ppid: stat.ppid,
             state: stat.state,
+            threads: stat.num_threads,
         })
     }
 }
@@ -154,14 +162,43 @@ pub fn carriers(table: &ProcessTable, token: &str) -> Vec<ProcessIdentity> {
         .iter()
         .filter(|s| !s.is_zombie() && !skipped.contains(&s.identity.pid))
         .filter(|s| {
-            // Read raw: a program may have written anything over its environment.
-            std::fs::read(format!("/proc/{}/environ", s.identity.pid))
-                .is_ok_and(|env| env.split(|b| *b == 0).any(|entry| entry == wanted.as_bytes()))
+            environment(s).is_some_and(|env| env.split(|b| *b == 0).any(|entry| entry == wanted.as_bytes()))
         })
         // The pid may have passed to another process between the two reads.
         .filter(|s| identity(s.identity.pid).is_some_and(|now| now.start_ticks == s.identity.start_ticks))
         .map(|s| s.identity.clone())
         .collect()
+}
+
+/// State letters of a process's threads, each with its folder in `/proc`; empty once it is gone.
+pub(super) fn thread_states(pid: i32) -> Vec<(char, std::path::PathBuf)> {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
+    threads
+        .flatten()
+        .filter_map(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).ok()?;
+            // The name before it may hold anything, a closing parenthesis too.
+            let (_, rest) = stat.rsplit_once(')')?;
+            Some((rest.trim_start().chars().next()?, thread.path()))
+        })
+        .collect()
+}
+
+/// A process's environment, raw: a program may have written anything over it.
+fn environment(of: &Seen) -> Option<Vec<u8>> {
+    let process = format!("/proc/{}", of.identity.pid);
+    if !of.lost_its_main_thread() {
+        return std::fs::read(format!("{process}/environ")).ok();
+    }
+    // It is shown by the threads that are left.
+    let threads = std::fs::read_dir(format!("{process}/task")).ok()?;
+    threads.flatten().find_map(|thread| {
+        std::fs::read(thread.path().join("environ"))
+            .ok()
+            .filter(|env| !env.is_empty())
+    })
 }
 
 /// The kernel's boot id: pids and start times of another boot mean nothing.
@@ -205,6 +242,7 @@ pub(super) mod tests {
             },
             ppid,
             state: 'S',
+            threads: 1,
         }
     }
 

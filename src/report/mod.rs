@@ -1,4 +1,4 @@
-//! From summaries to files that people and programs read: `report.md`, `summary.csv`, `summary.json`.
+//! From summaries to files that people and programs read: `report.html`, `report.md`, `summary.csv`, `summary.json`.
 //!
 //! Works at any moment of a run and says what is missing. All numbers for people go through [`number`].
 
@@ -14,11 +14,12 @@ use serde::Serialize;
 use thiserror::Error;
 
 pub use csv::{CSV_HEADER, summary_csv};
+pub use html::{RunParts, report_html};
 pub use markdown::report_md;
 pub use terminal::{cell_line, final_table};
 
 use crate::{
-    analysis::{AnalysisError, LaneSummary, RunSummary, SUMMARY_VERSION, summarise_run},
+    analysis::{AnalysisError, LaneSummary, RunSummary, SUMMARY_VERSION, Study, summarise_run},
     journal::{DiskError, RunDir, write_atomic},
     plan::{Lane, Plan},
     record::LaneId,
@@ -45,9 +46,8 @@ struct LaneFile<'a> {
     rounds: Vec<&'a LaneSummary>,
 }
 
-/// Summarises the run as it stands and writes `summary.json`, `summary.csv`, `report.md`, `transcripts.md` (where
-/// there are written prompts) and each lane's
-/// `summary.json`, each of them atomically. `lanes` are the plan's lanes with their cells.
+/// Summarises the run as it stands and writes `summary.json`, `summary.csv`, `report.md`, `report.html`,
+/// `transcripts.md` (where there are written prompts) and each lane's `summary.json`, each of them atomically. `lanes` are the plan's lanes with their cells.
 pub fn write_all(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSummary, ReportError> {
     let summary = summarise_run(dir, plan, lanes)?;
     let mut done: Vec<(&str, &str)> = Vec::new();
@@ -71,6 +71,9 @@ pub fn write_all(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSummary
         write_atomic(&dir.root().join(TRANSCRIPTS), text.as_bytes())?;
     }
     write_atomic(&dir.report_md(), report_md(&summary, plan).as_bytes())?;
+    let study = Study::of_one(summary.clone());
+    let page = report_html(&study, &[vec![RunParts { plan }]], &[]);
+    write_atomic(&dir.report_html(), page.as_bytes())?;
     Ok(summary)
 }
 

@@ -2,65 +2,13 @@
 
 use std::time::Duration;
 
-use crate::{analysis::Distribution, stats::Interval};
+pub use crate::stats::number::{NONE, count, duration, grouped, number, percent, with_interval};
 
-/// What stands where there is no number.
-pub const NONE: &str = "–";
-
-/// Three significant digits below 1,000 (`0.0123`, `1.23`, `12.3`, `123`), whole numbers with separators from there on
-/// (`12,345`).
-pub fn number(value: f64) -> String {
-    if !value.is_finite() {
-        return NONE.to_owned();
-    }
-    if value == 0.0 {
-        return "0".to_owned();
-    }
-    let magnitude = value.abs().log10().floor();
-    // 999.6 becomes 1,000: the digits follow the rounded value.
-    let rounded_up = value.abs() >= 999.5;
-    if rounded_up {
-        return grouped(value.round());
-    }
-    let decimals = (2.0 - magnitude).clamp(0.0, 9.0) as usize;
-    let text = format!("{value:.decimals$}");
-    // 9.996 with two decimals is 10.00: one digit too many.
-    let digits = text.bytes().filter(u8::is_ascii_digit).count();
-    if value.abs() >= 1.0 && digits > 3 && decimals > 0 {
-        return format!("{value:.*}", decimals - 1);
-    }
-    text
-}
-
-/// A whole number with separators.
-pub fn count(value: u64) -> String {
-    let digits = value.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(c);
-    }
-    text
-}
-
-fn grouped(value: f64) -> String {
-    let sign = if value < 0.0 { "-" } else { "" };
-    format!("{sign}{}", count(value.abs() as u64))
-}
+use crate::analysis::Distribution;
 
 /// `value`, or a dash.
 pub fn optional(value: Option<f64>) -> String {
     value.map_or_else(|| NONE.to_owned(), number)
-}
-
-/// `55.0 [30.0, 80.0]`; without an interval only the value.
-pub fn with_interval(value: f64, interval: Option<&Interval>) -> String {
-    match interval {
-        Some(i) => format!("{} [{}, {}]", number(value), number(i.low), number(i.high)),
-        None => number(value),
-    }
 }
 
 /// A percentile; `~` before one that has too few samples to be certain.
@@ -94,33 +42,18 @@ pub fn spread(d: Option<&Distribution>) -> [String; 3] {
     ]
 }
 
-/// A share as a percentage: `12.3 %`.
-pub fn percent(share: f64) -> String {
-    format!("{} %", number(share * 100.0))
+/// The number at a tick of an axis: as many decimals as tell it from the next, `step` away.
+pub fn tick(value: f64, step: f64) -> String {
+    let decimals = (-step.abs().log10() - 1e-9).ceil().clamp(0.0, 9.0) as usize;
+    if decimals == 0 || !value.is_finite() {
+        return grouped(value.round());
+    }
+    format!("{value:.decimals$}")
 }
 
 /// Bytes as megabytes (1 MB = 1,000,000 bytes), the number only.
 pub fn megabytes(bytes: f64) -> String {
     number(bytes / 1e6)
-}
-
-/// `410 ms`, `21.5 s`, `3 min 20 s`, `5 min`, `2 h 5 min`.
-pub fn duration(duration: Duration) -> String {
-    let seconds = duration.as_secs_f64();
-    if seconds < 0.9995 {
-        format!("{} ms", number(seconds * 1e3))
-    } else if seconds < 59.95 {
-        format!("{} s", number(seconds))
-    } else if seconds < 3_599.5 {
-        let whole = seconds.round() as u64;
-        match whole % 60 {
-            0 => format!("{} min", whole / 60),
-            rest => format!("{} min {rest} s", whole / 60),
-        }
-    } else {
-        let minutes = (seconds / 60.0).round() as u64;
-        format!("{} h {} min", count(minutes / 60), minutes % 60)
-    }
 }
 
 /// [`duration`] of milliseconds, or a dash.
@@ -200,6 +133,22 @@ mod tests {
         assert_eq!(spread(Some(&of(5))), ["1.00", "2.00", "≥~3.00"]);
         assert_eq!(spread(Some(&of(6))), ["1.00", "≥2.00", "≥~3.00"]);
         assert_eq!(spread(Some(&of(101))), ["≥1.00", "≥2.00", "≥~3.00"]);
+    }
+
+    #[test]
+    fn ticks_have_the_decimals_of_their_step() {
+        let cases = [
+            (0.0, 500.0, "0"),
+            (1500.0, 500.0, "1,500"),
+            (0.4, 0.2, "0.4"),
+            (2.0, 0.5, "2.0"),
+            (0.05, 0.01, "0.05"),
+            (-1.0, 1.0, "-1"),
+            (1e6, 1e6, "1,000,000"),
+        ];
+        for (value, step, text) in cases {
+            assert_eq!(tick(value, step), text, "{value} by {step}");
+        }
     }
 
     #[test]

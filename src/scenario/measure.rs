@@ -3,17 +3,19 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use tokio::sync::mpsc;
 
-use super::requests::{CellRequests, PlannedRequest};
+use super::{
+    requests::{CellRequests, PlannedRequest},
+    vitals::{Hang, Over, Vitals},
+};
 use crate::{
     client::Target,
     journal::{ClientLag, DiskError, PassTimes, RecordFile},
-    load::{Batch, Completed, Job, LoadEngine, LoadError, Progress},
+    load::{Batch, Completed, Job, LoadEngine, LoadError},
     plan::{Arrival, Cell},
     record::{LaneId, Outcome, Phase, REQUEST_RECORD_VERSION, Redactor, RequestRecord, StreamShape},
 };
@@ -83,6 +85,8 @@ pub struct CellMeasured {
     pub client: ClientLag,
     /// Open loop only: requests that the cap on requests in flight held back.
     pub capped: u64,
+    /// Requests of the last pass timed out, and none of it showed that the server lives.
+    pub doubtful: bool,
 }
 
 /// Why a cell was stopped from outside.
@@ -104,11 +108,11 @@ pub enum CellError {
     /// Stopped from outside.
     #[error("{}", halted_text(.0))]
     Halted(Halted),
-    /// The server keeps its connections and sends nothing.
-    #[error("the server sent nothing for {} s with {in_flight} requests waiting: it hangs", silent.as_secs())]
+    /// The server keeps its connections and no request gets anywhere.
+    #[error("{}", hung_text(*.hang, *.in_flight))]
     Hung {
-        /// How long.
-        silent: Duration,
+        /// How that shows.
+        hang: Hang,
         /// Requests waiting.
         in_flight: u64,
     },
@@ -118,6 +122,19 @@ pub enum CellError {
     /// The load could not be run.
     #[error(transparent)]
     Load(#[from] LoadError),
+}
+
+fn hung_text(hang: Hang, in_flight: u64) -> String {
+    match hang {
+        Hang::Silent(time) => format!(
+            "the server sent nothing for {} s with {in_flight} requests waiting",
+            time.as_secs()
+        ),
+        Hang::Lifeless(time) => format!(
+            "the server began to answer and went on with nothing for {} s: all requests timed out, {in_flight} wait",
+            time.as_secs()
+        ),
+    }
 }
 
 fn halted_text(halted: &Halted) -> String {
@@ -230,25 +247,31 @@ impl CellRun<'_> {
             tx,
         )?;
         let progress = handle.progress();
-        let mut silence = Silence::new(self.timeout);
+        let mut vitals = Vitals::new(self.timeout, Instant::now());
         let mut tick = tokio::time::interval(TICK);
         let mut stopped = None;
         let mut cut_off = false;
-        let mut store = |completed: Completed, so_far: &mut CellMeasured| -> Result<(), DiskError> {
-            let record = self.record(pass, phase, requests, completed);
-            cut_off |= matches!(record.outcome, Outcome::Connect | Outcome::Truncated);
-            records.append(&record)?;
-            so_far.records += 1;
-            if phase == Phase::Measured {
-                so_far.requests += 1;
-                so_far.failed += u64::from(!record.is_ok());
-            }
-            Ok(())
-        };
+        let mut store =
+            |completed: Completed, vitals: &mut Vitals, so_far: &mut CellMeasured| -> Result<(), DiskError> {
+                let record = self.record(pass, phase, requests, completed);
+                let over = Over {
+                    outcome: record.outcome,
+                    last_token: record.last_token_us.map(Duration::from_micros),
+                };
+                vitals.over(over, Instant::now());
+                cut_off |= matches!(record.outcome, Outcome::Connect | Outcome::Truncated);
+                records.append(&record)?;
+                so_far.records += 1;
+                if phase == Phase::Measured {
+                    so_far.requests += 1;
+                    so_far.failed += u64::from(!record.is_ok());
+                }
+                Ok(())
+            };
         let report = loop {
             tokio::select! {
                 Some(completed) = rx.recv() => {
-                    if let Err(error) = store(completed, so_far) {
+                    if let Err(error) = store(completed, &mut vitals, so_far) {
                         handle.cancel();
                         return Err(error.into());
                     }
@@ -260,16 +283,20 @@ impl CellRun<'_> {
                 }
                 _ = tick.tick() => {
                     show(self.progress(phase, so_far));
-                    if stopped.is_none() && let Some(error) = silence.look(&progress, Instant::now()) {
+                    // What found no connection is done and was never sent.
+                    let in_flight = progress.sent().saturating_sub(progress.done());
+                    if stopped.is_none()
+                        && let Some(hang) = vitals.look(progress.events(), in_flight, Instant::now())
+                    {
                         handle.cancel();
-                        stopped = Some(error);
+                        stopped = Some(CellError::Hung { hang, in_flight });
                     }
                 }
             }
         };
         // Whatever the batch's end, its last answers are in the channel by now.
         while let Ok(completed) = rx.try_recv() {
-            store(completed, so_far)?;
+            store(completed, &mut vitals, so_far)?;
         }
         show(self.progress(phase, so_far));
         // Refused connections fail faster than a death is noticed: a batch must not end well on a dead server.
@@ -285,6 +312,7 @@ impl CellRun<'_> {
         if phase == Phase::Measured {
             so_far.client = worst(&so_far.client, &report.lag);
             so_far.capped += report.capped;
+            so_far.doubtful = vitals.doubtful();
         }
         Ok(PassTimes {
             pass,
@@ -357,42 +385,6 @@ impl CellRun<'_> {
             reasoning: answer.reasoning,
             server_timings: answer.server_timings,
         }
-    }
-}
-
-/// Watches for a server that keeps its connections and sends nothing for a whole request limit.
-struct Silence {
-    limit: Duration,
-    events: u64,
-    done: u64,
-    since: Instant,
-}
-
-impl Silence {
-    fn new(limit: Duration) -> Self {
-        Self {
-            limit,
-            events: 0,
-            done: 0,
-            since: Instant::now(),
-        }
-    }
-
-    /// Every request that waits has then waited for its whole limit at least: there is nothing left to hope for.
-    fn look(&mut self, progress: &Arc<Progress>, now: Instant) -> Option<CellError> {
-        let (events, done) = (
-            progress.events(),
-            progress.done().saturating_sub(progress.failed()),
-        );
-        if (events, done) != (self.events, self.done) {
-            (self.events, self.done, self.since) = (events, done, now);
-        }
-        let silent = now - self.since;
-        // What found no connection is done and was never sent.
-        let in_flight = progress.sent().saturating_sub(progress.done());
-        // Time-outs of the requests themselves come first; only what goes on being silent after them is a hang.
-        let hung = silent > self.limit + self.limit / 2 && in_flight > 0 && progress.failed() > 0;
-        hung.then_some(CellError::Hung { silent, in_flight })
     }
 }
 

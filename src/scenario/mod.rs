@@ -6,7 +6,9 @@
 mod counter;
 mod measure;
 mod requests;
+mod vitals;
 
 pub use counter::ServerCounter;
 pub use measure::{CellError, CellMeasured, CellProgress, CellRun, Halt, Halted};
 pub use requests::{CellRequests, PlannedRequest};
+pub use vitals::Hang;

@@ -29,6 +29,8 @@ pub enum IntervalMethod {
     Percentile,
     /// All values are equal: the interval has no width, which says that nothing varied, not that nothing can.
     Point,
+    /// Student's t on logarithms (Welch's for two samples), where a handful of values can't bear a bootstrap.
+    Student,
 }
 
 /// A confidence interval.

@@ -3,7 +3,9 @@
 //! Checked against numpy 2.4 and scipy 1.17; the fixtures in the tests were made with them by hand and say how.
 
 mod bootstrap;
+mod contrast;
 mod effect;
+pub mod number;
 mod quantile;
 mod steady;
 mod trend;
@@ -12,6 +14,7 @@ pub use bootstrap::{
     DEFAULT_LEVEL, Interval, IntervalMethod, REPLICATES, mean_interval, median_difference_interval,
     median_interval, median_ratio_interval, stratified_median_interval, stratified_ratio_interval,
 };
+pub use contrast::{LogContrast, Term};
 pub use effect::{MannWhitney, cliffs_delta, mann_whitney};
 pub use quantile::{CERTAINTY, Sorted, is_certain, samples_needed};
 pub use steady::{STEADY_SHARE, Window, overlap_share, steady_window};

@@ -28,7 +28,7 @@ use crate::{
     record::{CacheReset, Flag, FlagKind, HttpCall, Message, micros},
     report,
     scenario::{CellError, CellMeasured, CellProgress, CellRequests, CellRun, Halted, ServerCounter},
-    server::{Control, ProbeAnswer, ResetOutcome, Watch, reset_cache},
+    server::{CompletionProbe as _, Control, ProbeAnswer, ResetOutcome, Watch, reset_cache},
 };
 
 /// Seed of all texts and arrival processes: the same for every framework, round and night, so that results can
@@ -400,6 +400,7 @@ async fn measure(
     }))?;
 
     let result = send(work, cells, cell, attempt, &head).await;
+    let result = judged(work, cells, result).await;
     let (measured, offset, counters) = match result {
         Ok(sent) => sent,
         Err(error) => {
@@ -411,6 +412,8 @@ async fn measure(
             }))?;
             return Err(match error {
                 CellFailure::Prompt(error) => CellEnd::Cell(error.to_string()),
+                CellFailure::TooMuch(why) => CellEnd::Cell(why),
+                CellFailure::Hangs(why) => CellEnd::Lane(LaneEnd::failed("cell", why)),
                 CellFailure::Cell(CellError::Load(error)) => CellEnd::Cell(error.to_string()),
                 CellFailure::Cell(error) => CellEnd::Lane(lane_end(error)),
             });
@@ -447,6 +450,12 @@ enum CellFailure {
     Prompt(#[from] PromptError),
     #[error(transparent)]
     Cell(#[from] CellError),
+    /// The server lives, and nothing of the cell gets through.
+    #[error("{0}")]
+    TooMuch(String),
+    /// The server does not even answer a few tokens.
+    #[error("{0}")]
+    Hangs(String),
 }
 
 impl From<DiskError> for CellFailure {
@@ -456,6 +465,47 @@ impl From<DiskError> for CellFailure {
 }
 
 type Sent = (CellMeasured, u64, BTreeMap<String, f64>);
+
+/// Where no request of a cell showed that the server lives, it is asked for a few tokens with nothing else under way:
+/// an answer means that the cell was too much for it, which is a result; else it hangs, and the lane is over.
+async fn judged(
+    work: &LaneWork<'_, '_>,
+    cells: &LaneCells,
+    result: Result<Sent, CellFailure>,
+) -> Result<Sent, CellFailure> {
+    let doubt = match &result {
+        Ok((measured, ..)) if measured.doubtful => {
+            "every request timed out and none got past half of its limit".to_owned()
+        }
+        Err(CellFailure::Cell(hung @ CellError::Hung { .. })) => hung.to_string(),
+        _ => return result,
+    };
+    let limit = work.shared.plan.request.timeout;
+    let question = Completion::ready(
+        work.adapter,
+        cells.target.clone(),
+        work.model.reasoning_effort,
+        work.shared.signals.clean().clone(),
+    );
+    let mut halt = halt(work, cells.watch.as_ref());
+    let asked = async {
+        tokio::select! {
+            biased;
+            why = halt.as_mut() => Err(CellFailure::Cell(CellError::Halted(why))),
+            answer = question.complete(limit) => Ok(answer),
+        }
+    };
+    match work.shared.heart().during(limit + HANG_MARGIN, asked).await? {
+        Ok(_) if result.is_ok() => result,
+        Ok(_) => Err(CellFailure::TooMuch(format!(
+            "{doubt}; it answers a short request with nothing else to do, so the lane goes on"
+        ))),
+        Err(error) => Err(CellFailure::Hangs(format!(
+            "{doubt}, and a short request after that failed ({}): it hangs",
+            error.text
+        ))),
+    }
+}
 
 async fn send(
     work: &LaneWork<'_, '_>,

@@ -361,6 +361,72 @@ async fn a_server_that_ended_before_its_stop_needs_no_signal() {
     assert_eq!(report.found, []);
 }
 
+/// A server whose main thread is gone while another one works on, deaf to TERM where `deaf`; the thread ends once
+/// the file named `go` is there. `/proc` calls such a process a zombie.
+fn headless(go: &Path, deaf: bool) -> String {
+    let ignore = if deaf {
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    } else {
+        ""
+    };
+    format!(
+        r#"
+import ctypes, os, signal, threading, time
+{ignore}
+def work():
+    while open(f"/proc/{{os.getpid()}}/stat").read().rsplit(")", 1)[1].split()[0] != "Z":
+        time.sleep(0.005)
+    print("headless", flush=True)
+    while not os.path.exists({go:?}):
+        time.sleep(0.005)
+    os._exit(11)
+threading.Thread(target=work).start()
+ctypes.CDLL(None).syscall(60, 0)  # exit(2): the calling thread alone, no clean-up of Python's
+"#
+    )
+}
+
+#[tokio::test]
+async fn a_server_that_lost_its_main_thread_is_told_to_end_like_any_other() {
+    let _alone = ALONE.lock().await;
+    let dir = tempfile::tempdir().unwrap();
+    let server = python(dir.path(), &headless(&dir.path().join("go"), false));
+    says(&server, "headless").await;
+    assert_eq!(server.exit(), None);
+    assert_eq!(server.processes().len(), 1, "it runs");
+    let carriers = process::carriers(&process::ProcessTable::read(), server.token());
+    assert_eq!(carriers.len(), 1, "its token is seen in the thread that is left");
+    let report = stop(&server, &LONG).await;
+    assert_eq!(report.exit.unwrap().to_string(), "signal 15 (SIGTERM)");
+    assert!(!report.killed);
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_the_threads_of_a_leader_that_looks_ended() {
+    let _alone = ALONE.lock().await;
+    let dir = tempfile::tempdir().unwrap();
+    let go = dir.path().join("go");
+    let server = python(dir.path(), &headless(&go, true));
+    says(&server, "headless").await;
+    let hurry = CancellationToken::new();
+    let (report, ()) = tokio::join!(server.stop(&LONG, &hurry), async {
+        // Time to go wrong in; what is right does not depend on it.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(runs(server.leader()), "a thread works on");
+        std::fs::write(&go, "").unwrap();
+    });
+    assert_eq!((report.exit, report.killed), (Some(LeaderExit::Code(11)), false));
+    assert!(report.took >= Duration::from_millis(300));
+    assert_nothing_left(&server);
+
+    // With nobody to end the thread, KILL does after the grace.
+    let deaf = python(dir.path(), &headless(&dir.path().join("never"), true));
+    says(&deaf, "headless").await;
+    let report = stop(&deaf, &SHORT).await;
+    assert!(report.killed);
+    assert_eq!(report.exit.unwrap().to_string(), "signal 9 (SIGKILL)");
+}
+
 #[tokio::test]
 async fn dropped_without_a_stop_nothing_stays() {
     let _alone = ALONE.lock().await;

@@ -114,6 +114,52 @@ fn a_server_that_dies_or_falls_silent_ends_its_lane_and_keeps_what_is_whole() {
 }
 
 #[test]
+fn a_server_that_begins_every_answer_and_ends_none_is_given_up() {
+    let mut bench = Bench::new().request_timeout("2s").sim("first", &[]);
+    // Many requests would take hours to time out; a single wave of them ends before a hang can be told by waiting.
+    bench.plan["scenarios"]["concurrent"] =
+        json!({ "concurrency": [2, 40, 41], "input_tokens": 32, "output_tokens": 4, "requests": 41 });
+    let bench = bench
+        .sim("crawls", &["--fault", "hang@12:1"])
+        .with(json!({ "stop_grace": "500ms" }))
+        .sim("one-wave", &["--fault", "hang@70:1"])
+        .with(json!({ "stop_grace": "500ms" }))
+        .sim("last", &[]);
+    let ended = check(&bench);
+    ended.assert_failed("crawls", "cell", &["began to answer", "it hangs"]);
+    ended.assert_failed("one-wave", "cell", &["timed out", "it hangs"]);
+    for lane in ["crawls", "one-wave"] {
+        let seen: Vec<Outcome> = ended.records(lane).iter().map(|r| r.outcome).collect();
+        assert!(seen.contains(&Outcome::Timeout), "{lane}: {seen:?}");
+        let after = ended.records(lane).iter().any(|r| r.cell == "concurrent/c41");
+        assert!(!after, "{lane}: the next cell was begun");
+    }
+}
+
+/// Time-outs that a slow server is expected to have are a result, and the lane goes on behind them.
+#[test]
+fn a_server_that_is_only_too_slow_is_measured_to_its_end() {
+    let mut bench = Bench::new().request_timeout("2s").sim("first", &[]);
+    bench.plan["scenarios"]["concurrent"] =
+        json!({ "concurrency": [16], "input_tokens": 32, "output_tokens": 4, "requests": 32 });
+    let bench = bench
+        // One request at a time, 0.4 s each: the last of sixteen wait longer than their limit.
+        .sim("one-slot", &["--slots", "1", "--decode-rate", "10"])
+        // Tokens come until each request's limit is over, and no answer ever ends.
+        .sim("trickles", &["--fault", "trickle@15-50:10ms"])
+        // Nothing comes for the requests of this cell (13 of its warm-up, 16 and 16 again before it is given up), and
+        // whoever asks later gets an answer.
+        .sim("swallows", &["--fault", "never-answer@15-59"])
+        .sim("last", &[]);
+    let ended = check(&bench);
+    for lane in ["one-slot", "trickles"] {
+        ended.assert_failing_requests(lane, Outcome::Timeout);
+        assert_eq!(ended.cells(lane).len(), 2, "{lane}");
+    }
+    ended.assert_failed("swallows", "cell", &["sent nothing", "the lane goes on"]);
+}
+
+#[test]
 fn a_death_in_the_warm_up_or_the_text_search_is_the_lanes_own_end() {
     // The first lane finds the texts' lengths, so that a later one's warm-up begins with its few first requests.
     let bench = Bench::new()

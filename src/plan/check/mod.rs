@@ -4,6 +4,7 @@
 //! A value that is absent because the walk has already refused it is no problem of its own.
 
 mod framework;
+mod hypotheses;
 mod model;
 mod scenario;
 
@@ -151,6 +152,7 @@ impl Checker<'_> {
         self.models_for_frameworks(raw, &models, &frameworks);
         self.something_to_run(&frameworks, &scenarios);
         self.size(raw, &scenarios);
+        let hypotheses = self.hypotheses(raw.hypotheses.as_ref(), &frameworks, &scenarios);
         let notify = match &raw.notify {
             Some(notify) => {
                 let path = KeyPath::of(&["notify", "webhook"]);
@@ -171,7 +173,7 @@ impl Checker<'_> {
             models,
             frameworks,
             scenarios,
-            hypotheses: raw.hypotheses.clone().unwrap_or_default(),
+            hypotheses,
             order: raw.order.unwrap_or(Order::Fixed),
             repeats: NonZeroU32::new(raw.repeats.unwrap_or(1))?,
             notify,

@@ -78,7 +78,7 @@ fn the_a100_plan_has_the_requests_of_the_document() {
     assert_eq!(per_scenario.into_iter().collect::<Vec<_>>(), expected);
     assert_eq!(plan.request.timeout.as_secs(), 300);
     assert_eq!((plan.request.warmup, plan.request.temperature), (3, 0.0));
-    assert_eq!(plan.hypotheses.len(), 5);
+    assert_eq!(plan.hypotheses.list.len(), 5);
     let ports: Vec<u16> = plan.frameworks.values().map(|f| f.port).collect();
     assert_eq!(ports, [30_000, 8_000, 11_434, 8_000]);
 }

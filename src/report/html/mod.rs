@@ -1,6 +1,13 @@
-//! `report.html`: one self-contained file, made of a [`Study`](crate::analysis::Study).
+//! `report.html`: one self-contained file, made of a [`Study`].
 //!
-//! The page ([`page`](self)) places sections, tables and figures; [`charts`] draws the figures as SVG that needs no
-//! script, so that print and mail show them; `report.js` only adds what a pointer can ask for.
+//! The text is the report's own Markdown, part by part ([`markdown`]), so that both say the same. The page adds what
+//! text can't do: contents, marks, verdicts that open, answers side by side, and the figures. [`charts`] draws those as
+//! SVG that needs no script, so that print and mail show them; `report.js` only adds what a pointer can ask for.
+//! Nothing is loaded from anywhere; the page's own policy forbids it.
 
 pub mod charts;
+mod markdown;
+mod page;
+mod text;
+
+pub use page::{RunParts, report_html};

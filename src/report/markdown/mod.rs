@@ -17,33 +17,61 @@ use super::{
 };
 use crate::{
     analysis::{LaneSummary, RunSummary},
-    plan::Plan,
+    plan::{Plan, ScenarioKind},
     record::LaneId,
 };
 
-/// The whole report. `plan` is the run's own (its frozen copy).
+/// What a part of the report is about. The page lays the same parts out, and puts its figures into them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum About {
+    /// Which run it is, what was compared.
+    Title,
+    /// The comparison at a glance.
+    Glance,
+    /// One scenario.
+    Scenario(ScenarioKind),
+    /// How the servers came and went.
+    Operations,
+    /// Anything that needs nothing of its own.
+    Text,
+}
+
+/// A part of the report, in Markdown, its heading included. All texts from outside are escaped in it.
+#[derive(Debug)]
+pub(super) struct Section {
+    pub(super) about: About,
+    pub(super) text: String,
+}
+
+/// The parts of a run's report, in their order. `plan` is the run's own (its frozen copy).
+pub(super) fn sections(summary: &RunSummary, plan: &Plan) -> Vec<Section> {
+    let mut all = vec![
+        (About::Title, title(summary)),
+        (About::Glance, headline::section(summary)),
+    ];
+    let scenarios = scenarios::sections(summary, plan).into_iter();
+    all.extend(scenarios.map(|(kind, text)| (About::Scenario(kind), text)));
+    all.extend([
+        (About::Text, lanes::rounds(summary)),
+        (About::Operations, environment::operations(summary)),
+        (About::Text, environment::section(summary, plan)),
+        (About::Text, lanes::counters(summary)),
+        (About::Text, lanes::drift(summary)),
+        (About::Text, flags::section(summary)),
+        (About::Text, failures(summary)),
+        (About::Text, method::section(summary, plan)),
+    ]);
+    let parts = all.into_iter().filter(|(_, text)| !text.trim().is_empty());
+    parts.map(|(about, text)| Section { about, text }).collect()
+}
+
+/// The whole report of a run.
 pub fn report_md(summary: &RunSummary, plan: &Plan) -> String {
-    let mut out = String::new();
-    let mut section = |text: String| {
-        if !text.is_empty() {
-            out.push_str(text.trim_end());
-            out.push_str("\n\n");
-        }
-    };
-    section(title(summary));
-    section(headline::section(summary));
-    section(scenarios::sections(summary, plan));
-    section(lanes::rounds(summary));
-    section(lanes::drift(summary));
-    section(lanes::counters(summary));
-    section(environment::operations(summary));
-    section(environment::section(summary, plan));
-    section(flags::section(summary));
-    section(failures(summary));
-    section(method::section(summary, plan));
-    out.truncate(out.trim_end().len());
-    out.push('\n');
-    out
+    let parts: Vec<String> = sections(summary, plan)
+        .into_iter()
+        .map(|s| s.text.trim_end().to_owned())
+        .collect();
+    format!("{}\n", parts.join("\n\n"))
 }
 
 /// How a lane's framework is shown: with the round where there are several.

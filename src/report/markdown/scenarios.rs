@@ -11,7 +11,8 @@ use crate::{
     record::FlagKind,
 };
 
-pub(super) fn sections(summary: &RunSummary, plan: &Plan) -> String {
+/// A section a scenario, with its kind.
+pub(super) fn sections(summary: &RunSummary, plan: &Plan) -> Vec<(ScenarioKind, String)> {
     // In the plan's order; then those that only the run knows.
     let mut names: Vec<&str> = plan.scenarios.keys().map(String::as_str).collect();
     for cell in summary.lanes.iter().flat_map(|l| &l.cells) {
@@ -19,12 +20,13 @@ pub(super) fn sections(summary: &RunSummary, plan: &Plan) -> String {
             names.push(&cell.scenario);
         }
     }
-    let mut text = String::new();
+    let mut sections = Vec::new();
     for name in names {
-        let mut body = String::new();
+        let (mut body, mut kind) = (String::new(), None);
         for model in models(summary) {
             let cells = cells_of(summary, model, name);
             if let Some(first) = cells.first() {
+                kind = Some(first.kind);
                 let _ = writeln!(body, "### {}\n", escape(model));
                 body.push_str(&tables(&cells));
                 if first.kind == ScenarioKind::PrefixCache {
@@ -37,11 +39,14 @@ pub(super) fn sections(summary: &RunSummary, plan: &Plan) -> String {
                 body.push_str(&super::flags::beside(&cells));
             }
         }
-        if !body.is_empty() {
-            let _ = writeln!(text, "## Scenario: {}\n\n{}\n", escape(name), body.trim_end());
+        if let Some(kind) = kind {
+            sections.push((
+                kind,
+                format!("## Scenario: {}\n\n{}\n", escape(name), body.trim_end()),
+            ));
         }
     }
-    text
+    sections
 }
 
 /// The cells of a scenario, the frameworks of one cell side by side.

@@ -1,0 +1,131 @@
+//! GPU memory around the stop of each server: the proof that it came back.
+
+use super::{
+    super::super::number::{megabytes, millis},
+    Drawn,
+    keys::{Key, Keys},
+    plot::{Axis, Plot},
+    scale::Scale,
+};
+use crate::analysis::{GpuBucket, LaneAttempt, MachineStudy, RunSeries};
+
+/// The last stop of each framework, a panel a model.
+pub(super) fn releases(machine: &MachineStudy, series: &[RunSeries], keys: &Keys, id: &str) -> Option<Drawn> {
+    let mut models: Vec<&str> = Vec::new();
+    for lane in machine.runs.iter().flat_map(|r| &r.lanes) {
+        if !models.contains(&lane.lane.model.as_str()) {
+            models.push(&lane.lane.model);
+        }
+    }
+    let mut drawn = Drawn::default();
+    for model in models {
+        let here = format!("{id}-{}", drawn.panels.len());
+        drawn.add(of_model(machine, series, keys, &here, model));
+    }
+    drawn.some()
+}
+
+struct Stop<'a> {
+    key: Key,
+    name: &'a str,
+    attempt: &'a LaneAttempt,
+    stopping_us: u64,
+    buckets: &'a [GpuBucket],
+}
+
+impl Stop<'_> {
+    fn seconds(&self, unix_us: u64) -> f64 {
+        (unix_us as f64 - self.stopping_us as f64) / 1e6
+    }
+
+    fn memory_at(&self, unix_us: u64) -> Option<f64> {
+        let known = self.buckets.iter().filter_map(|b| Some((b.unix_us, b.memory_bytes?.mean)));
+        let nearest = known.min_by_key(|(at, _)| at.abs_diff(unix_us))?;
+        Some(nearest.1)
+    }
+}
+
+fn of_model(
+    machine: &MachineStudy,
+    series: &[RunSeries],
+    keys: &Keys,
+    id: &str,
+    model: &str,
+) -> Option<(String, Vec<Key>)> {
+    let mut stops: Vec<Stop<'_>> = Vec::new();
+    for (run, series) in machine.runs.iter().zip(series) {
+        for (lane, series) in run.lanes.iter().zip(&series.lanes) {
+            let last = series.stops.last_key_value();
+            if let Some((at, buckets)) = last
+                && lane.lane.model == model
+                && let Some(attempt) = series.attempts.get(*at)
+                && let Some(stopping_us) = attempt.stopping_unix_us
+                && buckets.iter().filter(|b| b.memory_bytes.is_some()).count() > 1
+            {
+                let key = keys.key(&lane.lane.framework);
+                // Of several rounds and nights the newest.
+                stops.retain(|s| s.key != key);
+                stops.push(Stop {
+                    key,
+                    name: &lane.lane.framework,
+                    attempt,
+                    stopping_us,
+                    buckets,
+                });
+            }
+        }
+    }
+    stops.sort_by_key(|s| s.key);
+    let times = || stops.iter().flat_map(|s| s.buckets.iter().map(|b| s.seconds(b.unix_us)));
+    let (from, to) = times().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), t| (l.min(t), h.max(t)));
+    if stops.is_empty() {
+        return None;
+    }
+    let most = stops
+        .iter()
+        .flat_map(|s| s.buckets)
+        .filter_map(|b| b.memory_bytes)
+        .map(|b| b.max / 1e9)
+        .fold(0.0, f64::max);
+    let title = format!("GPU memory around the stop, {model}");
+    let x = Axis::new("seconds from the stop signal", Scale::linear(from, to));
+    let y = Axis::new("GB in use; point: last process gone, open: memory back", Scale::from_zero(most));
+    let mut plot = Plot::new(&title, &x, &y, false);
+    if let Some(baseline) = stops.iter().find_map(|s| s.attempt.baseline_bytes) {
+        plot.reference(baseline as f64 / 1e9, "before the first server");
+    }
+    plot.vertical(0.0, "stop");
+    let mut said = Vec::new();
+    for stop in &stops {
+        let points: Vec<_> = stop
+            .buckets
+            .iter()
+            .filter_map(|b| Some((stop.seconds(b.unix_us), b.memory_bytes?.mean / 1e9)))
+            .collect();
+        plot.line(stop.key, &points, "ln");
+    }
+    for stop in &stops {
+        let mut of_stop = stop.name.to_owned();
+        if let Some(reaped) = stop.attempt.reaped_unix_us {
+            let after = millis(Some(reaped.saturating_sub(stop.stopping_us) / 1000));
+            of_stop.push_str(&format!("\nlast process gone {after} after the stop signal"));
+        }
+        if let Some(released) = stop.attempt.released_unix_us {
+            let after = millis(Some(released.saturating_sub(stop.stopping_us) / 1000));
+            of_stop.push_str(&format!("\nmemory back, proven {after} after the stop signal"));
+        } else if stop.attempt.held {
+            of_stop.push_str("\nmemory did not come back");
+        }
+        for (at, open) in [(stop.attempt.reaped_unix_us, false), (stop.attempt.released_unix_us, true)] {
+            if let Some(at) = at
+                && let Some(memory) = stop.memory_at(at)
+            {
+                let tip = format!("{of_stop}\n{} MB then", megabytes(memory));
+                plot.ring(stop.key, (stop.seconds(at), memory / 1e9), open, &tip);
+            }
+        }
+        said.push(of_stop.replace('\n', ", "));
+    }
+    let description = format!("{}.", said.join("; "));
+    Some((plot.finish(id, &description), stops.iter().map(|s| s.key).collect()))
+}

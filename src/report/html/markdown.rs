@@ -1,0 +1,390 @@
+//! The report's Markdown as HTML, so that both say the same: headings with anchors, tables in boxes of their own,
+//! the words of the report (frameworks, flags, intervals) marked by the columns in which they stand.
+//!
+//! The Markdown is benchd's own; texts from outside are escaped in it, and markup that is in it all the same comes out
+//! as text.
+
+use std::collections::{HashMap, HashSet};
+
+use pulldown_cmark::{Alignment, CodeBlockKind, Event, HeadingLevel, Options, Parser, Tag, TagEnd};
+
+use super::text::{escape, slug, with_korean};
+
+/// What the whole page knows while its parts are written.
+#[derive(Debug, Default)]
+pub(super) struct Page {
+    /// Ids in use.
+    ids: HashSet<String>,
+    /// Headings, for the table of contents.
+    pub(super) contents: Vec<Entry>,
+    /// Position of each framework in the plan: its colour and its mark.
+    frameworks: HashMap<String, usize>,
+    /// Begins the ids of the part that is being written: several machines have the same headings.
+    prefix: String,
+}
+
+/// A line of the table of contents.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) level: u8,
+    pub(super) id: String,
+    pub(super) title: String,
+}
+
+impl Page {
+    /// A page with these frameworks, in the order in which they have their colours.
+    pub(super) fn new<'a>(frameworks: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut page = Self::default();
+        for name in frameworks {
+            let next = page.frameworks.len();
+            page.frameworks.entry(name.to_owned()).or_insert(next);
+        }
+        page
+    }
+
+    /// From here on ids begin with this.
+    pub(super) fn set_prefix(&mut self, prefix: String) {
+        self.prefix = prefix;
+    }
+
+    /// An id that no other element has.
+    pub(super) fn id(&mut self, wanted: &str) -> String {
+        let slug = format!("{}{}", self.prefix, slug(wanted));
+        let mut id = slug.clone();
+        let mut n = 1;
+        while !self.ids.insert(id.clone()) {
+            n += 1;
+            id = format!("{slug}-{n}");
+        }
+        id
+    }
+
+    /// A heading with its anchor; down to the third level it is in the table of contents.
+    pub(super) fn heading(&mut self, level: u8, title: &str, html: &str) -> String {
+        let id = match flag_heading(title) {
+            Some(flag) => self.id(&flag_id(flag)),
+            None => self.id(title),
+        };
+        let text = format!(
+            "<h{level} id=\"{id}\">{html}<a class=\"anchor\" href=\"#{id}\" aria-label=\"link to this part\">#</a></h{level}>\n"
+        );
+        if level > 1 && level < 4 {
+            self.contents.push(Entry {
+                level,
+                id,
+                title: title.to_owned(),
+            });
+        }
+        text
+    }
+
+    /// A framework's name with its mark.
+    pub(super) fn framework(&self, name: &str) -> String {
+        // `vllm #2` is vllm's second round.
+        let plain = name.split(" #").next().unwrap_or(name);
+        match self.frameworks.get(plain) {
+            Some(at) => format!("<span class=\"fw\">{}{}</span>", key(*at), with_korean(name)),
+            None => with_korean(name),
+        }
+    }
+}
+
+/// The mark of the framework at this position of the plan.
+fn key(position: usize) -> String {
+    format!("<i class=\"key key-{}\"></i>", position % 8 + 1)
+}
+
+/// Puts something of its own into the page: told of each heading (level, text), gives HTML to stand right after it.
+pub(super) type AfterHeading<'a> = &'a mut dyn FnMut(u8, &str) -> String;
+
+/// Some Markdown as HTML.
+pub(super) fn html(markdown: &str, page: &mut Page, after_heading: AfterHeading<'_>) -> String {
+    let mut writer = Writer {
+        page,
+        out: String::with_capacity(markdown.len() * 2),
+        heading: None,
+        table: None,
+        code: false,
+    };
+    for event in Parser::new_ext(markdown, Options::ENABLE_TABLES) {
+        writer.event(event, after_heading);
+    }
+    writer.out
+}
+
+struct Writer<'p> {
+    page: &'p mut Page,
+    out: String,
+    /// Text of the heading that is being read, and where its HTML begins.
+    heading: Option<(String, usize)>,
+    table: Option<TableState>,
+    code: bool,
+}
+
+/// Where in a table the writer is.
+struct TableState {
+    right: Vec<bool>,
+    header: Vec<String>,
+    in_head: bool,
+    column: usize,
+    /// Text of the cell that is being read, and where its HTML begins.
+    text: String,
+    start: usize,
+    /// First cell of the row before: a cell's rows belong together.
+    before: String,
+    row_start: usize,
+}
+
+impl Writer<'_> {
+    fn event(&mut self, event: Event<'_>, after_heading: AfterHeading<'_>) {
+        match event {
+            Event::Start(tag) => self.start(tag),
+            Event::End(tag) => self.end(tag, after_heading),
+            Event::Text(text) => {
+                self.note(&text);
+                let html = if self.code {
+                    escape(&text)
+                } else {
+                    with_korean(&text)
+                };
+                self.out.push_str(&html);
+            }
+            Event::Code(text) => {
+                self.note(&text);
+                self.out.push_str("<code>");
+                self.out.push_str(&with_korean(&text));
+                self.out.push_str("</code>");
+            }
+            // Markup in a text is a text.
+            Event::Html(text) | Event::InlineHtml(text) => {
+                self.note(&text);
+                self.out.push_str(&escape(&text));
+            }
+            Event::SoftBreak | Event::HardBreak => {
+                self.note(" ");
+                self.out.push('\n');
+            }
+            Event::Rule => self.out.push_str("<hr>\n"),
+            Event::InlineMath(_)
+            | Event::DisplayMath(_)
+            | Event::FootnoteReference(_)
+            | Event::TaskListMarker(_) => {}
+        }
+    }
+
+    fn note(&mut self, text: &str) {
+        if let Some((heading, _)) = &mut self.heading {
+            heading.push_str(text);
+        } else if let Some(table) = &mut self.table {
+            table.text.push_str(text);
+        }
+    }
+
+    fn start(&mut self, tag: Tag<'_>) {
+        let html = match tag {
+            Tag::Paragraph => "<p>",
+            Tag::BlockQuote(_) => "<div class=\"banner\" role=\"note\">\n",
+            Tag::List(None) => "<ul>\n",
+            Tag::List(Some(_)) => "<ol>\n",
+            Tag::Item => "<li>",
+            Tag::Emphasis => "<em>",
+            Tag::Strong => "<strong>",
+            Tag::CodeBlock(kind) => {
+                self.code = true;
+                match kind {
+                    CodeBlockKind::Fenced(_) | CodeBlockKind::Indented => "<pre tabindex=\"0\"><code>",
+                }
+            }
+            Tag::Link { dest_url, .. } => {
+                let link = format!("<a href=\"{}\">", escape(&safe_link(&dest_url)));
+                self.out.push_str(&link);
+                return;
+            }
+            Tag::Heading { .. } => {
+                self.heading = Some((String::new(), self.out.len()));
+                return;
+            }
+            Tag::Table(alignments) => {
+                self.table = Some(TableState {
+                    right: alignments.iter().map(|a| *a == Alignment::Right).collect(),
+                    header: Vec::new(),
+                    in_head: true,
+                    column: 0,
+                    text: String::new(),
+                    start: 0,
+                    before: String::new(),
+                    row_start: 0,
+                });
+                self.lead_in();
+                "<div class=\"table\" tabindex=\"0\" role=\"region\" aria-label=\"table\"><table>\n"
+            }
+            Tag::TableHead => "<thead><tr>",
+            Tag::TableRow => {
+                if let Some(table) = &mut self.table {
+                    table.column = 0;
+                    table.row_start = self.out.len();
+                }
+                "<tr>"
+            }
+            Tag::TableCell => {
+                if let Some(table) = &mut self.table {
+                    table.text.clear();
+                    table.start = self.out.len();
+                }
+                ""
+            }
+            _ => "",
+        };
+        self.out.push_str(html);
+    }
+
+    fn end(&mut self, tag: TagEnd, after_heading: AfterHeading<'_>) {
+        let html = match tag {
+            TagEnd::Paragraph => "</p>\n",
+            TagEnd::BlockQuote(_) => "</div>\n",
+            TagEnd::List(false) => "</ul>\n",
+            TagEnd::List(true) => "</ol>\n",
+            TagEnd::Item => "</li>\n",
+            TagEnd::Emphasis => "</em>",
+            TagEnd::Strong => "</strong>",
+            TagEnd::Link => "</a>",
+            TagEnd::CodeBlock => {
+                self.code = false;
+                "</code></pre>\n"
+            }
+            TagEnd::Heading(level) => {
+                if let Some((title, start)) = self.heading.take() {
+                    let inner = self.out.split_off(start);
+                    let level = number(level);
+                    self.out.push_str(&self.page.heading(level, &title, &inner));
+                    self.out.push_str(&after_heading(level, &title));
+                }
+                return;
+            }
+            TagEnd::TableHead => {
+                if let Some(table) = &mut self.table {
+                    table.in_head = false;
+                }
+                "</tr></thead>\n<tbody>\n"
+            }
+            TagEnd::TableCell => {
+                self.cell();
+                return;
+            }
+            TagEnd::TableRow => "</tr>\n",
+            TagEnd::Table => {
+                self.table = None;
+                "</tbody></table></div>\n"
+            }
+            _ => "",
+        };
+        self.out.push_str(html);
+    }
+
+    /// A paragraph that ends in a colon belongs to the table after it.
+    fn lead_in(&mut self) {
+        if self.out.ends_with(":</p>\n")
+            && let Some(start) = self.out.rfind("<p>")
+        {
+            self.out
+                .replace_range(start..start + "<p>".len(), "<p class=\"lead\">");
+        }
+    }
+
+    /// Closes a cell of a table: what it holds is shown as its column asks.
+    fn cell(&mut self) {
+        let Some(table) = &mut self.table else { return };
+        let inner = self.out.split_off(table.start);
+        let right = table.right.get(table.column).copied().unwrap_or(false);
+        let class = if right { " class=\"n\"" } else { "" };
+        let html = if table.in_head {
+            table.header.push(table.text.clone());
+            format!("<th scope=\"col\"{class}>{inner}</th>")
+        } else {
+            let first = table.column == 0;
+            let again = first && table.text == table.before && !table.text.is_empty();
+            if first {
+                if !again && !table.before.is_empty() && inner.starts_with("<code>") {
+                    // Rows of another cell begin: a rule above them.
+                    let at = table.row_start + "<tr".len();
+                    self.out.insert_str(at, " class=\"next\"");
+                }
+                table.before.clone_from(&table.text);
+            }
+            let shown = match table.header.get(table.column).map(String::as_str) {
+                Some("framework" | "against") if inner == with_korean(&table.text) => {
+                    self.page.framework(&table.text)
+                }
+                Some("flags") => flags(&table.text, &self.page.prefix),
+                _ if right => figure(&inner),
+                _ => inner,
+            };
+            match (first, again) {
+                (true, true) => format!("<th scope=\"row\" class=\"again\">{shown}</th>"),
+                (true, false) => format!("<th scope=\"row\"{class}>{shown}</th>"),
+                (false, _) => format!("<td{class}>{shown}</td>"),
+            }
+        };
+        table.column += 1;
+        self.out.push_str(&html);
+    }
+}
+
+fn number(level: HeadingLevel) -> u8 {
+    match level {
+        HeadingLevel::H1 => 1,
+        HeadingLevel::H2 => 2,
+        HeadingLevel::H3 => 3,
+        HeadingLevel::H4 => 4,
+        HeadingLevel::H5 => 5,
+        HeadingLevel::H6 => 6,
+    }
+}
+
+/// Links lead to files beside the report or to places in it, nowhere else.
+fn safe_link(link: &str) -> String {
+    let scheme = link.split(['/', '#', '?']).next().unwrap_or("").contains(':');
+    if scheme || link.starts_with("//") {
+        "#".to_owned()
+    } else {
+        link.to_owned()
+    }
+}
+
+/// A number with its interval: the interval steps back.
+fn figure(html: &str) -> String {
+    match (html.find(" ["), html.find(']')) {
+        (Some(start), Some(end)) if start < end => format!(
+            "{} <span class=\"ci\">{}</span>{}",
+            &html[..start],
+            &html[start + 1..=end],
+            &html[end + 1..]
+        ),
+        _ => html.to_owned(),
+    }
+}
+
+/// The id of a flag's part in the section on flags.
+pub(super) fn flag_id(name: &str) -> String {
+    format!("flag-{}", slug(name))
+}
+
+/// The flag of a heading like `drift (3 cells)`.
+fn flag_heading(title: &str) -> Option<&str> {
+    Some(title.strip_suffix(" cells)")?.rsplit_once(" (")?.0)
+}
+
+/// Flags of a cell, each with a link to what it means.
+fn flags(names: &str, prefix: &str) -> String {
+    let each = names.split(", ").filter(|n| !n.is_empty());
+    let links: Vec<String> = each
+        .map(|n| {
+            format!(
+                "<a class=\"flag\" href=\"#{prefix}{}\">{}</a>",
+                flag_id(n),
+                escape(n)
+            )
+        })
+        .collect();
+    links.join(" ")
+}
