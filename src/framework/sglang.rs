@@ -126,6 +126,7 @@ impl Sglang {
             expected_precision: given.model.precision.clone(),
             longest_tokens: given.context.longest_prompt_tokens,
             notes: memory_note(&plan_args, "--mem-fraction-static")
+                .filter(|_| !given.context.gpus.is_empty())
                 .into_iter()
                 .collect(),
             endpoint,

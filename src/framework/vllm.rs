@@ -122,6 +122,7 @@ impl Vllm {
             expected_precision: given.model.precision.clone(),
             longest_tokens: given.context.longest_prompt_tokens,
             notes: memory_note(&plan_args, "--gpu-memory-utilization")
+                .filter(|_| !given.context.gpus.is_empty())
                 .into_iter()
                 .collect(),
             endpoint,
