@@ -37,8 +37,8 @@ pub use gpu::{GpuSummary, GpuWindow, gpu_windows};
 pub use korean::{Comparison, KoreanComparison, LOOP_SHARE, QualitySigns, TextFigures, TextSize};
 pub use run::{AnalysisError, summarise_run, summarise_run_with_series};
 pub use series::{
-    ARRIVALS, Band, CellSeries, CellSpan, GPU_BUCKETS, GpuBucket, LaneAttempt, LaneSeries, REQUEST_POINTS, RequestPoint,
-    RunSeries, SPREAD_PERCENTILES, SPREAD_VALUES, STOP_BUCKETS, Spread, TokenTimeline,
+    ARRIVALS, Band, CellSeries, CellSpan, GPU_BUCKETS, GpuBucket, LaneAttempt, LaneSeries, REQUEST_POINTS,
+    RequestPoint, RunSeries, SPREAD_PERCENTILES, SPREAD_VALUES, STOP_BUCKETS, Spread, TokenTimeline,
 };
 pub use study::{MachineStudy, STUDY_VERSION, Study};
 pub use summary::*;

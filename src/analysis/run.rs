@@ -305,7 +305,10 @@ impl Run<'_> {
         lane.drift = drift::of_lane(&mut lane.cells, &samples.iter().collect::<Vec<_>>());
         let (gpu, stops) = along.finish();
         let series = LaneSeries {
-            cells: samples.iter_mut().map(|s| std::mem::take(&mut s.series)).collect(),
+            cells: samples
+                .iter_mut()
+                .map(|s| std::mem::take(&mut s.series))
+                .collect(),
             attempts,
             gpu,
             stops,

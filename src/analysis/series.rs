@@ -500,7 +500,12 @@ impl SeriesFold {
             latency_ms: r.end_us as f64 / 1e3,
             output_tokens: r.output_tokens,
             events: r.chunks_us.len() as u64,
-            arrivals_ms: r.chunks_us.iter().step_by(step).map(|us| *us as f64 / 1e3).collect(),
+            arrivals_ms: r
+                .chunks_us
+                .iter()
+                .step_by(step)
+                .map(|us| *us as f64 / 1e3)
+                .collect(),
         });
     }
 

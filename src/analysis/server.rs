@@ -167,7 +167,8 @@ impl Timings {
                 mean,
                 (mean * LONGER_SHARE).max(LONGER_MS),
             );
-            let apart = |ours: Option<f64>, floor: f64| (ours.unwrap_or(0.0) * BETWEEN_TOKENS_SHARE).max(floor);
+            let apart =
+                |ours: Option<f64>, floor: f64| (ours.unwrap_or(0.0) * BETWEEN_TOKENS_SHARE).max(floor);
             let tpot = self.tpot_ms.get();
             let by = apart(tpot, TPOT_MS);
             check(CheckedFigure::TpotMeanMs, tpot, own.tpot_mean_ms, by, by);

@@ -1,6 +1,7 @@
 //! Frameworks, rounds and lanes against each other: figures known by hand.
 
 use super::{testing::*, *};
+use crate::record::Outcome;
 use crate::{
     journal::Event,
     plan::{Framework, PromptMode, ScenarioKind, Source},
@@ -361,7 +362,10 @@ fn the_servers_own_figures_stand_beside_ours() {
         .filter(|check| !check.agrees())
         .map(|check| check.figure)
         .collect();
-    assert_eq!(off, [CheckedFigure::OutputTokens, CheckedFigure::OutputTokensPerS]);
+    assert_eq!(
+        off,
+        [CheckedFigure::OutputTokens, CheckedFigure::OutputTokensPerS]
+    );
     let p50 = |d: Option<Distribution>| d.map(|d| d.p50);
     assert_eq!(
         (
@@ -408,7 +412,10 @@ fn a_server_that_says_otherwise_is_flagged_beyond_the_bounds() {
     assert_eq!(seen, "mean TTFT (ms) 100.0 here, 70.0 by the server");
     // More than ours can't be: the server saw less of the request than we did.
     let seen = flagged(&times(102.0, 1_020.0)).expect("both are too long");
-    assert!(seen.contains("mean TTFT") && seen.contains("mean latency"), "{seen}");
+    assert!(
+        seen.contains("mean TTFT") && seen.contains("mean latency"),
+        "{seen}"
+    );
     assert_eq!(flagged(&times(100.5, 1_005.0)), None);
 
     assert_eq!(flagged(&[("vllm:prompt_tokens_total", 1_044.0)]), None);

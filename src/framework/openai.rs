@@ -36,7 +36,10 @@ const COUNTERS: &[&str] = &[
 pub(super) const OWN: OwnNames = OwnNames {
     prefix: "llamacpp:",
     requests: None,
-    prompt_tokens: &["llamacpp:prompt_tokens_total", "llamacpp:prompt_tokens_cached_total"],
+    prompt_tokens: &[
+        "llamacpp:prompt_tokens_total",
+        "llamacpp:prompt_tokens_cached_total",
+    ],
     output_tokens: Some("llamacpp:tokens_predicted_total"),
     ttft: None,
     latency: None,

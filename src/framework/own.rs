@@ -84,7 +84,10 @@ mod tests {
             ("vllm:time_to_first_token_seconds_sum", 0.75),
             ("vllm:time_to_first_token_seconds_count", 5.0),
         ]);
-        assert_eq!((vllm.prompt_tokens, vllm.output_tokens), (Some(310.0), Some(80.0)));
+        assert_eq!(
+            (vllm.prompt_tokens, vllm.output_tokens),
+            (Some(310.0), Some(80.0))
+        );
         assert_eq!((vllm.ttft_mean_ms, vllm.latency_mean_ms), (Some(150.0), None));
 
         let llamacpp = figures(&[
@@ -92,13 +95,20 @@ mod tests {
             ("llamacpp:prompt_tokens_cached_total", 85.0),
             ("llamacpp:tokens_predicted_total", 32.0),
         ]);
-        assert_eq!(llamacpp.prompt_tokens, Some(124.0), "cached ones are counted apart");
+        assert_eq!(
+            llamacpp.prompt_tokens,
+            Some(124.0),
+            "cached ones are counted apart"
+        );
 
         let ollama = figures(&[
             ("ollama:request_seconds_sum", 3.0),
             ("ollama:request_seconds_count", 2.0),
         ]);
-        assert_eq!((ollama.requests, ollama.latency_mean_ms), (Some(2.0), Some(1500.0)));
+        assert_eq!(
+            (ollama.requests, ollama.latency_mean_ms),
+            (Some(2.0), Some(1500.0))
+        );
         assert_eq!(ollama.output_tokens, None);
     }
 

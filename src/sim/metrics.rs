@@ -141,8 +141,8 @@ impl Metrics {
         block_tokens: u32,
         lies: bool,
     ) -> String {
-        let told_tokens = self.generation_tokens.load(Relaxed)
-            + if lies { self.latency_count.load(Relaxed) } else { 0 };
+        let told_tokens =
+            self.generation_tokens.load(Relaxed) + if lies { self.latency_count.load(Relaxed) } else { 0 };
         let told_ttft_ns = self.ttft_sum_ns.load(Relaxed) / if lies { 2 } else { 1 };
         let n = |counter: &AtomicU64| counter.load(Relaxed).to_string();
         let seconds = |counter: &AtomicU64| (counter.load(Relaxed) as f64 / 1e9).to_string();

@@ -11,7 +11,7 @@ use super::{cells::body_of, lane::LaneWork};
 use crate::{framework::Adapter, record::HttpCall, server::Control};
 
 /// Pause between two readings that must be the same.
-const SETTLING: Duration = Duration::from_millis(100);
+const SETTLING: Duration = Duration::from_millis(20);
 
 /// Readings at most: a server that goes on counting by itself never settles.
 const READINGS: usize = 10;
@@ -135,7 +135,10 @@ mod tests {
         std::fs::write(&log, "warm-up\n").unwrap();
         let before = log_length(&log);
         std::fs::write(&log, "warm-up\nmeasured \u{e9}\n").unwrap();
-        assert_eq!(log_since(&log, before).unwrap().as_deref(), Some("measured \u{e9}\n"));
+        assert_eq!(
+            log_since(&log, before).unwrap().as_deref(),
+            Some("measured \u{e9}\n")
+        );
 
         std::fs::write(&log, "new\n").unwrap();
         assert_eq!(log_since(&log, before).unwrap(), None, "rotated since");
