@@ -15,13 +15,13 @@ use super::{
     korean::{TextFold, TextSize, WrittenSamples},
     samples::{CellSamples, RequestValues, prompt_key},
     series::SeriesFold,
-    server::Timings,
+    server::{Timings, disagreement},
     steady::{Span, steady},
 };
 use crate::{
     journal::{FinishedCell, RecordError, cell_records},
     plan::{Arrival, Cell, CellInput, Slo},
-    record::{Outcome, Phase, RequestRecord, TokenSource, micros},
+    record::{Flag, FlagKind, Outcome, Phase, RequestRecord, TokenSource, micros},
     stats::Sorted,
 };
 
@@ -469,13 +469,19 @@ impl<'a> Fold<'a> {
         let tpot_ms = Distribution::of_values(self.tpot_ms, 0);
         self.evidence.tpot_p50_ms = tpot_ms.as_ref().map(|d| d.p50);
         self.evidence.has_steady = steady.is_some();
-        let flags = cell_flags(
+        let says = self.timings.says(
+            &ended.server_counters,
+            self.evidence.failed,
+            passes_s.iter().sum(),
+        );
+        let mut flags = cell_flags(
             &self.evidence,
             finished,
             context,
             gpu.as_ref(),
             &self.latency_series,
         );
+        flags.extend(disagreement(&says).map(|seen| Flag::new(FlagKind::DisagreesWithServer, seen)));
         let summary = CellSummary {
             v: SUMMARY_VERSION,
             lane: ended.lane.clone(),
@@ -519,7 +525,7 @@ impl<'a> Fold<'a> {
             prefix_cache,
             text: if fixed { None } else { self.text.figures() },
             client: ended.client.clone(),
-            server_says: self.timings.says(&ended.server_counters),
+            server_says: says,
             server_counters: ended.server_counters.clone(),
             cache_reset: finished.cache_reset.clone(),
             flags,

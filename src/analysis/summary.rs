@@ -167,6 +167,73 @@ pub struct ServerSays {
     pub predicted_ms: Option<Distribution>,
     /// benchd's TTFT less `prompt_ms` of the same request, milliseconds: connection, queue, first sampling.
     pub ttft_less_prompt_ms: Option<Distribution>,
+    /// benchd's figures beside the server's, each with the bound in which they agree.
+    pub checks: Vec<CrossCheck>,
+}
+
+/// One of benchd's figures beside the server's own of the same requests.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CrossCheck {
+    /// What is compared.
+    pub figure: CheckedFigure,
+    /// benchd's.
+    pub ours: f64,
+    /// The server's.
+    pub server: f64,
+    /// The least that `server` may be.
+    pub least: f64,
+    /// The most that `server` may be.
+    pub most: f64,
+}
+
+impl CrossCheck {
+    /// Whether the server's figure lies within the bounds.
+    pub fn agrees(&self) -> bool {
+        (self.least..=self.most).contains(&self.server)
+    }
+}
+
+/// What benchd and a server both say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckedFigure {
+    /// Requests answered.
+    Requests,
+    /// Prompt tokens of all of them.
+    PromptTokens,
+    /// Output tokens of all of them.
+    OutputTokens,
+    /// Output tokens per second of the measured passes.
+    OutputTokensPerS,
+    /// Mean time to first token, milliseconds.
+    TtftMeanMs,
+    /// Mean latency, milliseconds.
+    LatencyMeanMs,
+    /// Mean time per output token, milliseconds.
+    TpotMeanMs,
+    /// Mean time from the first token to the last, milliseconds.
+    GenerationMeanMs,
+}
+
+impl CheckedFigure {
+    /// For people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::PromptTokens => "prompt tokens",
+            Self::OutputTokens => "output tokens",
+            Self::OutputTokensPerS => "output tokens/s",
+            Self::TtftMeanMs => "mean TTFT (ms)",
+            Self::LatencyMeanMs => "mean latency (ms)",
+            Self::TpotMeanMs => "mean TPOT (ms)",
+            Self::GenerationMeanMs => "mean generation (ms)",
+        }
+    }
+
+    /// Whether it is a count, which agrees only where it is equal.
+    pub fn is_count(self) -> bool {
+        matches!(self, Self::Requests | Self::PromptTokens | Self::OutputTokens)
+    }
 }
 
 /// Requests that met every objective given.

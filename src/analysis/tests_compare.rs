@@ -1,6 +1,7 @@
 //! Frameworks, rounds and lanes against each other: figures known by hand.
 
 use super::{testing::*, *};
+use crate::record::Outcome;
 use crate::{
     journal::Event,
     plan::{Framework, PromptMode, ScenarioKind, Source},
@@ -355,6 +356,16 @@ fn the_servers_own_figures_stand_beside_ours() {
         (Some(1044.0), Some(23.0))
     );
     close(says.ttft_mean_ms.expect("a mean"), 9.0);
+    let off: Vec<CheckedFigure> = says
+        .checks
+        .iter()
+        .filter(|check| !check.agrees())
+        .map(|check| check.figure)
+        .collect();
+    assert_eq!(
+        off,
+        [CheckedFigure::OutputTokens, CheckedFigure::OutputTokensPerS]
+    );
     let p50 = |d: Option<Distribution>| d.map(|d| d.p50);
     assert_eq!(
         (
@@ -364,4 +375,70 @@ fn the_servers_own_figures_stand_beside_ours() {
         ),
         (Some(8.5), Some(1.5), Some(75.5))
     );
+}
+
+/// Two requests of 522 and 11 tokens, TTFT 100 ms, latency 1,000 ms, and what the server says of them.
+fn told(counters: &[(&str, f64)]) -> CellSummary {
+    let mut run = Builder::one(single());
+    let ended = run.measured(
+        &lane_id("vllm", "llama"),
+        "single/in512",
+        &[(5_000, vec![Did::ok(0, 100, 900), Did::ok(1_000, 100, 900)])],
+    );
+    ended.server_counters = counters.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect();
+    run.cell()
+}
+
+#[test]
+fn a_server_that_says_otherwise_is_flagged_beyond_the_bounds() {
+    let flagged = |counters: &[(&str, f64)]| {
+        told(counters)
+            .flags
+            .into_iter()
+            .find(|f| f.kind == FlagKind::DisagreesWithServer)
+            .map(|f| f.seen)
+    };
+    let times = |ttft: f64, latency: f64| {
+        [
+            ("vllm:time_to_first_token_seconds_sum", 2.0 * ttft / 1e3),
+            ("vllm:time_to_first_token_seconds_count", 2.0),
+            ("vllm:e2e_request_latency_seconds_sum", 2.0 * latency / 1e3),
+            ("vllm:e2e_request_latency_seconds_count", 2.0),
+        ]
+    };
+    // A little less than ours is what the server's place explains: 25 ms, or 15 % of 1,000 ms.
+    assert_eq!(flagged(&times(76.0, 860.0)), None);
+    let seen = flagged(&times(70.0, 860.0)).expect("TTFT is too short");
+    assert_eq!(seen, "mean TTFT (ms) 100.0 here, 70.0 by the server");
+    // More than ours can't be: the server saw less of the request than we did.
+    let seen = flagged(&times(102.0, 1_020.0)).expect("both are too long");
+    assert!(
+        seen.contains("mean TTFT") && seen.contains("mean latency"),
+        "{seen}"
+    );
+    assert_eq!(flagged(&times(100.5, 1_005.0)), None);
+
+    assert_eq!(flagged(&[("vllm:prompt_tokens_total", 1_044.0)]), None);
+    let seen = flagged(&[("vllm:prompt_tokens_total", 1_043.0)]).expect("a token less");
+    assert_eq!(seen, "prompt tokens 1044 here, 1043 by the server");
+    let seen = flagged(&[("vllm:request_success_total", 3.0)]).expect("a request more");
+    assert_eq!(seen, "requests 2 here, 3 by the server");
+}
+
+#[test]
+fn with_failed_requests_nothing_is_compared() {
+    let mut run = Builder::one(single());
+    let failed = Did {
+        outcome: Outcome::StreamError,
+        ..Did::ok(1_000, 100, 900)
+    };
+    let ended = run.measured(
+        &lane_id("vllm", "llama"),
+        "single/in512",
+        &[(5_000, vec![Did::ok(0, 100, 900), failed])],
+    );
+    ended.server_counters = [("vllm:prompt_tokens_total".to_owned(), 9.0)].into();
+    let cell = run.cell();
+    assert_eq!(cell.server_says.checks, []);
+    assert!(!cell.flags.iter().any(|f| f.kind == FlagKind::DisagreesWithServer));
 }

@@ -13,6 +13,7 @@ mod launch;
 mod metrics;
 mod ollama;
 mod openai;
+mod own;
 mod request;
 mod sglang;
 #[cfg(test)]
@@ -29,6 +30,8 @@ pub use demand::{Demand, demand};
 pub use error::FrameworkError;
 pub use facts::{Facts, same_precision};
 pub use launch::{Launch, redacted_env};
+pub use metrics::parse_metrics;
+pub use own::{OwnFigures, own_figures};
 pub use request::ChatRequest;
 pub use weights::{Absent, Found, Weights, revision, weights};
 
@@ -186,6 +189,16 @@ pub trait Adapter: Send + Sync {
     /// The counters worth keeping in a Prometheus text, summed over their labels.
     fn parse_counters(&self, _text: &str) -> BTreeMap<String, f64> {
         BTreeMap::new()
+    }
+
+    /// Counters that the server's log holds where it has no Prometheus text: sums over these lines of its output.
+    fn counters_of_log(&self, _lines: &str) -> BTreeMap<String, f64> {
+        BTreeMap::new()
+    }
+
+    /// Whether [`Self::counters_of_log`] finds anything in a log of this kind.
+    fn counts_in_log(&self) -> bool {
+        false
     }
 
     /// Whether this is a clean end after benchd's TERM.

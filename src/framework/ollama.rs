@@ -11,13 +11,14 @@
 //!   parameters of the model, set when benchd imports it.
 //! - Requests beyond `OLLAMA_NUM_PARALLEL` (1 by default) wait in a queue.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde_json::{Map, Value, json};
 
 use super::{
     Adapter, ChatRequest, Endpoint, Facts, FrameworkError, HttpProbe, Launch, Quirks, Requirement, config,
     given::{Given, GpuNaming, absolute, pair},
+    own::OwnNames,
 };
 use crate::{
     plan::{FrameworkKind, Source},
@@ -33,6 +34,20 @@ const CONTEXT_STEP_TOKENS: u32 = 256;
 
 /// Limit for calls that only ask.
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What its log tells, under names of ours: it has no counters.
+pub(super) const OWN: OwnNames = OwnNames {
+    prefix: "ollama:",
+    requests: Some("ollama:request_seconds_count"),
+    prompt_tokens: &[],
+    output_tokens: None,
+    ttft: None,
+    latency: Some("ollama:request_seconds"),
+    tpot: None,
+};
+
+/// The log line of an answered request names its path so.
+const CHAT_LINE: &str = "\"/v1/chat/completions\"";
 
 /// Ollama serving one model.
 pub(super) struct Ollama {
@@ -270,6 +285,42 @@ fn shown_parameters(text: &str) -> Vec<(&str, &str)> {
         .collect()
 }
 
+/// How long an answered chat request took, seconds, by a line of the web framework's (gin's) log:
+/// `[GIN] 2026/11/24 - 09:03:35 | 200 |  8.212345678s |  127.0.0.1 | POST  "/v1/chat/completions"`.
+fn logged_seconds(line: &str) -> Option<f64> {
+    let (_, rest) = line.split_once("[GIN] ")?;
+    let mut fields = rest.split('|').map(str::trim);
+    let (_when, status, took) = (fields.next()?, fields.next()?, fields.next()?);
+    let asked = fields.next_back()?;
+    (status == "200" && asked.starts_with("POST") && asked.ends_with(CHAT_LINE))
+        .then(|| go_seconds(took))
+        .flatten()
+}
+
+/// A duration as Go writes it (`1m2.5s`, `812.4ms`, `37.25µs`), seconds.
+fn go_seconds(text: &str) -> Option<f64> {
+    let mut rest = text;
+    let mut total = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let value: f64 = rest[..digits].parse().ok()?;
+        let after = &rest[digits..];
+        let unit = &after[..after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len())];
+        total += value
+            * match unit {
+                "h" => 3600.0,
+                "m" => 60.0,
+                "s" => 1.0,
+                "ms" => 1e-3,
+                "µs" | "μs" | "us" => 1e-6,
+                "ns" => 1e-9,
+                _ => return None,
+            };
+        rest = &after[unit.len()..];
+    }
+    (!text.is_empty()).then_some(total)
+}
+
 /// The context length that a lane needs, tokens.
 fn context_tokens(longest_prompt_tokens: u32) -> u32 {
     longest_prompt_tokens
@@ -425,6 +476,18 @@ impl Adapter for Ollama {
             unload: self.unload(),
             load: self.load(),
         }
+    }
+
+    fn counters_of_log(&self, lines: &str) -> BTreeMap<String, f64> {
+        let seconds: Vec<f64> = lines.lines().filter_map(logged_seconds).collect();
+        BTreeMap::from([
+            ("ollama:request_seconds_sum".to_owned(), seconds.iter().sum()),
+            ("ollama:request_seconds_count".to_owned(), seconds.len() as f64),
+        ])
+    }
+
+    fn counts_in_log(&self) -> bool {
+        true
     }
 
     fn quirks(&self) -> Quirks {

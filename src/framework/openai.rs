@@ -13,6 +13,7 @@ use super::{
     Adapter, ChatRequest, Endpoint, Facts, FrameworkError, HttpProbe, Launch, Quirks, Requirement,
     given::{Given, GpuNaming, absolute, flag_value, has_flag},
     metrics,
+    own::OwnNames,
     vllm::is_harmony,
 };
 use crate::{
@@ -23,11 +24,27 @@ use crate::{
 /// llama-server's counters.
 const COUNTERS: &[&str] = &[
     "llamacpp:prompt_tokens_total",
+    "llamacpp:prompt_tokens_cached_total",
     "llamacpp:prompt_seconds_total",
     "llamacpp:tokens_predicted_total",
     "llamacpp:tokens_predicted_seconds_total",
     "llamacpp:n_decode_total",
 ];
+
+/// Its prompt counter holds what was computed; what came from its cache is counted apart (by builds that count it at
+/// all: b11434 does). Its times are not here but in the `timings` of each answer.
+pub(super) const OWN: OwnNames = OwnNames {
+    prefix: "llamacpp:",
+    requests: None,
+    prompt_tokens: &[
+        "llamacpp:prompt_tokens_total",
+        "llamacpp:prompt_tokens_cached_total",
+    ],
+    output_tokens: Some("llamacpp:tokens_predicted_total"),
+    ttft: None,
+    latency: None,
+    tpot: None,
+};
 
 /// Any other server, serving one model.
 pub(super) struct Openai {

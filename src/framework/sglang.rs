@@ -17,6 +17,7 @@ use super::{
     ended_by_term,
     given::{Given, GpuNaming, flag_value, has_flag, pair},
     metrics,
+    own::OwnNames,
     vllm::{is_harmony, memory_note, precision},
 };
 use crate::{
@@ -34,7 +35,20 @@ const COUNTERS: &[&str] = &[
     "sglang:time_to_first_token_seconds_count",
     "sglang:e2e_request_latency_seconds_sum",
     "sglang:e2e_request_latency_seconds_count",
+    "sglang:request_time_per_output_token_seconds_sum",
+    "sglang:request_time_per_output_token_seconds_count",
 ];
+
+/// Its prompt counter takes in what came from the radix cache. The time per output token came after 0.5.6.
+pub(super) const OWN: OwnNames = OwnNames {
+    prefix: "sglang:",
+    requests: Some("sglang:num_requests_total"),
+    prompt_tokens: &["sglang:prompt_tokens_total"],
+    output_tokens: Some("sglang:generation_tokens_total"),
+    ttft: Some("sglang:time_to_first_token_seconds"),
+    latency: Some("sglang:e2e_request_latency_seconds"),
+    tpot: Some("sglang:request_time_per_output_token_seconds"),
+};
 
 /// Switches RadixAttention off, which is on by default.
 pub(super) const WITHOUT_PREFIX_CACHE: &str = "--disable-radix-cache";
@@ -112,6 +126,7 @@ impl Sglang {
             expected_precision: given.model.precision.clone(),
             longest_tokens: given.context.longest_prompt_tokens,
             notes: memory_note(&plan_args, "--mem-fraction-static")
+                .filter(|_| !given.context.gpus.is_empty())
                 .into_iter()
                 .collect(),
             endpoint,

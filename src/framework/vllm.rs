@@ -15,6 +15,7 @@ use super::{
     Adapter, ChatRequest, Endpoint, Facts, FrameworkError, HttpProbe, Launch, Quirks, Requirement, config,
     given::{Given, GpuNaming, flag_value, has_flag, pair},
     metrics,
+    own::OwnNames,
 };
 use crate::{
     plan::FrameworkKind,
@@ -32,7 +33,20 @@ const COUNTERS: &[&str] = &[
     "vllm:time_to_first_token_seconds_count",
     "vllm:e2e_request_latency_seconds_sum",
     "vllm:e2e_request_latency_seconds_count",
+    "vllm:request_time_per_output_token_seconds_sum",
+    "vllm:request_time_per_output_token_seconds_count",
 ];
+
+/// Its prompt counter takes in what came from the prefix cache.
+pub(super) const OWN: OwnNames = OwnNames {
+    prefix: "vllm:",
+    requests: Some("vllm:request_success_total"),
+    prompt_tokens: &["vllm:prompt_tokens_total"],
+    output_tokens: Some("vllm:generation_tokens_total"),
+    ttft: Some("vllm:time_to_first_token_seconds"),
+    latency: Some("vllm:e2e_request_latency_seconds"),
+    tpot: Some("vllm:request_time_per_output_token_seconds"),
+};
 
 /// Switches the prefix cache off, which is on by default.
 pub(super) const WITHOUT_PREFIX_CACHE: &str = "--no-enable-prefix-caching";
@@ -108,6 +122,7 @@ impl Vllm {
             expected_precision: given.model.precision.clone(),
             longest_tokens: given.context.longest_prompt_tokens,
             notes: memory_note(&plan_args, "--gpu-memory-utilization")
+                .filter(|_| !given.context.gpus.is_empty())
                 .into_iter()
                 .collect(),
             endpoint,

@@ -56,6 +56,8 @@ pub enum FlagKind {
     Precision,
     /// There is no steady state in the cell: fewer than two waves of requests.
     NoSteadyState,
+    /// The server's own figures say otherwise than benchd's, beyond the bounds in which they agree.
+    DisagreesWithServer,
 }
 
 /// A flag on a cell: what was seen; why it matters and what to do come with its kind.
@@ -120,6 +122,7 @@ impl FlagKind {
             Self::CpuOffload => ("cpu_offload", "layers on the CPU are slower by an order of magnitude", "lower the context length or the parallel requests, or use a smaller model"),
             Self::Precision => ("precision", "quantised weights are smaller and faster, and answer differently", "say so beside the comparison, or serve the same precision everywhere"),
             Self::NoSteadyState => ("no_steady_state", "the start and end of the load are a large part of the cell", "use more requests than two waves of the concurrency"),
+            Self::DisagreesWithServer => ("disagrees_with_server", "benchd's figures and the server's own describe the same requests: where they part, one of the two is wrong", "see the cross-check in the report, and whether others sent requests to this server meanwhile"),
         }
     }
 }

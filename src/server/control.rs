@@ -255,7 +255,7 @@ impl Control {
         if reply.status != 200 {
             return Err(format!("status {}{}", reply.status, reply.excerpt()));
         }
-        Ok(super::metrics::parse_metrics(&reply.body))
+        Ok(crate::framework::parse_metrics(&reply.body))
     }
 }
 

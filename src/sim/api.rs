@@ -116,6 +116,7 @@ impl Api {
                     &self.args.model,
                     self.cache_blocks,
                     self.args.block_tokens,
+                    self.has(&Kind::MetricsLie),
                 ),
             )),
             ("POST", "/tokenize") if self.args.dialect != Dialect::Ollama => {

@@ -72,6 +72,7 @@ pub enum Kind {
     NeverReady,
     ResetLies,
     ResetRefused,
+    MetricsLie,
     // The process.
     Exit(i32),
     Crash(Crash),
@@ -212,6 +213,10 @@ pub const KINDS: &[(&str, &str)] = &[
     (
         "freeze",
         "the process stops itself (SIGSTOP), in its start or with @N at the Nth request",
+    ),
+    (
+        "metrics-lie",
+        "the counters say one output token a request more than the answers, and half the time to the first token",
     ),
     ("ignore-term", "TERM is ignored"),
     (
@@ -433,6 +438,7 @@ fn parse_kind(name: &str, p: &Parameter<'_>) -> Result<Kind, FaultError> {
         "never-ready" => Kind::NeverReady,
         "reset-lies" => Kind::ResetLies,
         "reset-refused" => Kind::ResetRefused,
+        "metrics-lie" => Kind::MetricsLie,
         "exit" => Kind::Exit(p.number(Some(1))?),
         "crash" => Kind::Crash(match p.text {
             None | Some("segv") => Crash::Segv,

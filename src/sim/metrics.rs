@@ -139,7 +139,11 @@ impl Metrics {
         model: &str,
         cache_blocks: usize,
         block_tokens: u32,
+        lies: bool,
     ) -> String {
+        let told_tokens =
+            self.generation_tokens.load(Relaxed) + if lies { self.latency_count.load(Relaxed) } else { 0 };
+        let told_ttft_ns = self.ttft_sum_ns.load(Relaxed) / if lies { 2 } else { 1 };
         let n = |counter: &AtomicU64| counter.load(Relaxed).to_string();
         let seconds = |counter: &AtomicU64| (counter.load(Relaxed) as f64 / 1e9).to_string();
         let mut page = Page {
@@ -161,7 +165,7 @@ impl Metrics {
                 page.one(
                     "counter",
                     "vllm:generation_tokens_total",
-                    &n(&self.generation_tokens),
+                    &told_tokens.to_string(),
                 );
                 page.head("counter", "vllm:request_success_total");
                 for (reason, counter) in [("stop", &self.finished_stop), ("length", &self.finished_length)] {
@@ -177,7 +181,7 @@ impl Metrics {
                     &format!("block_size=\"{block_tokens}\",enable_prefix_caching=\"{}\",num_gpu_blocks=\"{cache_blocks}\"", if cache_blocks > 0 { "True" } else { "False" }),
                     "1.0",
                 );
-                self.histogram(&mut page, "vllm:time_to_first_token_seconds");
+                self.histogram(&mut page, "vllm:time_to_first_token_seconds", told_ttft_ns);
                 page.one(
                     "counter",
                     "vllm:e2e_request_latency_seconds_sum",
@@ -197,10 +201,10 @@ impl Metrics {
                 page.one(
                     "counter",
                     "sglang:generation_tokens_total",
-                    &n(&self.generation_tokens),
+                    &told_tokens.to_string(),
                 );
                 page.one("counter", "sglang:num_requests_total", &n(&self.latency_count));
-                self.histogram(&mut page, "sglang:time_to_first_token_seconds");
+                self.histogram(&mut page, "sglang:time_to_first_token_seconds", told_ttft_ns);
             }
             Dialect::Llamacpp | Dialect::Ollama => {
                 page.label.clear();
@@ -213,7 +217,7 @@ impl Metrics {
                 page.one(
                     "counter",
                     "llamacpp:tokens_predicted_total",
-                    &n(&self.generation_tokens),
+                    &told_tokens.to_string(),
                 );
                 page.one("gauge", "llamacpp:requests_processing", &n(&self.running));
                 page.one("gauge", "llamacpp:requests_deferred", &n(&self.waiting));
@@ -222,7 +226,7 @@ impl Metrics {
         page.out
     }
 
-    fn histogram(&self, page: &mut Page, name: &str) {
+    fn histogram(&self, page: &mut Page, name: &str, sum_ns: u64) {
         page.head("histogram", name);
         let mut below = 0;
         for (i, counter) in self.ttft_buckets.iter().enumerate() {
@@ -237,7 +241,7 @@ impl Metrics {
             );
         }
         page.line(&format!("{name}_count"), "", &below.to_string());
-        let sum = self.ttft_sum_ns.load(Relaxed) as f64 / 1e9;
+        let sum = sum_ns as f64 / 1e9;
         page.line(&format!("{name}_sum"), "", &sum.to_string());
     }
 }

@@ -9,6 +9,7 @@ use std::{
 use super::{
     Heart, Pace, Tone,
     lane::{HANG_MARGIN, LaneEnd, LaneWork},
+    own_counters::OwnCounters,
     readiness::{Completion, target},
     run::{say, write_calibrations},
 };
@@ -192,7 +193,7 @@ impl LaneCells {
 }
 
 /// The body of an answer with status 200; facts are not needed to measure, so nothing else is an error.
-async fn body_of(control: &Control, call: &HttpCall) -> Option<String> {
+pub(super) async fn body_of(control: &Control, call: &HttpCall) -> Option<String> {
     match control.call(call, FACT_TIMEOUT).await {
         Ok(reply) if reply.status == 200 => Some(reply.body),
         Ok(reply) => {
@@ -537,11 +538,11 @@ async fn send(
     let mut measured = CellMeasured::default();
     run.warm_up(&mut cells.records, &mut halt, &show, &mut measured)
         .await?;
-    let before = counters(work, &cells.control).await;
+    let own = OwnCounters::before(work, &cells.control).await;
     run.passes(&mut cells.records, &mut halt, &show, &mut measured)
         .await?;
-    let after = counters(work, &cells.control).await;
-    Ok((measured, offset, difference(&before, after)))
+    let grown = own.growth().await;
+    Ok((measured, offset, grown))
 }
 
 /// Feeds the watchdog while requests come to their ends: each has its limit, and in an open loop its gap.
@@ -607,25 +608,6 @@ fn counts(progress: CellProgress) -> String {
         String::new()
     };
     format!("{} of {}{failed}", progress.done, progress.total)
-}
-
-/// The server's own counters; none where it has none or they can't be read.
-async fn counters(work: &LaneWork<'_, '_>, control: &Control) -> BTreeMap<String, f64> {
-    let Some(path) = work.adapter.metrics_path() else {
-        return BTreeMap::new();
-    };
-    let Some(text) = body_of(control, &HttpCall::get(path)).await else {
-        return BTreeMap::new();
-    };
-    work.adapter.parse_counters(&text)
-}
-
-/// How far each counter grew; one that was absent before began at 0.
-fn difference(before: &BTreeMap<String, f64>, after: BTreeMap<String, f64>) -> BTreeMap<String, f64> {
-    after
-        .into_iter()
-        .map(|(name, value)| (name.clone(), value - before.get(&name).unwrap_or(&0.0)))
-        .collect()
 }
 
 /// Empties the cache before the cell where the plan says so; `None` where it is kept.

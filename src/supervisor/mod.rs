@@ -11,6 +11,7 @@ mod journald;
 mod keeper;
 mod lane;
 mod logging;
+mod own_counters;
 mod readiness;
 mod remaining;
 mod run;

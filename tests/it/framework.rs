@@ -1,5 +1,5 @@
-//! What the adapters say, tried on real servers. These tests need what `benchd env plans/quickstart.yaml` makes:
-//! `envs/quickstart/setup.sh && cargo test --test it -- --ignored real_`.
+//! What the adapters say, tried on recorded answers of real servers, and on real servers. The latter need what
+//! `benchd env plans/cpu.yaml` makes: `cargo test --test it -- --ignored --test-threads 1 real_`.
 
 use std::{
     collections::BTreeMap,
@@ -9,9 +9,10 @@ use std::{
 };
 
 use benchd::{
+    client::{Answer, OneOff, Target, request_once},
     framework::{Adapter, ChatRequest, Context, adapter},
     plan::{Framework, FrameworkKind, Model, Provision, Source},
-    record::{CacheReset, HttpCall, Message, Method, Step},
+    record::{CacheReset, HttpCall, Message, Method, Outcome, Step},
 };
 use serde_json::Value;
 
@@ -247,4 +248,345 @@ async fn real_ollama_imports_loads_answers_reloads_and_ends() {
 
     let status = server.stop().await;
     assert!(adapter.clean_exit(status), "{status}");
+}
+
+/// What `tests/fixtures/record.py` kept of a server under this name: its HTTP status and its bytes.
+fn recorded(server: &str, name: &str) -> (u16, Vec<u8>) {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(server);
+    let file = std::fs::read_dir(&folder)
+        .expect("the recordings")
+        .map(|entry| entry.expect("a file").path())
+        .find(|path| {
+            let file = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+            file.split_once('.').is_some_and(|(stem, _)| stem == name)
+        })
+        .unwrap_or_else(|| panic!("{server} has no recording {name}"));
+    let status = file
+        .file_name()
+        .and_then(|n| n.to_str())
+        .and_then(|n| n.split('.').nth(1))
+        .and_then(|status| status.parse().ok())
+        .expect("a status in the file's name");
+    (status, std::fs::read(file).expect("a recording"))
+}
+
+/// Answers one request with recorded bytes, as a chunked stream, and gives what the client makes of them.
+async fn replayed(server: &str, name: &str, adapter: &dyn Adapter) -> Answer {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let (status, body) = recorded(server, name);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    let serving = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a client");
+        let mut seen = [0; 4096];
+        let _ = stream.read(&mut seen).await.expect("a request");
+        let kind = if status == 200 {
+            "text/event-stream"
+        } else {
+            "application/json"
+        };
+        let head = format!(
+            "HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.expect("a client");
+        for piece in body.chunks(97) {
+            let chunk = [format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat();
+            stream.write_all(&chunk).await.expect("a client");
+        }
+        stream.write_all(b"0\r\n\r\n").await.expect("a client");
+    });
+    let how = OneOff {
+        timeout: Duration::from_secs(30),
+        shape: adapter.stream_shape(),
+        reasoning_fields: adapter.reasoning_fields(),
+        cancel: tokio_util::sync::CancellationToken::new(),
+    };
+    let target = Target::new(addr, adapter.chat_path());
+    let answer = request_once(&target, "{}".into(), how).await.expect("a target");
+    serving.await.expect("the server's task");
+    answer
+}
+
+/// A framework of plans/cpu.yaml serving its model, on a free port.
+fn planned(name: &str, work_dir: &Path) -> Box<dyn Adapter> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let plan = benchd::plan::load(&root.join("plans/cpu.yaml"), &|_| None)
+        .expect("a shipped plan")
+        .plan;
+    let mut framework = plan.frameworks[name].clone();
+    framework.port = TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+        .port();
+    if framework.kind == FrameworkKind::Ollama {
+        let models = work_dir.join("models").display().to_string();
+        framework.env.insert("OLLAMA_MODELS".to_owned(), models);
+    }
+    let context = Context {
+        longest_prompt_tokens: 2048,
+        gpus: Vec::new(),
+        max_concurrency: 4,
+        work_dir: work_dir.to_owned(),
+    };
+    adapter(&framework, &plan.models["smollm2-135m"], &context).expect("a framework that fits")
+}
+
+/// The servers with recordings of plans/cpu.yaml's versions.
+const RECORDED: [(&str, &str); 3] = [
+    ("llamacpp", "llamacpp-b11434"),
+    ("vllm", "vllm-0.32.0"),
+    ("sglang", "sglang-0.5.23"),
+];
+
+#[tokio::test]
+async fn recorded_streams_have_their_tokens_usage_and_end() {
+    for (name, server) in RECORDED {
+        let dir = tempfile::tempdir().unwrap();
+        let adapter = planned(name, dir.path());
+        let answer = replayed(server, "chat-length", adapter.as_ref()).await;
+        assert_eq!(answer.outcome, Outcome::Ok, "{server}: {:?}", answer.error);
+        assert_eq!(answer.finish_reason.as_deref(), Some("length"), "{server}");
+        assert_eq!(answer.output_tokens, Some(12), "{server}");
+        assert!(
+            answer.chunks_us.len() <= 12,
+            "{server}: the role's chunk is no token"
+        );
+        assert!(!answer.text.is_empty() && answer.reasoning.is_empty(), "{server}");
+
+        let korean = replayed(server, "chat-korean", adapter.as_ref()).await;
+        assert_eq!(korean.outcome, Outcome::Ok, "{server}: {:?}", korean.error);
+        assert!(korean.prompt_tokens > Some(20), "{server}");
+
+        let free = replayed(server, "chat-stop", adapter.as_ref()).await;
+        let exact = replayed(server, "chat-ignore-eos", adapter.as_ref()).await;
+        assert_eq!(free.outcome, Outcome::Ok, "{server}: {:?}", free.error);
+        assert_eq!(free.finish_reason.as_deref(), Some("stop"), "{server}");
+        assert!(free.output_tokens < Some(64), "{server}");
+        assert_eq!(exact.output_tokens, Some(64), "{server} honours ignore_eos");
+        assert_eq!(exact.finish_reason.as_deref(), Some("length"), "{server}");
+    }
+}
+
+#[tokio::test]
+async fn recorded_errors_are_failures_with_the_servers_words() {
+    for (name, server) in RECORDED {
+        let dir = tempfile::tempdir().unwrap();
+        let adapter = planned(name, dir.path());
+        for asked in ["bad-body", "too-long"] {
+            let answer = replayed(server, asked, adapter.as_ref()).await;
+            assert_eq!(answer.outcome, Outcome::HttpStatus, "{server} {asked}");
+            assert!(
+                answer.error.is_some_and(|text| !text.is_empty()),
+                "{server} {asked}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn recorded_resets_empty_the_cache() {
+    for (name, server) in RECORDED {
+        let dir = tempfile::tempdir().unwrap();
+        let adapter = planned(name, dir.path());
+        let cached = replayed(server, "chat-cached", adapter.as_ref()).await;
+        assert!(
+            cached.cached_tokens > Some(100),
+            "{server}: {:?}",
+            cached.cached_tokens
+        );
+        if let CacheReset::Http { step, .. } = adapter.cache_reset() {
+            let (status, body) = recorded(server, "reset");
+            let body = String::from_utf8(body).unwrap();
+            assert_eq!(step.done.check(status, &body), Ok(()), "{server}");
+            let after = replayed(server, "chat-after-reset", adapter.as_ref()).await;
+            assert_eq!(after.cached_tokens.unwrap_or(0), 0, "{server}");
+        }
+    }
+}
+
+#[test]
+fn recorded_metrics_hold_the_figures_that_are_compared() {
+    for (name, server) in RECORDED {
+        let dir = tempfile::tempdir().unwrap();
+        let adapter = planned(name, dir.path());
+        let (_, text) = recorded(server, "metrics");
+        let counters = adapter.parse_counters(&String::from_utf8(text).unwrap());
+        let own = benchd::framework::own_figures(&counters);
+        assert!(own.prompt_tokens > Some(500.0), "{server}: {counters:?}");
+        assert!(own.output_tokens > Some(100.0), "{server}: {counters:?}");
+        if name != "llamacpp" {
+            assert!(own.requests >= Some(6.0), "{server}: {counters:?}");
+            assert!(
+                own.ttft_mean_ms > Some(1.0) && own.latency_mean_ms > own.ttft_mean_ms,
+                "{server}"
+            );
+            assert!(own.tpot_mean_ms > Some(1.0), "{server}: {counters:?}");
+        }
+    }
+}
+
+/// Processes of a group that are not zombies, by /proc.
+fn alive_in_group(group: i32) -> Vec<i32> {
+    let mut alive = Vec::new();
+    for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<i32>().ok())
+        else {
+            continue;
+        };
+        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else {
+            continue;
+        };
+        // pid (name) state ppid pgrp …; the name may hold anything, a bracket too.
+        let after: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+        if after.first() != Some(&"Z") && after.get(2).and_then(|g| g.parse().ok()) == Some(group) {
+            alive.push(pid);
+        }
+    }
+    alive
+}
+
+async fn until_gone(group: i32, what: &str) {
+    let started = Instant::now();
+    while !alive_in_group(group).is_empty() {
+        assert!(
+            started.elapsed() < Duration::from_secs(60),
+            "{what}: {:?} live on",
+            alive_in_group(group)
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Started, healthy within its time, and prepared.
+async fn started(adapter: &dyn Adapter) -> (Server, i32) {
+    for needed in adapter.requirements() {
+        assert!(
+            needed.path.exists(),
+            "{}: benchd env plans/cpu.yaml",
+            needed.path.display()
+        );
+    }
+    let server = Server::start(adapter);
+    let group = server
+        .child
+        .id()
+        .and_then(|pid| i32::try_from(pid).ok())
+        .expect("a process");
+    tokio::time::timeout(Duration::from_secs(900), server.healthy(adapter))
+        .await
+        .expect("healthy within 15 minutes");
+    server.perform(&adapter.prepare_calls().unwrap()).await;
+    (server, group)
+}
+
+/// A whole life: ready, an exact length, errors, the cache's reset and its proof, TERM, and KILL of the leader alone.
+async fn lives(name: &str, processes: usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let adapter = planned(name, dir.path());
+    let adapter = adapter.as_ref();
+    let (server, group) = started(adapter).await;
+    let tree = alive_in_group(group);
+    assert!(tree.len() >= processes, "{name}: {tree:?}");
+
+    let long: String = (1..60)
+        .map(|n| format!("The {n}th house is older than the one before it. "))
+        .collect();
+    let brief = [Message::user("Say hi.")];
+    let lengthy = [Message::user(long.as_str())];
+    let request = |messages| ChatRequest {
+        messages,
+        max_tokens: 48,
+        exact_output: true,
+        temperature: 0.0,
+        top_p: 1.0,
+        seed: None,
+        reasoning_effort: None,
+    };
+    let usage = |chunks: &[Value]| chunks.last().expect("a last event")["usage"].clone();
+    let said = usage(&server.chat(adapter, &request(&brief)).await);
+    if adapter.quirks().exact_output {
+        assert_eq!(said["completion_tokens"], 48, "{name} honours ignore_eos");
+    } else {
+        assert!(said["completion_tokens"].as_u64() <= Some(48), "{name}");
+    }
+
+    let broken = server
+        .client
+        .post(format!("{}{}", server.base, adapter.chat_path()))
+        .header("content-type", "application/json")
+        .body("{\"model\": ")
+        .send()
+        .await
+        .expect("an answer");
+    assert!(broken.status().is_client_error(), "{name}: {}", broken.status());
+
+    match adapter.cache_reset() {
+        CacheReset::Http { step, .. } => {
+            let cached = |usage: Value| {
+                usage["prompt_tokens_details"]["cached_tokens"]
+                    .as_u64()
+                    .unwrap_or(0)
+            };
+            server.chat(adapter, &request(&lengthy)).await;
+            let before = cached(usage(&server.chat(adapter, &request(&lengthy)).await));
+            assert!(before > 100, "{name}: {before} tokens from the cache");
+            server.perform(&[*step]).await;
+            let after = cached(usage(&server.chat(adapter, &request(&lengthy)).await));
+            assert_eq!(after, 0, "{name}");
+        }
+        CacheReset::Reload { unload, load } => {
+            server.perform(&unload).await;
+            server.perform(&load).await;
+        }
+        CacheReset::NotPossible { .. } => {}
+    }
+    let status = server.stop().await;
+    assert!(adapter.clean_exit(status), "{name}: {status}");
+    until_gone(group, name).await;
+
+    // The leader alone is killed: what it leaves lies in its group, and dies with it.
+    let (mut server, group) = started(adapter).await;
+    server.child.start_kill().expect("a process that runs");
+    server.child.wait().await.expect("a child of ours");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    println!(
+        "{name}: after KILL of the leader {:?} live on",
+        alive_in_group(group)
+    );
+    let _ = nix::sys::signal::killpg(
+        nix::unistd::Pid::from_raw(group),
+        nix::sys::signal::Signal::SIGKILL,
+    );
+    until_gone(group, name).await;
+}
+
+#[tokio::test]
+#[ignore = "needs envs/quickstart"]
+async fn real_ollama_lives() {
+    lives("ollama", 2).await;
+}
+
+#[tokio::test]
+#[ignore = "needs envs/cpu-llamacpp"]
+async fn real_llamacpp_lives() {
+    lives("llamacpp", 1).await;
+}
+
+#[tokio::test]
+#[ignore = "needs envs/cpu-vllm; minutes"]
+async fn real_vllm_lives() {
+    lives("vllm", 3).await;
+}
+
+#[tokio::test]
+#[ignore = "needs envs/cpu-sglang; minutes"]
+async fn real_sglang_lives() {
+    lives("sglang", 3).await;
 }

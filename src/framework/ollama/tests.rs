@@ -232,3 +232,21 @@ fn what_differs_from_the_plan_is_flagged() {
         facts.flags[0].seen
     );
 }
+
+#[test]
+fn answered_chat_requests_are_read_out_of_the_log() {
+    let adapter = user(FrameworkKind::Ollama, &llama());
+    assert!(adapter.counts_in_log());
+    let log = r#"
+2026-11-24T09:03:50.369Z out | [GIN] 2026/11/24 - 09:03:50 | 200 | 12.071723358s |       127.0.0.1 | POST     "/v1/chat/completions"
+2026-11-24T09:04:23.675Z out | [GIN] 2026/11/24 - 09:04:23 | 200 |  928.5ms |       127.0.0.1 | POST     "/v1/chat/completions"
+2026-11-24T09:04:24.675Z out | [GIN] 2026/11/24 - 09:04:24 | 200 |  1m2.5s |       127.0.0.1 | POST     "/v1/chat/completions"
+2026-11-24T09:04:25.675Z out | [GIN] 2026/11/24 - 09:04:25 | 404 |  35.5µs |       127.0.0.1 | POST     "/v1/chat/completions"
+2026-11-24T09:04:26.675Z out | [GIN] 2026/11/24 - 09:04:26 | 200 |  35.5µs |       127.0.0.1 | GET      "/api/ps"
+2026-11-24T09:04:27.675Z err | time=2026-11-24T09:04:27.1Z level=INFO msg="said \"/v1/chat/completions\""
+"#;
+    let counters = adapter.counters_of_log(log);
+    assert_eq!(counters["ollama:request_seconds_count"], 3.0);
+    let sum = counters["ollama:request_seconds_sum"];
+    assert!((sum - (12.071723358 + 0.9285 + 62.5)).abs() < 1e-9, "{sum}");
+}

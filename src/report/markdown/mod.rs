@@ -2,6 +2,7 @@
 
 mod agreement;
 mod compared;
+mod cross_check;
 mod environment;
 mod flags;
 mod headline;
@@ -68,7 +69,7 @@ pub(super) fn sections(summary: &RunSummary, plan: &Plan) -> Vec<Section> {
         (About::Text, lanes::rounds(summary)),
         (About::Operations, environment::operations(summary)),
         (About::Text, environment::section(summary, plan)),
-        (About::Text, lanes::counters(summary)),
+        (About::Text, cross_check::section(summary)),
         (About::Text, lanes::drift(summary)),
         (About::Text, flags::section(summary)),
         (About::Text, failures(summary)),
