@@ -172,7 +172,7 @@ pub struct ServerSays {
 }
 
 /// One of benchd's figures beside the server's own of the same requests.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CrossCheck {
     /// What is compared.
     pub figure: CheckedFigure,
@@ -194,7 +194,7 @@ impl CrossCheck {
 }
 
 /// What benchd and a server both say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckedFigure {
     /// Requests answered.

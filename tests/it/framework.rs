@@ -482,13 +482,15 @@ async fn started(adapter: &dyn Adapter) -> (Server, i32) {
     tokio::time::timeout(Duration::from_secs(900), server.healthy(adapter))
         .await
         .expect("healthy within 15 minutes");
-    server.perform(&adapter.prepare_calls().unwrap()).await;
+    server
+        .perform(&adapter.prepare_calls().expect("the calls can be made"))
+        .await;
     (server, group)
 }
 
 /// A whole life: ready, an exact length, errors, the cache's reset and its proof, TERM, and KILL of the leader alone.
 async fn lives(name: &str, processes: usize) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("a folder can be made");
     let adapter = planned(name, dir.path());
     let adapter = adapter.as_ref();
     let (server, group) = started(adapter).await;

@@ -195,7 +195,9 @@ pub(super) fn by_length(
 
 /// Throughput, efficiency and latency against concurrency.
 pub(super) fn by_concurrency(view: &ModelView<'_>, keys: &Keys, id: &str) -> Option<Drawn> {
-    let mut by_scenario: IndexMap<(&str, Option<u32>), Vec<(f64, &Setting<'_>)>> = IndexMap::new();
+    /// Settings by their number of streams.
+    type Levels<'a> = Vec<(f64, &'a Setting<'a>)>;
+    let mut by_scenario: IndexMap<(&str, Option<u32>), Levels<'_>> = IndexMap::new();
     for setting in view.closed(ScenarioKind::Concurrent) {
         by_scenario
             .entry((setting.scenario, setting.prompt_tokens))

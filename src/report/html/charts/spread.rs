@@ -114,16 +114,16 @@ fn draw(
                 plot.point(*key, (value, percent), None, &tip);
             }
         }
-        if let Some(spread) = of_runs.first() {
-            if let (Some(low), Some(high)) = (spread.values.first(), spread.values.last()) {
-                let median = spread.percentiles[1];
-                said.push(format!(
-                    "{name}: {} to {}, median {}",
-                    number(*low),
-                    number(*high),
-                    number(median)
-                ));
-            }
+        if let Some(spread) = of_runs.first()
+            && let (Some(low), Some(high)) = (spread.values.first(), spread.values.last())
+        {
+            let median = spread.percentiles[1];
+            said.push(format!(
+                "{name}: {} to {}, median {}",
+                number(*low),
+                number(*high),
+                number(median)
+            ));
         }
     }
     let description = format!("Cumulative distribution, ms. {}.", said.join("; "));

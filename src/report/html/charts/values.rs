@@ -79,20 +79,23 @@ pub(super) fn models<'a>(machine: &'a MachineStudy, series: &'a [RunSeries]) -> 
         .collect()
 }
 
+/// A value and its interval.
+type Read = (f64, Option<Interval>);
+
 /// A figure of a cell: how it is read from the summary, and its name in the comparisons.
 #[derive(Clone, Copy)]
 pub(super) struct Quantity {
     /// Its name in [`RunSummary::rounds`](crate::analysis::RunSummary), where it is pooled there.
     name: Option<&'static str>,
-    read: fn(&CellSummary) -> Option<(f64, Option<Interval>)>,
+    read: fn(&CellSummary) -> Option<Read>,
     pub(super) unit: &'static str,
 }
 
-fn median(d: Option<&Distribution>) -> Option<(f64, Option<Interval>)> {
+fn median(d: Option<&Distribution>) -> Option<Read> {
     d.map(|d| (d.p50, d.p50_interval))
 }
 
-fn rate(r: Option<&Rate>) -> Option<(f64, Option<Interval>)> {
+fn rate(r: Option<&Rate>) -> Option<Read> {
     r.map(|r| (r.median, r.interval))
 }
 
