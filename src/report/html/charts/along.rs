@@ -552,7 +552,7 @@ mod tests {
     fn steps_of_time_are_those_of_clocks() {
         assert_eq!(
             [0.3, 7.0, 61.0, 1_000.0, 30_000.0, 100_000.0].map(time_step),
-            [0.5, 10.0, 120.0, 1_800.0, 86_400.0, 172_800.0]
+            [0.5, 10.0, 120.0, 1_800.0, 43_200.0, 172_800.0]
         );
         assert_eq!(
             (elapsed(0.0).as_str(), elapsed(90.0).as_str()),
