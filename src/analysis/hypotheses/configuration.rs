@@ -76,7 +76,7 @@ pub(super) fn identical_prompts(evidence: &Evidence<'_>, kind: ScenarioKind) -> 
         .filter(|(scenario, _)| scenario.prompts == PromptMode::Identical)
         .map(|(scenario, _)| {
             format!(
-                "Every request of `{}` has the same text: a server with a prefix cache computes the prompt once",
+                "every request of `{}` has the same text: a server with a prefix cache computes the prompt once",
                 scenario.name
             )
         })
@@ -103,10 +103,10 @@ pub(super) fn prefix_caches(
     }
     let mut said = Vec::new();
     if !on.is_empty() {
-        said.push(format!("The prefix cache is on in {}", list(&on)));
+        said.push(format!("the prefix cache is on in {}", list(&on)));
     }
     if !off.is_empty() {
-        said.push(format!("The prefix cache is off in {}", list(&off)));
+        said.push(format!("the prefix cache is off in {}", list(&off)));
     }
     said
 }

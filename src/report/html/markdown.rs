@@ -12,6 +12,7 @@ use super::{
     charts::Keys,
     text::{escape, slug, with_korean},
 };
+use crate::report::markdown::headline::BARS;
 
 /// What the whole page knows while its parts are written.
 #[derive(Debug)]
@@ -103,6 +104,7 @@ pub(super) fn html(markdown: &str, page: &mut Page, after_heading: AfterHeading<
         heading: None,
         table: None,
         code: false,
+        left_out: None,
     };
     for event in Parser::new_ext(markdown, Options::ENABLE_TABLES) {
         writer.event(event, after_heading);
@@ -117,7 +119,12 @@ struct Writer<'p> {
     heading: Option<(String, usize)>,
     table: Option<TableState>,
     code: bool,
+    /// Where a block began that the page has something better for.
+    left_out: Option<usize>,
 }
+
+/// A table scrolls within its box.
+const TABLE_BOX: &str = "<div class=\"table\" tabindex=\"0\" role=\"region\" aria-label=\"table\">";
 
 /// Where in a table the writer is.
 struct TableState {
@@ -131,7 +138,14 @@ struct TableState {
     /// First cell of the row before: a cell's rows belong together.
     before: String,
     row_start: usize,
+    /// Where its `<table>` stands.
+    tag: usize,
+    /// Whether a cell holds a sentence.
+    sentences: bool,
 }
+
+/// Characters from which on a cell holds a sentence rather than a figure or a name.
+const SENTENCE: usize = 40;
 
 impl Writer<'_> {
     fn event(&mut self, event: Event<'_>, after_heading: AfterHeading<'_>) {
@@ -189,9 +203,12 @@ impl Writer<'_> {
             Tag::Strong => "<strong>",
             Tag::CodeBlock(kind) => {
                 self.code = true;
-                match kind {
-                    CodeBlockKind::Fenced(_) | CodeBlockKind::Indented => "<pre tabindex=\"0\"><code>",
+                if matches!(&kind, CodeBlockKind::Fenced(info) if **info == *BARS) {
+                    // With the line that leads to it.
+                    let lead = self.out.rfind("<p>").filter(|_| self.out.ends_with(":</p>\n"));
+                    self.left_out = Some(lead.unwrap_or(self.out.len()));
                 }
+                "<pre tabindex=\"0\"><code>"
             }
             Tag::Link { dest_url, .. } => {
                 let link = format!("<a href=\"{}\">", escape(&safe_link(&dest_url)));
@@ -212,9 +229,16 @@ impl Writer<'_> {
                     start: 0,
                     before: String::new(),
                     row_start: 0,
+                    tag: 0,
+                    sentences: false,
                 });
                 self.lead_in();
-                "<div class=\"table\" tabindex=\"0\" role=\"region\" aria-label=\"table\"><table>\n"
+                let tag = self.out.len() + TABLE_BOX.len();
+                if let Some(table) = &mut self.table {
+                    table.tag = tag;
+                }
+                self.out.push_str(TABLE_BOX);
+                "<table>\n"
             }
             Tag::TableHead => "<thead><tr>",
             Tag::TableRow => {
@@ -248,6 +272,10 @@ impl Writer<'_> {
             TagEnd::Link => "</a>",
             TagEnd::CodeBlock => {
                 self.code = false;
+                if let Some(start) = self.left_out.take() {
+                    self.out.truncate(start);
+                    return;
+                }
                 "</code></pre>\n"
             }
             TagEnd::Heading(level) => {
@@ -271,7 +299,14 @@ impl Writer<'_> {
             }
             TagEnd::TableRow => "</tr>\n",
             TagEnd::Table => {
-                self.table = None;
+                // Sentences without a column of figures: rows that a narrow screen can stack.
+                if let Some(table) = self.table.take()
+                    && table.sentences
+                    && !table.right.contains(&true)
+                {
+                    let at = table.tag + "<table".len();
+                    self.out.insert_str(at, " class=\"prose\"");
+                }
                 "</tbody></table></div>\n"
             }
             _ => "",
@@ -300,6 +335,8 @@ impl Writer<'_> {
             format!("<th scope=\"col\"{class}>{inner}</th>")
         } else {
             let first = table.column == 0;
+            let sentence = table.text.chars().count() > SENTENCE;
+            table.sentences |= sentence;
             let again = first && table.text == table.before && !table.text.is_empty();
             if first {
                 if !again && !table.before.is_empty() && inner.starts_with("<code>") {
@@ -319,7 +356,9 @@ impl Writer<'_> {
                 _ => inner,
             };
             match (first, again) {
+                (true, true) if sentence => format!("<th scope=\"row\" class=\"again long\">{shown}</th>"),
                 (true, true) => format!("<th scope=\"row\" class=\"again\">{shown}</th>"),
+                (true, false) if sentence => format!("<th scope=\"row\" class=\"long\">{shown}</th>"),
                 (true, false) => format!("<th scope=\"row\"{class}>{shown}</th>"),
                 (false, _) => format!("<td{class}>{shown}</td>"),
             }

@@ -116,7 +116,7 @@ pub(super) fn section(summary: &RunSummary) -> String {
         if lanes.len() > 1 && !bars.is_empty() {
             let _ = writeln!(
                 text,
-                "Output tokens per second under load:\n\n```text\n{bars}```\n"
+                "Output tokens per second under load:\n\n```{BARS}\n{bars}```\n"
             );
         }
     }
@@ -128,6 +128,9 @@ pub(super) fn section(summary: &RunSummary) -> String {
     );
     text
 }
+
+/// Info string of bars made of text: the page has a figure in their place.
+pub(in crate::report) const BARS: &str = "text bars";
 
 /// Marks the best.
 const BEST: &str = "★";

@@ -5,7 +5,7 @@ mod compared;
 mod cross_check;
 mod environment;
 mod flags;
-mod headline;
+pub(super) mod headline;
 mod korean;
 mod lanes;
 mod method;

@@ -14,9 +14,9 @@ use crate::analysis::{
 pub(super) fn answer(summary: &RunSummary) -> String {
     let sentences: Vec<String> = sentences::answer_of_run(summary)
         .iter()
-        .map(|s| escape_but_code(s))
+        .map(|s| format!("- {}\n", escape_but_code(s)))
         .collect();
-    format!("{}\n", sentences.join(" "))
+    sentences.concat()
 }
 
 /// The verdict table.
