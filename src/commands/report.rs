@@ -32,7 +32,7 @@ pub fn run(args: ReportArgs) -> CommandResult {
 fn of_one(results: &Path, run: Option<&str>) -> Result<PathBuf, Failure> {
     let (dir, plan, lanes) = open_run(results, run)?;
     report::write_all(&dir, &plan, &lanes).map_err(Failure::machine)?;
-    Ok(dir.report_md())
+    Ok(dir.report_html())
 }
 
 fn of_several(results: &Path, runs: &[String], output: Option<PathBuf>) -> Result<PathBuf, Failure> {

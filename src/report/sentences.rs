@@ -70,17 +70,16 @@ fn scenario_kinds<'a>(runs: &[&'a RunSummary]) -> IndexMap<&'a str, ScenarioKind
 }
 
 fn compared(machine: &str, runs: &[&RunSummary]) -> String {
-    let (mut frameworks, mut models): (Vec<String>, Vec<&str>) = (Vec::new(), Vec::new());
+    // A lane that was not reached knows no version; another of the same framework may.
+    let mut versions: IndexMap<&str, Vec<&str>> = IndexMap::new();
+    let mut models: Vec<&str> = Vec::new();
     let (mut requests, mut failed) = (0, 0);
     for lane in runs.iter().flat_map(|run| &run.lanes) {
-        let version = lane
-            .version
-            .as_deref()
-            .map(|v| format!(" {v}"))
-            .unwrap_or_default();
-        let name = format!("{}{version}", shown_framework(&lane.lane.framework));
-        if !frameworks.contains(&name) {
-            frameworks.push(name);
+        let known = versions.entry(&lane.lane.framework).or_default();
+        if let Some(version) = lane.version.as_deref()
+            && !known.contains(&version)
+        {
+            known.push(version);
         }
         if !models.contains(&lane.lane.model.as_str()) {
             models.push(&lane.lane.model);
@@ -90,6 +89,13 @@ fn compared(machine: &str, runs: &[&RunSummary]) -> String {
             failed += cell.failed;
         }
     }
+    let frameworks: Vec<String> = versions
+        .iter()
+        .map(|(name, known)| match known[..] {
+            [] => shown_framework(name).to_owned(),
+            _ => format!("{} {}", shown_framework(name), list(known)),
+        })
+        .collect();
     let nights = match runs.len() {
         0 | 1 => String::new(),
         n => format!(" in {} runs", count(n as u64)),
@@ -166,12 +172,13 @@ impl<'a> Standing<'a> {
         standing
     }
 
-    /// Whether two are told apart.
-    fn differs(&self, a: &str, b: &str) -> bool {
-        self.differences
+    /// Whether two are told apart; `None` where there are too few values to tell.
+    fn differs(&self, a: &str, b: &str) -> Option<bool> {
+        let of_both = self
+            .differences
             .iter()
-            .find(|(base, other, _)| (*base, *other) == (a, b) || (*base, *other) == (b, a))
-            .is_some_and(|(.., d)| d.differs == Some(true))
+            .find(|(base, other, _)| (*base, *other) == (a, b) || (*base, *other) == (b, a));
+        of_both.and_then(|(.., d)| d.differs)
     }
 
     /// The best first.
@@ -193,10 +200,10 @@ impl<'a> Standing<'a> {
         let ((first, best), others) = ranked.split_first()?;
         let mut said = vec![format!("{} {} {unit}", shown_framework(first), number(*best))];
         said.extend(others.iter().map(|(name, value)| {
-            let mark = if self.differs(first, name) {
-                ""
-            } else {
-                " (no certain difference)"
+            let mark = match self.differs(first, name) {
+                Some(true) => "",
+                Some(false) => " (no certain difference)",
+                None => " (too few values to be certain)",
             };
             format!("{} {}{mark}", shown_framework(name), number(*value))
         }));
@@ -288,6 +295,9 @@ fn one_request(comparisons: &[FrameworkComparison], kinds: &IndexMap<&str, Scena
     })
 }
 
+/// Words from which on two statements on the set-up are about the same.
+const SAME_WORDS: usize = 3;
+
 fn beforehand(verdicts: &[Verdict]) -> Option<String> {
     let mut said: Vec<&str> = Vec::new();
     for text in verdicts
@@ -299,6 +309,26 @@ fn beforehand(verdicts: &[Verdict]) -> Option<String> {
             said.push(text);
         }
     }
+    // One model's statement may say less than another's of the same, or the same in another order.
+    let begins = |text: &str| {
+        text.split(' ')
+            .take(SAME_WORDS)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let all = said.clone();
+    let covers = |other: &str, text: &str| {
+        begins(other) == begins(text) && text.split([' ', ',', ';']).all(|word| other.contains(word))
+    };
+    let said: Vec<&str> = all
+        .iter()
+        .enumerate()
+        .filter(|(i, text)| {
+            let mut others = all.iter().enumerate().filter(|(j, _)| j != i);
+            !others.any(|(j, other)| covers(other, text) && (j < *i || !covers(text, other)))
+        })
+        .map(|(_, text)| *text)
+        .collect();
     (!said.is_empty()).then(|| {
         format!(
             "Decided beforehand by how the servers are set up: {}.",

@@ -223,7 +223,7 @@ fn end(
             if !summary.verdicts.is_empty() {
                 println!("{}", report::sentences::verdict_lines(&summary.verdicts));
             }
-            println!("report {}", begun.dir.report_md().display());
+            println!("report {}", begun.dir.report_html().display());
         }
         // What is measured is safe in the run's folder; the report can be written again from it.
         Err(error) => say(

@@ -75,7 +75,7 @@ impl<'a> Telling<'a> {
         let because = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
         let took = short_duration(self.display.elapsed());
         let text = format!("{how} after {took}, exit code {exit_code}{because}");
-        let report = begun.dir.report_md();
+        let report = begun.dir.report_html();
         let message = Message {
             exit_code: Some(exit_code),
             report: report.is_file().then(|| report.display().to_string()),

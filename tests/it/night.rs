@@ -339,7 +339,7 @@ fn no_secret_is_anywhere_and_the_webhook_is_told() {
     );
     assert!(last["text"].as_str().unwrap().contains("finished"), "{last}");
     assert!(
-        Path::new(last["report"].as_str().unwrap()).ends_with("report.md"),
+        Path::new(last["report"].as_str().unwrap()).ends_with("report.html"),
         "{last}"
     );
 }

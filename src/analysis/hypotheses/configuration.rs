@@ -64,7 +64,7 @@ pub(super) fn precision(evidence: &Evidence<'_>, model: &str, frameworks: &[Opti
         })
         .collect();
     vec![format!(
-        "The weights differ: {}; smaller weights are read faster, and answer differently",
+        "the weights differ: {}; smaller weights are read faster, and answer differently",
         list(&parts)
     )]
 }

@@ -115,8 +115,12 @@ pub(super) fn list<T: AsRef<str>>(items: &[T]) -> String {
     }
 }
 
-/// The first letter large.
+/// The first letter large, but for a name that has its own capitals (vLLM).
 pub(super) fn capital(text: &str) -> String {
+    let word = text.split([' ', '\'']).next().unwrap_or("");
+    if word.chars().any(char::is_uppercase) {
+        return text.to_owned();
+    }
     let mut chars = text.chars();
     chars
         .next()

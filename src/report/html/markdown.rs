@@ -25,6 +25,8 @@ pub(super) struct Page {
     keys: Keys,
     /// Begins the ids of the part that is being written: several machines have the same headings.
     prefix: String,
+    /// Figures that stand already: two scenarios of one kind share theirs.
+    placed: HashSet<String>,
 }
 
 /// A line of the table of contents.
@@ -43,7 +45,13 @@ impl Page {
             contents: Vec::new(),
             keys,
             prefix: String::new(),
+            placed: HashSet::new(),
         }
+    }
+
+    /// Whether a figure stands here for the first time.
+    pub(super) fn place(&mut self, figure: &str) -> bool {
+        self.placed.insert(figure.to_owned())
     }
 
     /// From here on ids begin with this.

@@ -98,7 +98,7 @@ fn part(section: &Section, page: &mut Page, figures: &[&Figure]) -> String {
     let here: Vec<&Figure> = figures
         .iter()
         .copied()
-        .filter(|f| Some(f.place) == place)
+        .filter(|f| Some(f.place) == place && page.place(&f.id))
         .collect();
     let mut after = |level: u8, title: &str| {
         let of: Vec<&&Figure> = match level {
