@@ -401,7 +401,7 @@ fn safe_link(link: &str) -> String {
 fn figure(html: &str) -> String {
     match (html.find(" ["), html.find(']')) {
         (Some(start), Some(end)) if start < end => format!(
-            "{} <span class=\"ci\">{}</span>{}",
+            "<span class=\"num\">{} <span class=\"ci\">{}</span>{}</span>",
             &html[..start],
             &html[start + 1..=end],
             &html[end + 1..]

@@ -36,6 +36,7 @@
     if (mark) show(mark, e.clientX, e.clientY); else hide();
   });
   addEventListener("scroll", hide, { passive: true });
+  addEventListener("beforeprint", hide);
 
   // By keyboard: into a chart, then from mark to mark.
   for (const chart of all("svg.chart[role=img]")) {
@@ -101,7 +102,10 @@
     reset.textContent = "Show the whole run";
     reset.hidden = true;
     chart.parentNode.after(reset);
+    let seen = [0, domain];
     const look = (from, to) => {
+      [from, to] = [Math.max(0, from), Math.min(domain, to)];
+      seen = [from, to];
       const full = from <= 0 && to >= domain;
       reset.hidden = full;
       zoom.setAttribute("viewBox", `${from} 0 ${to - from} ${height}`);
@@ -163,5 +167,19 @@
     });
     chart.addEventListener("dblclick", () => look(0, domain));
     reset.addEventListener("click", () => look(0, domain));
+    chart.addEventListener("keydown", (e) => {
+      const by = { "+": 0.5, "=": 0.5, "-": 2, "0": Infinity }[e.key];
+      if (!by || e.ctrlKey || e.metaKey) return;
+      e.preventDefault();
+      hide();
+      if (by === Infinity) { look(0, domain); return; }
+      const [from, to] = seen, middle = (from + to) / 2;
+      const half = Math.max((to - from) * by / 2, domain / 2000);
+      look(middle - half, middle + half);
+    });
+    // On paper nothing is left out.
+    let before = seen;
+    addEventListener("beforeprint", () => { before = seen; look(0, domain); });
+    addEventListener("afterprint", () => look(...before));
   }
 })();

@@ -111,7 +111,7 @@ fn of_model(
         "GB in use; point: last process gone, open: memory back",
         Scale::from_zero(most),
     );
-    let mut plot = Plot::new(&title, &x, &y, false);
+    let mut plot = Plot::new(&title, &x, &y, []);
     if let Some(baseline) = stops.iter().find_map(|s| s.attempt.baseline_bytes) {
         plot.reference(baseline as f64 / 1e9, "before the first server");
     }

@@ -11,6 +11,8 @@ use crate::{
     plan::{Cell, Language, PromptType},
 };
 
+/// The first figure.
+const GLANCE: &str = "Throughput, TTFT, latency and memory";
 const STREAMS: [u32; 4] = [1, 2, 8, 32];
 const LENGTHS: [u32; 3] = [128, 512, 4_096];
 /// Frameworks whose names would break out of a careless page.
@@ -321,7 +323,7 @@ fn every_kind_of_figure_is_drawn() {
     assert_eq!(
         titles,
         [
-            "At a glance",
+            "Throughput, TTFT, latency and memory",
             "Token by token",
             "By input length",
             "Throughput and latency against concurrency",
@@ -559,7 +561,7 @@ fn values_far_apart_stand_in_equal_ratios_and_the_axis_says_so() {
 fn bars_are_as_long_as_their_values_from_zero() {
     let frameworks = ["vllm", "sglang", "ollama"];
     let (summary, all) = drawn(&run_of(&frameworks));
-    let svg = panel_of(&all, "At a glance", Place::Glance, "TTFT, single request");
+    let svg = panel_of(&all, GLANCE, Place::Glance, "TTFT, single request");
     let doc = parsed(svg);
     let bars: Vec<_> = of_class(&doc, "bar").collect();
     let values = frameworks.map(|f| {
@@ -649,7 +651,7 @@ fn a_run_without_anything_has_no_figures_and_a_single_request_has_whole_ones() {
     assert_eq!(
         titles,
         [
-            "At a glance",
+            "Throughput, TTFT, latency and memory",
             "Token by token",
             "Distributions",
             "Lanes and cells along the run"
@@ -673,7 +675,7 @@ fn a_lane_that_failed_leaves_the_others_as_they_are() {
     measure(&mut b, "ollama", 3);
     b.finish();
     let (_, all) = drawn(&b);
-    let svg = panel_of(&all, "At a glance", Place::Glance, "TTFT, single request");
+    let svg = panel_of(&all, GLANCE, Place::Glance, "TTFT, single request");
     assert!(svg.contains("vllm") && svg.contains("ollama") && !svg.contains("sglang"));
     // It stands where the run is told, with all that it had.
     let run = svgs(figure(&all, "GPU along the run", Place::Operations))[0];
