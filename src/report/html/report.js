@@ -171,11 +171,14 @@
       const by = { "+": 0.5, "=": 0.5, "-": 2, "0": Infinity }[e.key];
       if (!by || e.ctrlKey || e.metaKey) return;
       e.preventDefault();
+      const [from, to] = seen, box = shown && zoom.contains(shown) && shown.getBoundingClientRect();
       hide();
       if (by === Infinity) { look(0, domain); return; }
-      const [from, to] = seen, middle = (from + to) / 2;
-      const half = Math.max((to - from) * by / 2, domain / 2000);
-      look(middle - half, middle + half);
+      // Around the mark that was shown, else around the middle.
+      const middle = box ? place({ clientX: box.left + box.width / 2 }) : (from + to) / 2;
+      const wide = Math.min(domain, Math.max((to - from) * by, domain / 1000));
+      const start = Math.max(0, Math.min(domain - wide, middle - wide / 2));
+      look(start, start + wide);
     });
     // On paper nothing is left out.
     let before = seen;

@@ -1,14 +1,8 @@
 //! How the servers came and went, on what machine, with what settings.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
-};
+use std::{collections::BTreeMap, fmt::Write as _};
 
-use super::{
-    super::{number::*, sentences},
-    Table, code_block, escape, framework, lanes_of, models,
-};
+use super::{super::number::*, Table, code_block, escape, fairness, framework};
 use crate::{
     analysis::{LaneSummary, RunSummary},
     journal::{ClientCalibration, EnvironmentInfo, RateLimit, RunInfo},
@@ -63,7 +57,10 @@ pub(super) fn operations(summary: &RunSummary) -> String {
 }
 
 pub(super) fn section(summary: &RunSummary, plan: &Plan) -> String {
-    let mut text = "## Environment\n\n".to_owned();
+    let mut text = format!(
+        "## Environment and fairness\n\n{}### Machine and client\n\n",
+        fairness::section(summary)
+    );
     match &summary.info {
         Some(info) => text.push_str(&machine(info, plan)),
         None => text.push_str("`run.json` is missing: the machine is not known.\n\n"),
@@ -79,7 +76,6 @@ pub(super) fn section(summary: &RunSummary, plan: &Plan) -> String {
         r.warmup
     );
     text.push_str(&super::lanes::prompts(summary));
-    text.push_str(&differences(summary));
     text.push_str("### Servers\n\n");
     for lane in &summary.lanes {
         text.push_str(&server(lane, plan));
@@ -226,56 +222,6 @@ fn self_check(client: &ClientCalibration) -> String {
         "benchd's own error on this machine, against a simulated server with known times.{limit} Differences smaller than \
          this are not differences.\n\n{table}\n"
     )
-}
-
-/// What differs between the frameworks of one model, beside the framework.
-fn differences(summary: &RunSummary) -> String {
-    let mut text = String::new();
-    for model in models(summary) {
-        let mut by_precision: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-        for lane in lanes_of(summary, model) {
-            if let Some(precision) = lane.facts.get("precision") {
-                by_precision
-                    .entry(precision)
-                    .or_default()
-                    .insert(&lane.lane.framework);
-            }
-        }
-        if by_precision.len() > 1 {
-            let sides: Vec<String> = by_precision
-                .iter()
-                .map(|(precision, names)| {
-                    let names: Vec<String> = names.iter().map(|n| escape(n)).collect();
-                    format!("{} by {}", escape(precision), sentences::list(&names))
-                })
-                .collect();
-            let _ = writeln!(
-                text,
-                "- **{}: the weights are not the same:** {}. Quantised weights are smaller and faster, and answer \
-                 differently: part of any difference is theirs, not the framework's.",
-                escape(model),
-                sides.join("; ")
-            );
-        }
-    }
-    for lane in &summary.lanes {
-        let env = lane.server.iter().flat_map(|s| &s.env);
-        if let Some((_, parallel)) = env.into_iter().find(|(name, _)| name == "OLLAMA_NUM_PARALLEL") {
-            let _ = writeln!(
-                text,
-                "- **{} / {}: requests at once are limited by a setting** (`OLLAMA_NUM_PARALLEL={}`). What it does under load \
-                 is decided by this, not by how fast it could batch.",
-                framework(&lane.lane),
-                escape(&lane.lane.model),
-                escape(parallel)
-            );
-        }
-    }
-    if text.is_empty() {
-        text
-    } else {
-        format!("### What differs beside the framework\n\n{text}\n")
-    }
 }
 
 fn server(lane: &LaneSummary, plan: &Plan) -> String {

@@ -316,7 +316,7 @@ mod tests {
         );
         assert!(md.contains("The same as vllm, to the last character."));
         assert!(md.contains("in mid-sentence") && md.contains("100 %"));
-        assert!(!md.contains("not shown") && md.contains("[…]"));
+        assert!(!md.contains("not shown") && md.contains("[… 16,000 more characters]"));
         assert!(md.len() < 20 * MOST_CHARS, "{}", md.len());
         assert_eq!(md.matches("Prompt `p0`").count(), 2);
     }
