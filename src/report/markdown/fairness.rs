@@ -165,8 +165,8 @@ fn weights(summary: &RunSummary, model: &str) -> String {
         {
             let _ = write!(
                 text,
-                " Weights of {few} bit take about {} of the memory of those of {many} bit, and as much less is read for every \
-                 token: a single stream is faster by that alone, and answers differ.",
+                " Weights of {few} bit take about {} of the memory of those of {many} bit, and that much less is read for \
+                 every token: a single stream is faster by that alone, and answers differ.",
                 match (few, many) {
                     (4, 16) => "a quarter".to_owned(),
                     (4, 8) | (8, 16) => "half".to_owned(),
