@@ -69,14 +69,13 @@ addEventListener("load", () => setTimeout(() => {
     const drawn = one(".bar, .pt, .open", mark);
     const at = middle(drawn);
     if (drawn.matches(".bar")) at.clientX = drawn.getBoundingClientRect().left + 2;
-    const found = document.elementFromPoint(at.clientX, at.clientY).closest(".mk");
     pointer("pointermove", at);
     const box = tip.getBoundingClientRect();
     told.pointed.push({
       chart: mark.closest("svg").getAttribute("aria-label"),
       says: says(),
-      own: says() === found.dataset.tip,
-      marked: found.classList.contains("at"),
+      own: (says() || "").split("\n\n").includes(mark.dataset.tip),
+      marked: mark.classList.contains("at"),
       inside: box.left >= 0 && box.right <= innerWidth && box.top >= 0 && box.bottom <= innerHeight,
     });
   }
@@ -286,14 +285,16 @@ fn figures_answer_to_pointer_and_keys() {
         .iter()
         .position(|h| h.starts_with("TTFT, single"))
         .unwrap();
-    for row in &glance[1..] {
+    let mut told_too = 0;
+    for row in glance[1..].iter().filter(|row| row[column] != "–") {
         let value = row[column].split(' ').next().unwrap();
         let begins = format!("{}\nTTFT, single request: {value}", row[0]);
         let says = |m: &&serde_json::Value| m["says"].as_str().is_some_and(|s| s.starts_with(&begins));
         assert_eq!(pointed.iter().filter(says).count(), 1, "{begins}: {told}");
+        told_too += 1;
     }
-    assert_eq!(
-        (&told["gone"], &told["titles"]),
+    assert!(told_too > 0, "{glance:?}");
+told["gone"], &told["titles"]),
         (&serde_json::json!(true), &serde_json::json!(0))
     );
 
