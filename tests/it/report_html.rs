@@ -36,6 +36,8 @@ addEventListener("load", () => setTimeout(() => {
     ink: getComputedStyle(document.body).color,
     charts: document.querySelectorAll("figure svg").length,
     empty: empty.length,
+    answers: [...new Set([...document.querySelectorAll(".answers")].map((row) =>
+      new Set([...row.children].map((a) => a.getBoundingClientRect().left).filter((x) => x > 0)).size))],
     loaded: performance.getEntriesByType("resource").map((r) => r.name),
     broken,
   };
@@ -258,6 +260,11 @@ fn a_browser_draws_it_by_day_and_by_night_and_asks_nobody_for_anything() {
 fn on_a_phone_the_page_is_no_wider_than_its_screen() {
     let told = Report::of_fixture().told("phone.html", &["--window-size=800,900"]);
     assert_eq!(told["width"], 390, "{told}");
+    assert_eq!(
+        told["answers"],
+        serde_json::json!([1]),
+        "one below the other: {told}"
+    );
     assert_eq!(told["overflow"], 0, "{told}");
     assert_eq!(told["empty"], 0, "{told}");
 }

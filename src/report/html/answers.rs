@@ -33,11 +33,11 @@ pub(super) fn section(transcripts: &Transcripts, page: &mut Page) -> String {
     let answers: usize = transcripts.sheets.iter().map(|s| s.answers.len()).sum();
     let most = (BUDGET / answers.max(1)).clamp(FEWEST, MOST);
     let mut out = page.heading(2, "Answers side by side", "Answers side by side");
-    let _ = write!(
+    let _ = writeln!(
         out,
         "<p>The first measured answer of each framework to each written prompt, so that people can judge what no figure here \
          does. {} A text is shown up to {} characters; more of it is in <a href=\"transcripts.md\">transcripts.md</a>, all of \
-         it in <code>requests.jsonl</code>.</p>\n",
+         it in <code>requests.jsonl</code>.</p>",
         if transcripts.temperature == 0.0 {
             "With temperature 0 the same weights should give the same words at first: what an answer shares with the first \
              framework's is grey, and <mark>marked</mark> where it leaves it. Other weights (4 bit against 16) part sooner."
@@ -122,6 +122,7 @@ fn finding(sheet: &Sheet) -> String {
         all if all[1..].iter().all(|a| a.same_as == Some(0)) => "all answers are the same".to_owned(),
         [first, ..] => match first.text.parts_at.or(first.reasoning.parts_at) {
             Some(0) => "no beginning in common".to_owned(),
+            Some(1) => "the first character is everybody's".to_owned(),
             Some(at) => format!("the first {} characters are everybody's", count(at as u64)),
             None => "not compared".to_owned(),
         },
@@ -193,27 +194,27 @@ fn said(said: &Said, most: usize) -> String {
     let n = chars.len();
     let far = said.parts_at.filter(|at| n > most && *at + MARKED > most);
     let mut shown = match far {
-        None => vec![0..n.min(most)],
+        None => vec![(0, n.min(most))],
         Some(at) => {
             let head = most / 2;
             let from = at.saturating_sub(BEFORE).max(head);
-            vec![0..head, from..n.min(from + most - head)]
+            vec![(0, head), (from, n.min(from + most - head))]
         }
     };
     // Without a gap they are one.
-    if let [a, b] = &shown[..]
-        && a.end == b.start
+    if let [(start, a), (b, end)] = shown[..]
+        && a == b
     {
-        shown = vec![a.start..b.end];
+        shown = vec![(start, end)];
     }
     let mut out = String::new();
     let mut end = 0;
-    for range in shown {
-        if range.start > end {
-            gap(&mut out, range.start - end);
+    for (from, to) in shown {
+        if from > end {
+            gap(&mut out, from - end);
         }
-        end = range.end;
-        stretch(&mut out, &chars, range, said.parts_at);
+        end = to;
+        stretch(&mut out, &chars, (from, to), said.parts_at);
     }
     if n > end {
         gap(&mut out, n - end);
@@ -231,16 +232,13 @@ fn gap(out: &mut String, characters: usize) {
     );
 }
 
-fn stretch(out: &mut String, chars: &[char], range: std::ops::Range<usize>, parts_at: Option<usize>) {
+fn stretch(out: &mut String, chars: &[char], (start, end): (usize, usize), parts_at: Option<usize>) {
     let text = |from: usize, to: usize| -> String {
-        let (from, to) = (
-            from.clamp(range.start, range.end),
-            to.clamp(range.start, range.end),
-        );
+        let (from, to) = (from.clamp(start, end), to.clamp(start, end));
         escape(&chars[from..to].iter().collect::<String>())
     };
     let Some(at) = parts_at else {
-        out.push_str(&text(range.start, range.end));
+        out.push_str(&text(start, end));
         return;
     };
     let marked = chars.iter().skip(at).take(MARKED);
@@ -250,7 +248,7 @@ fn stretch(out: &mut String, chars: &[char], range: std::ops::Range<usize>, part
             .enumerate()
             .find(|(i, c)| *i > 0 && c.is_whitespace())
             .map_or(MARKED, |(i, _)| i);
-    let shared = text(range.start, at);
+    let shared = text(start, at);
     if !shared.is_empty() {
         let _ = write!(out, "<span class=\"shared\">{shared}</span>");
     }
@@ -258,7 +256,7 @@ fn stretch(out: &mut String, chars: &[char], range: std::ops::Range<usize>, part
     if !differs.is_empty() {
         let _ = write!(out, "<mark>{differs}</mark>");
     }
-    out.push_str(&text(word, range.end));
+    out.push_str(&text(word, end));
 }
 
 #[cfg(test)]

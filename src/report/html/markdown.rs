@@ -361,11 +361,14 @@ impl Writer<'_> {
                 Some("verdict" | "seen" | "says" | "lane" | "lane's end") => badge(&table.text, inner),
                 Some("flags") => flags(&table.text, &self.page.prefix),
                 _ if right => figure(&inner),
-                _ => inner,
+                _ => moment(&table.text).unwrap_or(inner),
             };
             match (first, again) {
                 (true, true) if sentence => format!("<th scope=\"row\" class=\"again long\">{shown}</th>"),
-                (true, true) => format!("<th scope=\"row\" class=\"again\">{shown}</th>"),
+                (true, true) => {
+                    let n = if right { " n" } else { "" };
+                    format!("<th scope=\"row\" class=\"again{n}\">{shown}</th>")
+                }
                 (true, false) if sentence => format!("<th scope=\"row\" class=\"long\">{shown}</th>"),
                 (true, false) => format!("<th scope=\"row\"{class}>{shown}</th>"),
                 (false, _) => format!("<td{class}>{shown}</td>"),
@@ -395,6 +398,19 @@ fn safe_link(link: &str) -> String {
     } else {
         link.to_owned()
     }
+}
+
+/// A moment breaks between its date and its time, nowhere else.
+fn moment(text: &str) -> Option<String> {
+    let (date, time) = text.split_once(' ')?;
+    let is_date = date.len() == 10 && date.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+    (is_date && time.ends_with(" UTC")).then(|| {
+        format!(
+            "<span class=\"nb\">{}</span> <span class=\"nb\">{}</span>",
+            escape(date),
+            escape(time)
+        )
+    })
 }
 
 /// A number with its interval: the interval steps back.
