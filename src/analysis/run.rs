@@ -398,6 +398,7 @@ impl Run<'_> {
             gpu_idle_bytes: ready
                 .and_then(|r| r.gpu_used_bytes)
                 .map(|b| b.saturating_sub(baseline.unwrap_or(0))),
+            compile_caches: ready.and_then(|r| r.compile_caches.clone()),
         })
     }
 }

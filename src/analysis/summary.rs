@@ -11,7 +11,7 @@ use super::{
 use crate::{
     journal::{ClientLag, RunInfo},
     plan::ScenarioKind,
-    record::{Flag, LaneId},
+    record::{CompileCaches, Flag, LaneId},
 };
 
 /// Version of `summary.json`.
@@ -342,6 +342,9 @@ pub struct ServerSummary {
     pub held: Option<String>,
     /// GPU memory in use when ready and idle, bytes, less the baseline.
     pub gpu_idle_bytes: Option<u64>,
+    /// Its compile caches over the start; `null` where none is known of its kind.
+    #[serde(default)]
+    pub compile_caches: Option<CompileCaches>,
 }
 
 /// What a run comes to.

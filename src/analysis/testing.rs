@@ -358,6 +358,7 @@ impl Builder {
                 },
                 template_tokens: Some(10),
                 gpu_used_bytes: Some(70_000_000_000),
+                compile_caches: None,
             }),
         ]);
     }

@@ -6,6 +6,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use super::{
     Begun, Display, Halt, Heart, Keeper, Remaining, Signals, Tone,
     cells::{self, LaneCells},
+    compiled,
     gpu_log::GpuLog,
     readiness::{Completion, ready_plan, server_settings, target},
     run::say,
@@ -356,6 +357,7 @@ async fn launched(mut work: LaneWork<'_, '_>) -> LaneEnd {
     );
     let framework = work.framework;
     let stop_limit = framework.stop_grace + HANG_MARGIN;
+    let caches = compiled::Before::look(&work);
     let launched = match Prepared::new(settings, sink).and_then(Prepared::launch) {
         Ok(launched) => launched,
         Err(failed) => return failed_end(&failed),
@@ -377,7 +379,7 @@ async fn launched(mut work: LaneWork<'_, '_>) -> LaneEnd {
                 Tone::Plain,
                 &format!("  ready after {:.1} s", ready.ready_after().as_secs_f64()),
             );
-            let end = serve(&mut work, &ready).await;
+            let end = serve(&mut work, &ready, caches).await;
             let why = match end.outcome {
                 LaneOutcome::Finished => StopWhy::Finished,
                 LaneOutcome::Failed => StopWhy::Failed,
@@ -462,7 +464,9 @@ async fn wait_ready(work: &LaneWork<'_, '_>, launched: Launched) -> Result<Ready
 }
 
 /// What is done with a server that answers.
-async fn serve(work: &mut LaneWork<'_, '_>, ready: &Ready) -> LaneEnd {
+async fn serve(work: &mut LaneWork<'_, '_>, ready: &Ready, caches: Option<compiled::Before>) -> LaneEnd {
+    // Before the warm-up, which may compile more.
+    let caches = caches.map(|before| before.after(work));
     let processes: Vec<i32> = ready.processes().iter().map(|process| process.pid).collect();
     if let Some(ours) = work.shared.run.gpu.ours() {
         ours.set(processes.iter().copied());
@@ -490,7 +494,7 @@ async fn serve(work: &mut LaneWork<'_, '_>, ready: &Ready) -> LaneEnd {
         Err(end) => return blame_the_dead(end, &ready.watch()).await,
     };
     let used = gpu_used(work).await;
-    ready.announce(cells.facts().clone(), cells.template_tokens(), used);
+    ready.announce(cells.facts().clone(), cells.template_tokens(), used, caches);
     cells::run(work, &mut cells).await
 }
 

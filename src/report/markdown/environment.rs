@@ -13,6 +13,7 @@ use crate::{
     analysis::{LaneSummary, RunSummary},
     journal::{ClientCalibration, EnvironmentInfo, RateLimit, RunInfo},
     plan::{GpuSelection, Plan, Source},
+    record::Warmth,
 };
 
 pub(super) fn operations(summary: &RunSummary) -> String {
@@ -56,9 +57,55 @@ pub(super) fn operations(summary: &RunSummary) -> String {
             release,
         ]);
     }
+    let compiled = compiled(summary);
     format!(
-        "## Operations\n\n{table}\nIdle GPU memory is what the server holds when ready, above the baseline. vLLM and SGLang \
+        "## Operations\n\n{table}\n{compiled}Idle GPU memory is what the server holds when ready, above the baseline. vLLM and SGLang \
          reserve a fraction of the device whatever they need; it is no measure of the model's need.\n"
+    )
+}
+
+/// Whether the servers found compiled what they needed: it decides how long their starts took.
+fn compiled(summary: &RunSummary) -> String {
+    let mut text = String::new();
+    let mut seen = BTreeSet::new();
+    for lane in &summary.lanes {
+        let Some(caches) = lane.server.as_ref().and_then(|s| s.compile_caches.as_ref()) else {
+            continue;
+        };
+        let warmth = caches.warmth();
+        seen.insert(warmth);
+        let (before, new) = (count(caches.files_before()), count(caches.files_new()));
+        let files = format!("{before} files were in its compile caches before, {new} came");
+        let said = match (caches.loaded_lines > 0, caches.compiled_lines > 0) {
+            (false, false) => "",
+            (true, false) => "; its log says that it loaded them",
+            (false, true) => "; its log says that it compiled",
+            (true, true) => "; its log says that it loaded some and compiled some",
+        };
+        let word = match warmth {
+            Warmth::Cold => "cold start",
+            Warmth::Warm => "warm start",
+            Warmth::Partly => "partly warm start",
+            Warmth::NothingCompiled => "nothing compiled",
+        };
+        let _ = writeln!(
+            text,
+            "- {} / {}: **{word}** ({files}{said})",
+            framework(&lane.lane),
+            escape(&lane.lane.model)
+        );
+    }
+    if text.is_empty() {
+        return text;
+    }
+    let unlike = if seen.len() > 1 {
+        " Here they are not alike: the times of these starts can't be compared as they stand."
+    } else {
+        ""
+    };
+    format!(
+        "What vLLM and SGLang compiled is kept from lane to lane and from night to night, and makes the next start quicker; \
+         nothing that is measured includes it.{unlike}\n\n{text}\n"
     )
 }
 
