@@ -107,12 +107,13 @@ impl<'a> OwnCounters<'a> {
     }
 }
 
-fn log_length(log: &Path) -> u64 {
+/// Bytes of a log; 0 where there is none yet.
+pub(super) fn log_length(log: &Path) -> u64 {
     log.metadata().map_or(0, |about| about.len())
 }
 
 /// What was written after the first `from` bytes; `None` where the file was begun anew since, or grew too much.
-fn log_since(log: &Path, from: u64) -> std::io::Result<Option<String>> {
+pub(super) fn log_since(log: &Path, from: u64) -> std::io::Result<Option<String>> {
     let mut file = std::fs::File::open(log)?;
     let length = file.metadata()?.len();
     if length < from || length - from > LOG_BYTES {

@@ -1,4 +1,4 @@
-//! How the servers came and went, on what machine, with what settings.
+//! On what machine, from what software, with what settings.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -8,53 +8,6 @@ use crate::{
     journal::{ClientCalibration, EnvironmentInfo, RateLimit, RunInfo},
     plan::{GpuSelection, Plan, Source},
 };
-
-pub(super) fn operations(summary: &RunSummary) -> String {
-    let mut table = Table::new([
-        "framework",
-        "model",
-        "lane",
-        ">attempts",
-        ">healthy after",
-        ">first answer after",
-        ">idle GPU memory (MB)",
-        ">stopped in",
-        "exit",
-        ">swept",
-        ">memory back after",
-    ]);
-    for lane in &summary.lanes {
-        let s = lane.server.as_ref();
-        let killed = s.and_then(|s| s.killed).unwrap_or(false);
-        let exit = s.and_then(|s| s.exit.as_deref()).map_or(NONE.to_owned(), escape);
-        let release = match s {
-            Some(s) if s.held.is_some() => "**not back**".to_owned(),
-            s => millis(s.and_then(|s| s.release_ms)),
-        };
-        table.row([
-            framework(&lane.lane),
-            escape(&lane.lane.model),
-            lane.outcome.clone(),
-            lane.attempts.to_string(),
-            millis(s.and_then(|s| s.healthy_ms)),
-            millis(s.and_then(|s| s.ready_ms)),
-            s.and_then(|s| s.gpu_idle_bytes)
-                .map_or(NONE.to_owned(), |b| megabytes(b as f64)),
-            millis(s.and_then(|s| s.stop_ms)),
-            if killed {
-                format!("{exit}, killed after the grace")
-            } else {
-                exit
-            },
-            s.and_then(|s| s.swept).map_or(NONE.to_owned(), count),
-            release,
-        ]);
-    }
-    format!(
-        "## Operations\n\n{table}\nIdle GPU memory is what the server holds when ready, above the baseline. vLLM and SGLang \
-         reserve a fraction of the device whatever they need; it is no measure of the model's need.\n"
-    )
-}
 
 pub(super) fn section(summary: &RunSummary, plan: &Plan) -> String {
     let mut text = format!(
@@ -155,6 +108,7 @@ fn run_from(environments: &BTreeMap<String, EnvironmentInfo>) -> String {
         "Python",
         ">packages",
         ">on disk (MB)",
+        ">installed in",
         "SHA-256",
     ]);
     for (name, e) in environments {
@@ -170,6 +124,7 @@ fn run_from(environments: &BTreeMap<String, EnvironmentInfo>) -> String {
             word(e.python.as_ref()),
             e.packages.map_or(NONE.to_owned(), |n| count(n.into())),
             e.bytes.map_or(NONE.to_owned(), |bytes| megabytes(bytes as f64)),
+            millis(e.install_ms),
             hash,
         ]);
     }
@@ -270,6 +225,7 @@ mod tests {
             packages: Some(178),
             resolved_sha256: Some("ab".repeat(32)),
             bytes: Some(10_200_000_000),
+            install_ms: Some(182_000),
             ..EnvironmentInfo::default()
         };
         let archive = EnvironmentInfo {
@@ -289,7 +245,10 @@ mod tests {
         };
         let vllm = row("| vllm");
         assert!(
-            vllm.contains("3.12.8") && vllm.contains("178") && vllm.contains("10,200"),
+            vllm.contains("3.12.8")
+                && vllm.contains("178")
+                && vllm.contains("10,200")
+                && vllm.contains("3 min 2 s"),
             "{vllm}"
         );
         assert!(vllm.contains("packages `abab"), "{vllm}");
