@@ -445,25 +445,64 @@ fn markdown_tables(md: &str) -> Tables {
     tables
 }
 
+/// Links and lists of flags are laid out otherwise; figures and names are not.
+fn plain(tables: &Tables) -> Tables {
+    let flat = |c: &String| {
+        let text = c.split("](").next().unwrap_or("");
+        text.replace(['[', ',', ':', ']'], "")
+    };
+    tables
+        .iter()
+        .map(|t| t.iter().map(|r| r.iter().map(flat).collect()).collect())
+        .collect()
+}
+
+#[test]
+fn several_runs_have_one_page_that_opens_as_well() {
+    let report = Report::of_fixture();
+    let dir = report.dir.path();
+    super::sample_report::copy(&dir.join("run"), &dir.join("second"));
+    let out = Command::new(env!("CARGO_BIN_EXE_benchd"))
+        .current_dir(dir)
+        .args(["report", "run", "second", "--results", ".", "--output", "study"])
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let html = fs::read_to_string(dir.join("study/report.html")).unwrap();
+    let probed = html.replacen("<style>", &format!("{PROBE}<style>"), 1);
+    fs::write(dir.join("probed-study.html"), probed).unwrap();
+    let told = report.told("probed-study.html", &["--window-size=1280,900"]);
+    assert!(told["charts"].as_u64().unwrap() > 0, "{told}");
+    assert_eq!(
+        (&told["empty"], &told["overflow"]),
+        (&serde_json::json!(0), &serde_json::json!(0)),
+        "{told}"
+    );
+    assert_eq!(
+        (&told["broken"], &told["loaded"]),
+        (&serde_json::json!([]), &serde_json::json!([])),
+        "{told}"
+    );
+    // The same night twice: the verdicts, the document's expectations and what lies between the nights are there.
+    let markdown = fs::read_to_string(dir.join("study/report.md")).unwrap();
+    for part in [
+        "## Verdicts",
+        "Expected by the document (5.1), and seen:",
+        "## Between the nights",
+    ] {
+        assert!(markdown.contains(part), "{part}\n{markdown}");
+    }
+    assert_eq!(
+        plain(&html_tables(&Html::parse_document(&html))),
+        plain(&markdown_tables(&markdown))
+    );
+}
+
 #[test]
 fn html_markdown_and_csv_have_the_same_values() {
     let report = Report::of_fixture();
     let html = html_tables(&Html::parse_document(&report.html));
     let markdown = markdown_tables(&report.read("report.md"));
-    // Links and lists of flags are laid out otherwise; figures and names are not.
-    let plain = |tables: &Tables| -> Vec<Vec<Vec<String>>> {
-        let flat = |c: &String| {
-            c.split("](")
-                .next()
-                .unwrap_or("")
-                .replace(['[', ',', ':'], "")
-                .replace(']', "")
-        };
-        tables
-            .iter()
-            .map(|t| t.iter().map(|r| r.iter().map(flat).collect()).collect())
-            .collect()
-    };
     assert_eq!(plain(&html), plain(&markdown));
     assert!(html.len() > 20, "{}", html.len());
 
