@@ -155,6 +155,9 @@ struct TableState {
 /// Characters from which on a cell holds a sentence rather than a figure or a name.
 const SENTENCE: usize = 40;
 
+/// Characters of a name up to which it is kept on one line.
+const SHORT: usize = 24;
+
 impl Writer<'_> {
     fn event(&mut self, event: Event<'_>, after_heading: AfterHeading<'_>) {
         match event {
@@ -359,6 +362,10 @@ impl Writer<'_> {
                     self.page.framework(&table.text)
                 }
                 Some("verdict" | "seen" | "says" | "lane" | "lane's end") => badge(&table.text, inner),
+                // `llama-3.1-8b` is one word.
+                Some("model") if table.text.chars().count() <= SHORT => {
+                    format!("<span class=\"nb\">{inner}</span>")
+                }
                 Some("flags") => flags(&table.text, &self.page.prefix),
                 _ if right => figure(&inner),
                 _ => moment(&table.text).unwrap_or(inner),

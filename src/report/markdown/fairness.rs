@@ -221,7 +221,7 @@ fn contexts(summary: &RunSummary, model: &str) -> String {
         })
         .collect();
     format!(
-        "- **{}: the longest context differs:** {}. Where a server reserves memory by it, its GPU memory says this setting.\n",
+        "- **{}: the longest context differs:** {}. Where a server reserves memory by it, part of its GPU memory is this setting's.\n",
         escape(model),
         sides.join("; ")
     )
