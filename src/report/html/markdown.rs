@@ -422,15 +422,16 @@ fn moment(text: &str) -> Option<String> {
 
 /// A number with its interval: the interval steps back.
 fn figure(html: &str) -> String {
-    match (html.find(" ["), html.find(']')) {
-        (Some(start), Some(end)) if start < end => format!(
-            "<span class=\"num\">{} <span class=\"ci\">{}</span>{}</span>",
-            &html[..start],
-            &html[start + 1..=end],
-            &html[end + 1..]
-        ),
-        _ => html.to_owned(),
+    let (Some(start), Some(end)) = (html.find(" ["), html.find(']')) else {
+        return html.to_owned();
+    };
+    if start > end {
+        return html.to_owned();
     }
+    let (number, interval, rest) = (&html[..start], &html[start + 1..=end], &html[end + 1..]);
+    // With a third figure behind it the cell would be wider than any other.
+    let tall = if rest.contains('δ') { " tall" } else { "" };
+    format!("<span class=\"num{tall}\">{number} <span class=\"ci\">{interval}</span>{rest}</span>")
 }
 
 /// A word that judges, with a shape of its own: colour never carries meaning alone.
