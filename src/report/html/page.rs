@@ -81,7 +81,7 @@ pub(in crate::report) fn study_html(study: &Study, link: Link<'_>, series: &[Vec
     let mut figures = charts::figures(study, series);
     if study.machines.len() > 1 {
         for figure in &mut figures {
-            if let Some(machine) = study.machines.get(figure.machine) {
+            if let Some(machine) = figure.machine.and_then(|at| study.machines.get(at)) {
                 figure.title = format!("{}: {}", machine.name, figure.title);
             }
         }
@@ -96,7 +96,7 @@ pub(in crate::report) fn study_html(study: &Study, link: Link<'_>, series: &[Vec
 }
 
 fn figures_of(figures: &[Figure], machine: usize) -> Vec<&Figure> {
-    figures.iter().filter(|f| f.machine == machine).collect()
+    figures.iter().filter(|f| f.machine == Some(machine)).collect()
 }
 
 /// One part of the report, with its figures: those of a model under the model's heading, the others under the part's.

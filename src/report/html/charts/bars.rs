@@ -103,6 +103,67 @@ pub(super) fn glance(view: &ModelView<'_>, keys: &Keys, id: &str) -> Option<Draw
     (!drawn.panels.is_empty()).then_some(drawn)
 }
 
+/// The same model on several machines: each framework's machines below each other, on one scale. Cells are those of the
+/// first machine that has such ones; machines that did not measure them are left out.
+pub(super) fn machines(views: &[&ModelView<'_>], keys: &Keys, id: &str) -> Option<Drawn> {
+    let single = views.iter().find_map(|v| references(v).0);
+    let load = views.iter().find_map(|v| references(v).1);
+    let streams = load.map_or(0, |s| s.concurrency);
+    let streams = count(streams.into());
+    let panels = [
+        (
+            load,
+            format!("Output tokens/s, {streams} streams"),
+            "tokens/s, median over passes; more is better",
+            THROUGHPUT,
+            Some(("output_tokens_per_s", true)),
+        ),
+        (
+            single,
+            "TTFT, single request".to_owned(),
+            "ms, median; less is better",
+            TTFT,
+            Some(("ttft_ms", false)),
+        ),
+        (
+            load,
+            format!("Latency p95, {streams} streams"),
+            "ms; less is better; ~ from too few requests to be certain",
+            LATENCY_P95,
+            None,
+        ),
+    ];
+    let mut drawn = Drawn::default();
+    for (reference, title, label, quantity, compared) in panels {
+        let Some(reference) = reference else { continue };
+        let (mut all, mut measured) = (Vec::new(), 0);
+        for view in views {
+            let same = |s: &&Setting<'_>| (s.scenario, s.cell) == (reference.scenario, reference.cell);
+            let Some(setting) = view.settings.iter().find(same) else {
+                continue;
+            };
+            let of_machine = bars(view, keys, setting, quantity, compared);
+            measured += usize::from(!of_machine.is_empty());
+            all.extend(of_machine.into_iter().map(|bar| Bar {
+                name: format!("{} · {}", bar.name, view.machine.name),
+                // Within a machine only; that is told in its own figure.
+                best: false,
+                ..bar
+            }));
+        }
+        if measured < 2 {
+            continue;
+        }
+        all.sort_by_key(|b| b.key);
+        drawn.keys.extend(all.iter().map(|b| b.key));
+        let here = format!("{id}-{}", drawn.panels.len());
+        drawn
+            .panels
+            .push(draw(&here, &title, label, &all, reference.cell));
+    }
+    drawn.some()
+}
+
 fn bars(
     view: &ModelView<'_>,
     keys: &Keys,

@@ -47,8 +47,8 @@ pub struct Figure {
     pub id: String,
     /// Where it stands.
     pub place: Place,
-    /// Index of the machine in the study.
-    pub machine: usize,
+    /// Index of the machine in the study; `None` where it is about several.
+    pub machine: Option<usize>,
     /// The model; `None` where it is about all of them.
     pub model: Option<String>,
     /// Heading, plain text: what is shown, with its unit.
@@ -91,7 +91,7 @@ impl Drawn {
 /// order; where they are missing, the figures that need them are.
 pub fn figures(study: &Study, series: &[Vec<RunSeries>]) -> Vec<Figure> {
     let keys = Keys::of(study);
-    let mut figures = Vec::new();
+    let mut figures = side_by_side(study, series, &keys);
     for (at, machine) in study.machines.iter().enumerate() {
         let series = series.get(at).map_or(&[][..], Vec::as_slice);
         let mut figure =
@@ -100,7 +100,7 @@ pub fn figures(study: &Study, series: &[Vec<RunSeries>]) -> Vec<Figure> {
                     figures.push(Figure {
                         html: drawn.html(&keys),
                         place,
-                        machine: at,
+                        machine: Some(at),
                         model: model.map(str::to_owned),
                         title: title.to_owned(),
                         caption: caption.to_owned(),
@@ -145,6 +145,40 @@ pub fn figures(study: &Study, series: &[Vec<RunSeries>]) -> Vec<Figure> {
         );
     }
     figures
+}
+
+/// The figures of models that several machines have served.
+fn side_by_side(study: &Study, series: &[Vec<RunSeries>], keys: &Keys) -> Vec<Figure> {
+    if study.machines.len() < 2 {
+        return Vec::new();
+    }
+    let all: Vec<ModelView<'_>> = (0..)
+        .zip(&study.machines)
+        .flat_map(|(at, machine)| values::models(machine, series.get(at).map_or(&[][..], Vec::as_slice)))
+        .collect();
+    let mut models: Vec<&str> = Vec::new();
+    for view in &all {
+        if !models.contains(&view.model) {
+            models.push(view.model);
+        }
+    }
+    let of_model = |(n, model): (usize, &str)| {
+        let views: Vec<&ModelView<'_>> = all.iter().filter(|v| v.model == model).collect();
+        let id = format!("fig-machines-{n}");
+        let drawn = bars::machines(&views, keys, &id)?;
+        Some(Figure {
+            html: drawn.html(keys),
+            id,
+            place: Place::Glance,
+            machine: None,
+            model: Some(model.to_owned()),
+            title: "Machines side by side".to_owned(),
+            caption: "One scale for all machines. Only cells that more than one of them measured; what differs between them \
+                      beside the GPU (versions, plans, nights) is told below."
+                .to_owned(),
+        })
+    };
+    (0..).zip(models).filter_map(of_model).collect()
 }
 
 /// A figure of a model before it is placed.

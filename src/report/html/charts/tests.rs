@@ -706,3 +706,67 @@ fn drawings_stay_small_whatever_was_measured() {
     let bytes: usize = all.iter().map(|f| f.html.len()).sum();
     assert!(bytes < 400_000, "{bytes}");
 }
+
+#[test]
+fn machines_stand_side_by_side_on_one_scale() {
+    let b = run_of(&["vllm", "sglang"]);
+    b.write_journal();
+    let (summary, series) = summarise_run_with_series(&b.run, &b.plan, &b.lanes).expect("a summary");
+    let mut study = Study::of_one(summary);
+    let one = figures(&study, &[vec![series.clone()]]);
+    assert!(
+        one.iter().all(|f| f.machine == Some(0)),
+        "one machine stands beside none"
+    );
+    let mut other = study.machines[0].clone();
+    study.machines[0].name = "A100".to_owned();
+    other.name = "RTX 5090 <b>".to_owned();
+    // The other machine is twice as fast at the single request, and measured nothing under load.
+    for cell in other
+        .runs
+        .iter_mut()
+        .flat_map(|r| &mut r.lanes)
+        .flat_map(|l| &mut l.cells)
+    {
+        if let Some(ttft) = &mut cell.ttft_ms {
+            ttft.p50 /= 2.0;
+            ttft.p50_interval = None;
+        }
+    }
+    for lane in other.runs.iter_mut().flat_map(|r| &mut r.lanes) {
+        lane.cells.retain(|c| c.kind != ScenarioKind::Concurrent);
+    }
+    study.machines.push(other);
+    let all = figures(&study, &[vec![series.clone()], vec![series]]);
+    let beside = figure(&all, "Machines side by side", Place::Glance);
+    assert_eq!((beside.machine, beside.model.as_deref()), (None, Some("llama")));
+    let [svg] = svgs(beside)[..] else {
+        panic!("load was measured on one machine only: {}", beside.html);
+    };
+    let doc = parsed(svg);
+    let bars: Vec<f64> = of_class(&doc, "bar")
+        .map(|bar| attribute(&bar, "width"))
+        .collect();
+    let names: Vec<_> = of_class(&doc, "mk")
+        .filter_map(|m| {
+            m.descendants()
+                .find(|n| n.has_tag_name("title"))?
+                .text()?
+                .lines()
+                .next()
+        })
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "vllm · A100",
+            "vllm · RTX 5090 <b>",
+            "sglang · A100",
+            "sglang · RTX 5090 <b>"
+        ]
+    );
+    assert!(
+        (bars[0] / bars[1] - 2.0).abs() < 0.02 && (bars[2] / bars[3] - 2.0).abs() < 0.02,
+        "{bars:?}"
+    );
+}
