@@ -21,4 +21,5 @@ mod start_faults;
 mod stop_faults;
 mod stopping;
 mod stuck;
+mod verdicts;
 mod watching;
