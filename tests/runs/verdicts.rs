@@ -19,17 +19,17 @@ struct Server {
 }
 
 const SGLANG: Server = Server {
-    flags: "--decode-rate 800 --prefill-rate 80000 --gpu-bytes 70000000000",
+    flags: "--decode-rate 200 --prefill-rate 40000 --gpu-bytes 70000000000",
     says: "sglang-0.5.17-h100-llama31-8b.log",
 };
 /// Half as fast, and its cache finds half of a prompt at best.
 const VLLM: Server = Server {
-    flags: "--decode-rate 400 --prefill-rate 40000 --block-tokens 1100 --gpu-bytes 74000000000",
+    flags: "--decode-rate 100 --prefill-rate 20000 --block-tokens 1100 --gpu-bytes 74000000000",
     says: "vllm-0.26.0-h100-llama31-8b.log",
 };
 /// One request after another, and slow.
 const OLLAMA: Server = Server {
-    flags: "--decode-rate 200 --prefill-rate 20000 --prefix-cache off --gpu-bytes 8000000000",
+    flags: "--decode-rate 50 --prefill-rate 20000 --prefix-cache off --gpu-bytes 8000000000",
     says: "",
 };
 
@@ -72,10 +72,10 @@ fn bench(sglang: &Server, vllm: &Server, ollama: &Server) -> Bench {
     let mut bench = Bench::new().with_gpu();
     bench.plan["models"] = json!({ "m": { "hf": "org/m", "ollama": "m" } });
     bench.plan["scenarios"] = json!({
-        "single": { "input_tokens": [128], "output_tokens": 8, "repeats": 10 },
-        "concurrent": { "concurrency": [1, 8], "input_tokens": 64, "output_tokens": 8, "requests": 16, "passes": 5 },
-        "prefix_cache": { "system_tokens": 2048, "question_tokens": 128, "output_tokens": 8, "requests": 8, "passes": 5 },
-        "korean": { "concurrency": [1], "output_tokens": 16, "repeats": 4, "prompt_types": ["question"] },
+        "single": { "input_tokens": [128], "output_tokens": 4, "repeats": 10 },
+        "concurrent": { "concurrency": [1, 8], "input_tokens": 64, "output_tokens": 4, "requests": 8, "passes": 5 },
+        "prefix_cache": { "system_tokens": 2048, "question_tokens": 128, "output_tokens": 4, "requests": 8, "passes": 5 },
+        "korean": { "concurrency": [1], "output_tokens": 8, "repeats": 4, "prompt_types": ["question"] },
     });
     bench.plan["hypotheses"] = json!(["H1", "H2", "H3", "H4", "H5"]);
     let envs = bench.path().join("envs");
@@ -237,7 +237,7 @@ fn assert_start_lines_became_figures(summary: &RunSummary) {
 
 #[test]
 fn servers_that_are_alike_support_no_difference_between_them() {
-    const SAME: &str = "--mode batching --decode-rate 400 --prefill-rate 40000";
+    const SAME: &str = "--mode batching --decode-rate 200 --prefill-rate 40000";
     let same = |flags: &'static str| Server { flags, says: "" };
     let mut bench = bench(&same(SAME), &same(SAME), &same(SAME));
     // Ollama with as many slots as the others: nothing is decided beforehand by one.
@@ -267,7 +267,7 @@ fn servers_that_are_alike_support_no_difference_between_them() {
 fn a_quick_single_request_and_a_lane_that_is_missing() {
     // Ollama is the quickest with one request, if one at a time; vLLM never comes up.
     let quick = Server {
-        flags: "--decode-rate 1600 --prefill-rate 160000 --prefix-cache off",
+        flags: "--decode-rate 400 --prefill-rate 80000 --prefix-cache off",
         says: "",
     };
     let mut bench = bench(&SGLANG, &VLLM, &quick);
