@@ -8,7 +8,7 @@ use crate::record::{Flag, GpuHost, GpuProcess, LaneId, LoadFigures};
 pub const JOURNAL_VERSION: u32 = 1;
 
 /// One line of `journal.jsonl`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Entry {
     /// Layout version, [`JOURNAL_VERSION`].
     pub v: u32,
@@ -21,7 +21,7 @@ pub struct Entry {
 }
 
 /// What happened. Externally tagged: `{"lane_started": {…}}`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
     /// benchd began (or, with `resumed`, went on with) the run.
@@ -61,7 +61,7 @@ pub enum Event {
 }
 
 /// See [`Event::RunStarted`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RunStarted {
     /// The run's id.
     pub run_id: String,
@@ -82,7 +82,7 @@ pub struct RunStarted {
 }
 
 /// See [`Event::GpuBaseline`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct GpuBaseline {
     /// Driver and devices.
     pub host: GpuHost,
@@ -93,7 +93,7 @@ pub struct GpuBaseline {
 }
 
 /// See [`Event::LaneStarted`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LaneStarted {
     /// The lane.
     pub lane: LaneId,
@@ -102,7 +102,7 @@ pub struct LaneStarted {
 }
 
 /// See [`Event::ServerPrepared`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ServerPrepared {
     /// The lane.
     pub lane: LaneId,
@@ -117,7 +117,7 @@ pub struct ServerPrepared {
 }
 
 /// A process that can be told from a later one with the same id.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ProcessIdentity {
     /// Process id.
     pub pid: i32,
@@ -132,7 +132,7 @@ pub struct ProcessIdentity {
 }
 
 /// See [`Event::ServerLaunched`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ServerLaunched {
     /// The lane.
     pub lane: LaneId,
@@ -144,7 +144,7 @@ pub struct ServerLaunched {
 }
 
 /// See [`Event::ServerDescendants`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ServerDescendants {
     /// The lane.
     pub lane: LaneId,
@@ -156,7 +156,7 @@ pub struct ServerDescendants {
 pub const TEMPLATE_WITH_SYSTEM: &str = "template_tokens_with_system";
 
 /// See [`Event::ServerReady`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ServerReady {
     /// The lane.
     pub lane: LaneId,
@@ -178,7 +178,7 @@ pub struct ServerReady {
 }
 
 /// See [`Event::ServerStopping`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ServerStopping {
     /// The lane.
     pub lane: LaneId,
@@ -187,7 +187,7 @@ pub struct ServerStopping {
 }
 
 /// See [`Event::ServerReaped`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ServerReaped {
     /// The lane.
     pub lane: LaneId,
@@ -205,7 +205,7 @@ pub struct ServerReaped {
 }
 
 /// See [`Event::GpuReleased`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct GpuReleased {
     /// The lane.
     pub lane: LaneId,
@@ -218,7 +218,7 @@ pub struct GpuReleased {
 }
 
 /// See [`Event::GpuHeld`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct GpuHeld {
     /// The lane.
     pub lane: LaneId,
@@ -235,7 +235,7 @@ pub struct GpuHeld {
 }
 
 /// See [`Event::CellStarted`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CellStarted {
     /// The lane.
     pub lane: LaneId,
@@ -248,7 +248,7 @@ pub struct CellStarted {
 }
 
 /// One pass of a cell: what throughput is computed from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PassTimes {
     /// Pass, 1 on.
     pub pass: u32,
@@ -277,7 +277,7 @@ pub struct ClientLag {
 
 /// See [`Event::CellEnded`]. `offset` and `bytes` name the range of `file` that holds the records of this
 /// attempt, warm-up included; `records` their number.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CellEnded {
     /// The lane.
     pub lane: LaneId,
@@ -309,7 +309,7 @@ pub struct CellEnded {
 }
 
 /// See [`Event::CellFailed`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CellFailed {
     /// The lane.
     pub lane: LaneId,
@@ -322,7 +322,7 @@ pub struct CellFailed {
 }
 
 /// How a lane ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LaneOutcome {
     /// Every cell ended (requests may have failed).
@@ -334,7 +334,7 @@ pub enum LaneOutcome {
 }
 
 /// See [`Event::LaneEnded`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LaneEnded {
     /// The lane.
     pub lane: LaneId,
@@ -355,7 +355,7 @@ pub struct LaneEnded {
 }
 
 /// See [`Event::Note`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Note {
     /// The lane, where it is one's.
     pub lane: Option<LaneId>,
@@ -364,7 +364,7 @@ pub struct Note {
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RunOutcome {
     /// All lanes ran.
@@ -378,7 +378,7 @@ pub enum RunOutcome {
 }
 
 /// See [`Event::RunEnded`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RunEnded {
     /// How.
     pub outcome: RunOutcome,
