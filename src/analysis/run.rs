@@ -415,6 +415,7 @@ impl Run<'_> {
             gpu_idle_bytes,
             load,
             gpu_rest_bytes,
+            compile_caches: ready.and_then(|r| r.compile_caches.clone()),
         })
     }
 }

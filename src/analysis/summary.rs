@@ -11,7 +11,7 @@ use super::{
 use crate::{
     journal::{ClientLag, RunInfo},
     plan::ScenarioKind,
-    record::{Flag, LaneId, LoadFigures},
+    record::{CompileCaches, Flag, LaneId, LoadFigures},
 };
 
 /// Version of `summary.json`.
@@ -388,6 +388,9 @@ pub struct ServerSummary {
     /// device.
     #[serde(default)]
     pub gpu_rest_bytes: Option<u64>,
+    /// Its compile caches over the start; `null` where none is known of its kind.
+    #[serde(default)]
+    pub compile_caches: Option<CompileCaches>,
 }
 
 /// What a run comes to.

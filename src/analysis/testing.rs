@@ -367,6 +367,7 @@ impl Builder {
                     devices: 1,
                     on_host: false,
                 }),
+                compile_caches: None,
             }),
         ]);
     }

@@ -4,6 +4,7 @@
 //! All of it is plain data and pure functions; the server room makes the calls. The only thing read from disk
 //! is a model's configuration (see `config`). A new framework is one file here and one line in [`adapter`].
 
+mod compiled;
 mod config;
 mod demand;
 mod error;
@@ -26,6 +27,7 @@ use std::{collections::BTreeMap, path::PathBuf, process::ExitStatus, time::Durat
 
 use serde_json::Value;
 
+pub use compiled::CompileLine;
 pub use config::looks_like_folder;
 pub use demand::{Demand, demand};
 pub use error::FrameworkError;
@@ -201,6 +203,16 @@ pub trait Adapter: Send + Sync {
     /// Whether [`Self::counters_of_log`] finds anything in a log of this kind.
     fn counts_in_log(&self) -> bool {
         false
+    }
+
+    /// Folders in which it keeps what it compiled, for its next start; none where none is known of the kind.
+    fn compile_caches(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// What a line of its output says of that cache.
+    fn compile_line(&self, _line: &str) -> Option<CompileLine> {
+        None
     }
 
     /// Whether this is a clean end after benchd's TERM.

@@ -3,6 +3,7 @@
 //! Nothing here does I/O. Every quantity carries its unit in its name.
 
 mod call;
+mod compiled;
 mod flag;
 mod gpu;
 mod load;
@@ -12,6 +13,7 @@ mod request;
 mod stream;
 
 pub use call::{CacheReset, DoneWhen, HttpCall, Method, ResetProof, Step};
+pub use compiled::{CacheFolder, CompileCaches, Warmth};
 pub use flag::{Flag, FlagKind};
 pub use gpu::{GPU_SAMPLE_VERSION, GpuDevice, GpuHost, GpuProcess, GpuSample, ThrottleReason};
 pub use load::LoadFigures;

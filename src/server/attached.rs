@@ -104,6 +104,7 @@ impl Attached {
             template_tokens,
             gpu_used_bytes,
             load: None,
+            compile_caches: None,
         }));
     }
 

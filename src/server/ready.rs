@@ -13,7 +13,7 @@ use super::{
 use crate::{
     journal::{Event, ProcessIdentity, ServerReady},
     process::{LeaderExit, ServerProcess},
-    record::{LaneId, LoadFigures},
+    record::{CompileCaches, LaneId, LoadFigures},
 };
 
 /// A server that generates.
@@ -123,6 +123,7 @@ impl Ready {
         template_tokens: Option<u32>,
         gpu_used_bytes: Option<u64>,
         load: Option<LoadFigures>,
+        compile_caches: Option<CompileCaches>,
     ) {
         let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
         self.running.sink.event(Event::ServerReady(ServerReady {
@@ -134,6 +135,7 @@ impl Ready {
             template_tokens,
             gpu_used_bytes,
             load,
+            compile_caches,
         }));
     }
 

@@ -6,6 +6,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use super::{
     Begun, Display, Halt, Heart, Keeper, Remaining, Signals, Tone,
     cells::{self, LaneCells},
+    compiled,
     gpu_log::GpuLog,
     own_counters::{log_length, log_since},
     readiness::{Completion, ready_plan, server_settings, target},
@@ -362,6 +363,7 @@ async fn launched(mut work: LaneWork<'_, '_>) -> LaneEnd {
     );
     let framework = work.framework;
     let stop_limit = framework.stop_grace + HANG_MARGIN;
+    let caches = compiled::Before::look(&work);
     let launched = match Prepared::new(settings, sink).and_then(Prepared::launch) {
         Ok(launched) => launched,
         Err(failed) => return failed_end(&failed),
@@ -383,7 +385,7 @@ async fn launched(mut work: LaneWork<'_, '_>) -> LaneEnd {
                 Tone::Plain,
                 &format!("  ready after {:.1} s", ready.ready_after().as_secs_f64()),
             );
-            let end = serve(&mut work, &ready).await;
+            let end = serve(&mut work, &ready, caches).await;
             let why = match end.outcome {
                 LaneOutcome::Finished => StopWhy::Finished,
                 LaneOutcome::Failed => StopWhy::Failed,
@@ -468,7 +470,9 @@ async fn wait_ready(work: &LaneWork<'_, '_>, launched: Launched) -> Result<Ready
 }
 
 /// What is done with a server that answers.
-async fn serve(work: &mut LaneWork<'_, '_>, ready: &Ready) -> LaneEnd {
+async fn serve(work: &mut LaneWork<'_, '_>, ready: &Ready, caches: Option<compiled::Before>) -> LaneEnd {
+    // Before the warm-up, which may compile more.
+    let caches = caches.map(|before| before.after(work));
     let processes: Vec<i32> = ready.processes().iter().map(|process| process.pid).collect();
     if let Some(ours) = work.shared.run.gpu.ours() {
         ours.set(processes.iter().copied());
@@ -502,7 +506,7 @@ async fn serve(work: &mut LaneWork<'_, '_>, ready: &Ready) -> LaneEnd {
         // What vLLM's API gives for it (blocks times their size) counts a model with sliding windows twice.
         facts.insert(KV_CAPACITY.to_owned(), tokens.to_string());
     }
-    ready.announce(facts, cells.template_tokens(), used, load);
+    ready.announce(facts, cells.template_tokens(), used, load, caches);
     cells::run(work, &mut cells).await
 }
 

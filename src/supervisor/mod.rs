@@ -1,6 +1,7 @@
 //! The run: lanes in order, one server at a time, one decision function ([`next`]).
 
 mod cells;
+mod compiled;
 mod decide;
 mod delegation;
 mod display;

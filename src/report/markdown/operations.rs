@@ -1,9 +1,11 @@
 //! How the servers came and went, what they hold when idle, what they burn, what they take on disk.
 
+use std::{collections::BTreeSet, fmt::Write as _};
+
 use super::{super::number::*, Table, escape, framework};
 use crate::{
     analysis::{LaneSummary, RunSummary, ServerSummary},
-    record::LoadFigures,
+    record::{LoadFigures, Warmth},
 };
 
 /// What stands where a server's log says nothing of it.
@@ -11,6 +13,10 @@ const NOT_SAID: &str = "not said";
 
 pub(super) fn section(summary: &RunSummary) -> String {
     let mut text = format!("## Operations\n\n{}", servers(summary));
+    let compiled = compiled(summary);
+    if !compiled.is_empty() {
+        text.push_str(&format!("\n### Cold and warm starts\n\n{compiled}"));
+    }
     let memory = memory(summary);
     if !memory.is_empty() {
         text.push_str(&format!("\n### Memory when idle\n\n{memory}"));
@@ -64,6 +70,51 @@ fn servers(summary: &RunSummary) -> String {
         "{table}\nTimes count from the launch; the stop from the first signal to the end of the last process, the memory's \
          return from there. How long the weights took to load is the server's own figure: of vLLM and SGLang for reading and \
          placing them, of Ollama and llama-server for the model to be ready.\n"
+    )
+}
+
+/// Whether the servers found compiled what they needed: it decides how long their starts took.
+fn compiled(summary: &RunSummary) -> String {
+    let mut text = String::new();
+    let mut seen = BTreeSet::new();
+    for lane in &summary.lanes {
+        let Some(caches) = lane.server.as_ref().and_then(|s| s.compile_caches.as_ref()) else {
+            continue;
+        };
+        let warmth = caches.warmth();
+        seen.insert(warmth);
+        let (before, new) = (count(caches.files_before()), count(caches.files_new()));
+        let files = format!("{before} files were in its compile caches before, {new} came");
+        let said = match (caches.loaded_lines > 0, caches.compiled_lines > 0) {
+            (false, false) => "",
+            (true, false) => "; its log says that it loaded them",
+            (false, true) => "; its log says that it compiled",
+            (true, true) => "; its log says that it loaded some and compiled some",
+        };
+        let word = match warmth {
+            Warmth::Cold => "cold start",
+            Warmth::Warm => "warm start",
+            Warmth::Partly => "partly warm start",
+            Warmth::NothingCompiled => "nothing compiled",
+        };
+        let _ = writeln!(
+            text,
+            "- {} / {}: **{word}** ({files}{said})",
+            framework(&lane.lane),
+            escape(&lane.lane.model)
+        );
+    }
+    if text.is_empty() {
+        return text;
+    }
+    let unlike = if seen.len() > 1 {
+        " Here they are not alike: the times of these starts can't be compared as they stand."
+    } else {
+        ""
+    };
+    format!(
+        "What vLLM and SGLang compiled is kept from lane to lane and from night to night, and makes the next start quicker; \
+         nothing that is measured includes it.{unlike}\n\n{text}"
     )
 }
 
