@@ -588,11 +588,7 @@ async fn lives(name: &str, processes: usize) {
     let asked = adapter.request_body(&request(&brief));
     let good = answered(&server, adapter, asked.clone()).await;
     assert_eq!(good.outcome, Outcome::Ok, "{name}: {:?}", good.error);
-    assert_eq!(
-        good.output_tokens,
-        said["completion_tokens"].as_u64(),
-        "{name}"
-    );
+    assert_eq!(good.output_tokens, said["completion_tokens"].as_u64(), "{name}");
     assert_eq!(good.shown_shape(), adapter.stream_shape(), "{name}");
     let mut stranger = asked;
     stranger["model"] = "no-such-model".into();
