@@ -172,7 +172,7 @@ pub struct ServerReady {
     pub template_tokens: Option<u32>,
     /// GPU memory in use when ready, bytes, all chosen devices together.
     pub gpu_used_bytes: Option<u64>,
-    /// What its log said of its memory and of the loading.
+    /// What its log said of its memory and of the loading; absent where there is no log to read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<LoadFigures>,
     /// Its compile caches over the start; `None` where none is known of its kind, or someone else runs it.

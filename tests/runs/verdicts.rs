@@ -5,7 +5,10 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
-use benchd::analysis::{ModelVerdict, RunSummary, Verdict, VerdictOutcome};
+use benchd::{
+    analysis::{ModelVerdict, RunSummary, Verdict, VerdictOutcome},
+    record::LoadFigures,
+};
 use serde_json::json;
 
 use crate::bench::{Bench, Ended};
@@ -229,7 +232,7 @@ fn assert_start_lines_became_figures(summary: &RunSummary) {
     let (ollama, _) = server("ollama");
     assert_eq!(
         (&ollama.load, ollama.gpu_rest_bytes),
-        (&None, None),
+        (&Some(LoadFigures::default()), None),
         "it said nothing"
     );
     assert!(ollama.gpu_idle_bytes.is_some());

@@ -82,6 +82,7 @@ fn prompts(cells: &[&CellSummary]) -> String {
         ">prompt tokens",
         ">TTFT, shortest (ms)",
         ">TTFT, longest (ms)",
+        ">overhead (ms)",
         ">a further 1,000 tokens (ms)",
         ">prompt tokens/s, longest",
         ">TPOT, shortest (ms)",
@@ -121,6 +122,11 @@ fn prompts(cells: &[&CellSummary]) -> String {
             },
             optional(ttft_short),
             optional(ttft_long),
+            optional(
+                slope
+                    .zip(ttft_short)
+                    .map(|(per_1000, ttft)| ttft - per_1000 * tokens(short) / 1e3),
+            ),
             optional(slope),
             optional(prefill),
             optional(median(short.tpot_ms.as_ref())),
@@ -137,8 +143,9 @@ fn prompts(cells: &[&CellSummary]) -> String {
         return String::new();
     }
     format!(
-        "{table}\nMedians. Time to first token on the shortest prompt is nearly all overhead; what a further 1,000 tokens add is \
-         prefill. Prompt tokens/s is the whole prompt over its time to first token, overhead included.\n"
+        "{table}\nMedians. What a further 1,000 tokens add to the time to first token is prefill; what the straight line through both \
+         lengths leaves for a prompt of none is overhead (below 0 where there is no straight line). Prompt tokens/s is the \
+         whole prompt over its time to first token, overhead included.\n"
     )
 }
 
@@ -256,10 +263,14 @@ mod tests {
         let text = section(ScenarioKind::LongContext, &cells.iter().collect::<Vec<_>>());
         assert!(text.contains("Prefill 효율성"), "{text}");
         let row = row(&text);
-        assert_eq!(row[..6], ["vllm", "1", "1,000 to 3,000", "110", "310", "100"]);
+        // 200 ms more for 2,000 tokens more; 110 ms less 100 ms for the first 1,000.
+        assert_eq!(
+            row[..7],
+            ["vllm", "1", "1,000 to 3,000", "110", "310", "10.0", "100"]
+        );
         // 3,000 tokens in 310 ms.
-        assert_eq!(row[6], number(3000.0 / 0.31));
-        assert_eq!(row[7..9], ["100", "120"]);
+        assert_eq!(row[7], number(3000.0 / 0.31));
+        assert_eq!(row[8..10], ["100", "120"]);
     }
 
     #[test]
