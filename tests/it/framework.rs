@@ -39,6 +39,8 @@ impl Server {
             client: benchd::client::untimed_client()
                 .tls_certs_only(std::iter::empty())
                 .no_proxy()
+                // A kept connection may be closed by the server just as it is used again.
+                .pool_max_idle_per_host(0)
                 .build()
                 .expect("a client"),
         }
