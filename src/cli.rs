@@ -22,7 +22,7 @@ Exit codes:
   3    the machine is not fit, or the GPU is busy or held by another benchd
   4    stopped for safety: GPU memory not released, or a process that won't die
   5    `benchd compare --fail-on-regression`: something got worse
-  130  interrupted by INT, 143 by TERM; go on with `benchd run PLAN --resume`";
+  130  interrupted by INT, 129 by HUP, 143 by TERM; go on with `benchd run PLAN --resume`";
 
 /// The commands.
 #[derive(Debug, Subcommand)]

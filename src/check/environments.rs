@@ -113,7 +113,13 @@ fn venv(shared: &Shared<'_>, folder: &Path, plan_path: &Path, gpu: Option<&GpuHo
     let names = &shared.names;
     let framework = shared.framework;
     let kind = framework.kind.as_str();
-    let make = format!("make it: benchd env {}", plan_path.display());
+    let make = match env::recipe_for(folder) {
+        Some(_) => format!("make it: benchd env {}", plan_path.display()),
+        None => format!(
+            "make a venv of it there, or correct frameworks.{}.venv",
+            framework.name
+        ),
+    };
     let read = match Venv::read(folder) {
         Ok(read) => read,
         Err(error) => {

@@ -1,24 +1,19 @@
 //! `benchd check`: the doctor's findings on a plan and this machine, the worst first.
 
-use std::{
-    fmt::Write as _,
-    io::{IsTerminal as _, Write as _},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{fmt::Write as _, io::IsTerminal as _, path::PathBuf, time::Duration};
 
 use anyhow::{Context, anyhow};
 use indexmap::IndexMap;
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr as _;
 
-use super::{CommandResult, DONE, Failure, load_plan};
+use super::{CommandResult, DONE, Failure, NO_STDOUT, load_plan};
 use crate::{
     check::{self, Finding, Severity, Subject},
     cli::CheckArgs,
     framework::{self, Context as Around},
     plan::{self, Assumptions, Estimate, Lane, Only, Plan, longest_prompt_tokens, most_streams},
-    report::number,
+    report::{number, print},
     supervisor::{self, EXIT_MACHINE, short_duration},
 };
 
@@ -74,10 +69,7 @@ pub fn run(args: CheckArgs) -> CommandResult {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let redactor = supervisor::redactor(&loaded, &environment);
-    std::io::stdout()
-        .lock()
-        .write_all(redactor.text(&text).as_bytes())
-        .context("stdout is closed")?;
+    print(&redactor.text(&text)).context(NO_STDOUT)?;
     if findings.iter().any(|finding| finding.severity.forbids()) {
         return Ok(EXIT_MACHINE);
     }

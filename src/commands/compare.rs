@@ -1,15 +1,15 @@
 //! `benchd compare`: a new run against an old one.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 
 use anyhow::{Context, anyhow};
 
-use super::{CommandResult, DONE, Failure, open_run};
+use super::{CommandResult, DONE, Failure, NO_STDOUT, open_run};
 use crate::{
     analysis::{AnalysedRun, compare_runs},
     cli::{CompareArgs, CompareFormat},
     plan::Only,
-    report::{change_md, change_text},
+    report::{change_md, change_text, print},
 };
 
 /// Something got worse, and the caller asked to be told by the exit code.
@@ -32,18 +32,17 @@ pub fn run(args: CompareArgs) -> CommandResult {
         return Err(Failure::plan(error));
     }
     let found = compare_runs(&base, &new, &only, threshold.map(|t| t.share()));
-    let mut stdout = std::io::stdout().lock();
     let text = match args.format {
         CompareFormat::Text => {
             let no_colour = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-            change_text(&found, stdout.is_terminal() && !no_colour)
+            change_text(&found, std::io::stdout().is_terminal() && !no_colour)
         }
         CompareFormat::Markdown => change_md(&found),
         CompareFormat::Json => {
             serde_json::to_string_pretty(&found).context("the comparison is no JSON")? + "\n"
         }
     };
-    stdout.write_all(text.as_bytes()).context("stdout is closed")?;
+    print(&text).context(NO_STDOUT)?;
     if found.cells.is_empty() && found.one_sided.is_empty() {
         return Err(Failure::machine(anyhow!(
             "neither run has measured a cell of these"

@@ -2,13 +2,12 @@
 
 use std::{
     collections::BTreeSet,
-    io::Write as _,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, anyhow};
 
-use super::{CommandResult, DONE, Failure, open_run};
+use super::{CommandResult, DONE, Failure, NO_STDOUT, open_run};
 use crate::{
     analysis::{AnalysedRun, summarise_study},
     cli::ReportArgs,
@@ -25,7 +24,7 @@ pub fn run(args: ReportArgs) -> CommandResult {
         [] | [_] if args.output.is_none() => of_one(&args.results, args.runs.first().map(String::as_str))?,
         runs => of_several(&args.results, runs, args.output)?,
     };
-    writeln!(std::io::stdout().lock(), "{}", path.display()).context("stdout is closed")?;
+    report::print(&format!("{}\n", path.display())).context(NO_STDOUT)?;
     DONE
 }
 

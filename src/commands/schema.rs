@@ -2,16 +2,18 @@
 
 use anyhow::Context;
 
-use super::{CommandResult, DONE};
-use crate::{cli::SchemaArgs, report::schema_of};
+use super::{CommandResult, DONE, NO_STDOUT};
+use crate::{
+    cli::SchemaArgs,
+    report::{print, schema_of},
+};
 
 /// Prints the schema.
 ///
 /// # Errors
-/// When stdout is closed.
+/// When stdout can't be written.
 pub fn run(args: &SchemaArgs) -> CommandResult {
-    use std::io::Write;
     let text = serde_json::to_string_pretty(&schema_of(args.of)).context("the schema can't be written")?;
-    writeln!(std::io::stdout().lock(), "{text}").context("stdout is closed")?;
+    print(&format!("{text}\n")).context(NO_STDOUT)?;
     DONE
 }

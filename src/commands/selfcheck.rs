@@ -5,10 +5,11 @@ use std::{fs, path::Path};
 use anyhow::{Context, anyhow};
 use serde::Serialize;
 
-use super::{CommandResult, DONE, Failure};
+use super::{CommandResult, DONE, Failure, NO_STDOUT};
 use crate::{
     cli::SelfcheckArgs,
     journal::{ClientCalibration, HostInfo, write_atomic},
+    report::print,
     selfcheck::{self, MAX_STREAMS, Options},
     supervisor::host_info,
 };
@@ -69,14 +70,11 @@ pub fn run(args: SelfcheckArgs) -> CommandResult {
     };
     let text = serde_json::to_string_pretty(&stored).context("the result is no JSON")? + "\n";
     store(&args.output, &text)?;
-    if args.json {
-        print!("{text}");
-    } else {
-        print!("{}", selfcheck::table(&found));
-        if stored.debug_build {
-            println!("this benchd is a debug build: a release build is several times faster");
-        }
+    let mut shown = if args.json { text } else { selfcheck::table(&found) };
+    if stored.debug_build && !args.json {
+        shown += "this benchd is a debug build: a release build is several times faster\n";
     }
+    print(&shown).context(NO_STDOUT)?;
     eprintln!("stored in {}", args.output.display());
     DONE
 }

@@ -2,18 +2,18 @@
 
 use std::{
     fmt::Write as _,
-    io::{BufRead, BufReader, Seek, SeekFrom, Write as _},
-    path::Path,
+    io::{BufRead, BufReader, Seek, SeekFrom},
     time::Duration,
 };
 
 use anyhow::Context;
 
-use super::{CommandResult, DONE, Failure};
+use super::{CommandResult, DONE, Failure, NO_STDOUT, find_run};
 use crate::{
     cli::StatusArgs,
     journal::{self, LaneOutcome, RunDir, RunOutcome, State},
     record::LaneId,
+    report::print,
     supervisor::{boot_id, short_duration},
 };
 
@@ -23,8 +23,7 @@ use crate::{
 /// When there is no such run, or its journal is damaged.
 pub fn run(args: StatusArgs) -> CommandResult {
     // The logs' folder is not needed to read a run; it is told by run.json.
-    let dir = RunDir::find(&args.results, Path::new("logs"), args.run.as_deref())
-        .map_err(|e| Failure::plan(anyhow::Error::from(e).context("there is no such run")))?;
+    let dir = find_run(&args.results, args.run.as_deref())?;
     let replay = journal::replay(&dir.journal()).map_err(|e| Failure::machine(anyhow::Error::from(e)))?;
     let state = State::from_entries(&replay.entries);
     let alive = is_alive(&state);
@@ -34,10 +33,7 @@ pub fn run(args: StatusArgs) -> CommandResult {
         .as_ref()
         .map(|lane| records_in_cell(&dir, lane, &state));
     let text = render(&state, alive, now_us, in_cell);
-    std::io::stdout()
-        .lock()
-        .write_all(text.as_bytes())
-        .context("stdout is closed")?;
+    print(&text).context(NO_STDOUT)?;
     DONE
 }
 

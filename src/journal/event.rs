@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::{CompileCaches, Flag, GpuHost, GpuProcess, LaneId};
+use crate::record::{CompileCaches, Flag, GpuHost, GpuProcess, LaneId, LoadFigures};
 
 /// Version of the journal's layout; a reader refuses a version that it does not know.
 pub const JOURNAL_VERSION: u32 = 1;
@@ -172,6 +172,9 @@ pub struct ServerReady {
     pub template_tokens: Option<u32>,
     /// GPU memory in use when ready, bytes, all chosen devices together.
     pub gpu_used_bytes: Option<u64>,
+    /// What its log said of its memory and of the loading.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<LoadFigures>,
     /// Its compile caches over the start; `None` where none is known of its kind, or someone else runs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compile_caches: Option<CompileCaches>,

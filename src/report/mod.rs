@@ -24,7 +24,7 @@ pub use csv::{CSV_HEADER, study_csv, summary_csv};
 pub use html::{RunParts, report_html};
 pub use markdown::report_md;
 pub use schemas::{SchemaOf, schema_of};
-pub use terminal::{cell_line, final_table};
+pub use terminal::{cell_line, final_table, print};
 
 use crate::{
     analysis::{
@@ -138,5 +138,7 @@ fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), DiskError> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_same;
 #[cfg(test)]
 mod tests_schemas;

@@ -1,12 +1,27 @@
 //! What a terminal shows: one line as each cell ends, and a table at the end.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+};
 
 use super::number::{NONE, number, optional, percentile};
 use crate::{
     analysis::{CellSummary, LaneSummary, RunSummary},
     record::FlagKind,
 };
+
+/// Writes data that was asked for to stdout. A reader that has seen enough (`| head`) is no error.
+///
+/// # Errors
+/// When stdout can't be written for another reason: a full disk behind it, a terminal that is gone.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        done => done,
+    }
+}
 
 /// One line: `concurrent/c16  TTFT 41.2 ms, p95 ~88.0  312 tok/s  latency 1,204 ms  100 requests`.
 pub fn cell_line(cell: &CellSummary) -> String {

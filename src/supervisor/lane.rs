@@ -8,13 +8,14 @@ use super::{
     cells::{self, LaneCells},
     compiled,
     gpu_log::GpuLog,
+    own_counters::{log_length, log_since},
     readiness::{Completion, ready_plan, server_settings, target},
     run::say,
 };
 use crate::{
     check::gpu::name_processes,
     env::{self, EnvError, Missing},
-    framework::{self, Adapter, Context, VisibleGpu},
+    framework::{self, Adapter, Context, KV_CAPACITY, VisibleGpu, load_figures},
     gpu::{self, Gpu, GpuError, Placement},
     journal::{Event, GpuFile, LaneEnded, LaneOutcome, LaneStarted},
     load::LoadEngine,
@@ -24,7 +25,7 @@ use crate::{
     },
     process::LogSettings,
     prompt::Calibration,
-    record::Redactor,
+    record::{LoadFigures, Redactor},
     server::{
         Attached, EventSink, Failed, Interrupt, Launched, Prepared, Ready, Reaped, ReleaseHeld, ReleaseProof,
         StopWhy, Watch,
@@ -221,6 +222,7 @@ async fn drive(shared: &mut Shared<'_>, lane: &Lane, index: usize, attempt: u32)
         model,
         adapter: &*adapter,
         gpu_log: &gpu_log,
+        log_from: 0,
     };
     let mut end = match &framework.source {
         Source::Url(url) => attached(work, url).await,
@@ -244,6 +246,8 @@ pub(super) struct LaneWork<'a, 'r> {
     pub(super) model: &'a Model,
     pub(super) adapter: &'a dyn Adapter,
     pub(super) gpu_log: &'a GpuLog,
+    /// Where the lines of the server that is launched now begin in its log, bytes.
+    pub(super) log_from: u64,
 }
 
 /// What is missing on disk is made where the plan says so; else the lane fails with the command that makes it.
@@ -341,9 +345,11 @@ async fn launched(mut work: LaneWork<'_, '_>) -> LaneEnd {
     let Some(launch) = work.adapter.launch() else {
         return LaneEnd::failed("prepare", "there is no command to launch this server");
     };
+    let log_path = work.shared.run.dir.server_log(&work.lane.id);
+    work.log_from = log_length(&log_path);
     let log = LogSettings {
         redactor: work.shared.redactor.clone(),
-        ..LogSettings::new(work.shared.run.dir.server_log(&work.lane.id))
+        ..LogSettings::new(log_path)
     };
     let secrets = work.shared.secrets;
     let settings = server_settings(
@@ -494,8 +500,28 @@ async fn serve(work: &mut LaneWork<'_, '_>, ready: &Ready, caches: Option<compil
         Err(end) => return blame_the_dead(end, &ready.watch()).await,
     };
     let used = gpu_used(work).await;
-    ready.announce(cells.facts().clone(), cells.template_tokens(), used, caches);
+    let load = figures_of_load(work);
+    let mut facts = cells.facts().clone();
+    if let Some(tokens) = load.as_ref().and_then(|load| load.kv_cache_tokens) {
+        // What vLLM's API gives for it (blocks times their size) counts a model with sliding windows twice.
+        facts.insert(KV_CAPACITY.to_owned(), tokens.to_string());
+    }
+    ready.announce(facts, cells.template_tokens(), used, load, caches);
     cells::run(work, &mut cells).await
+}
+
+/// What the server wrote of its memory and of the loading since its launch; by now it has answered requests, so these
+/// lines lie on the disk.
+fn figures_of_load(work: &LaneWork<'_, '_>) -> Option<LoadFigures> {
+    let log = work.shared.run.dir.server_log(&work.lane.id);
+    match tokio::task::block_in_place(|| log_since(&log, work.log_from)) {
+        Ok(Some(lines)) => Some(load_figures(&lines)).filter(|figures| !figures.is_empty()),
+        Ok(None) => None,
+        Err(error) => {
+            tracing::info!(%error, log = %log.display(), "the server's log can't be read for its figures");
+            None
+        }
+    }
 }
 
 /// How long the end of a server may take to be noticed after its connections broke.

@@ -107,7 +107,7 @@ impl<'a> OwnCounters<'a> {
     }
 }
 
-/// Bytes of a log now.
+/// Bytes of a log; 0 where there is none yet.
 pub(super) fn log_length(log: &Path) -> u64 {
     log.metadata().map_or(0, |about| about.len())
 }

@@ -219,11 +219,15 @@ fn end(
     match report::write_all(&begun.dir, &options.loaded.plan, &options.lanes) {
         Ok(summary) => {
             display.close();
-            print!("\n{}\n", report::final_table(&summary));
+            let mut text = format!("\n{}\n", report::final_table(&summary));
             if !summary.verdicts.is_empty() {
-                println!("{}", report::sentences::verdict_lines(&summary.verdicts));
+                text += &format!("{}\n", report::sentences::verdict_lines(&summary.verdicts));
             }
-            println!("report {}", begun.dir.report_html().display());
+            text += &format!("report {}\n", begun.dir.report_html().display());
+            // The run is over and stored, whoever still listens.
+            if let Err(error) = report::print(&text) {
+                tracing::warn!("stdout: {error}");
+            }
         }
         // What is measured is safe in the run's folder; the report can be written again from it.
         Err(error) => say(

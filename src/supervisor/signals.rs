@@ -26,14 +26,18 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Listens for INT, TERM and HUP from now on.
+    /// Listens for INT and TERM from now on, and for HUP where it was not ignored: under `nohup` a run outlives its
+    /// terminal.
     ///
     /// # Errors
     /// When the handlers can't be installed.
     pub fn listen() -> std::io::Result<Self> {
         let mut int = signal(SignalKind::interrupt())?;
         let mut term = signal(SignalKind::terminate())?;
-        let mut hup = signal(SignalKind::hangup())?;
+        let mut hup = match is_ignored(libc::SIGHUP) {
+            true => None,
+            false => Some(signal(SignalKind::hangup())?),
+        };
         // A file-size limit kills by default; with a handler a write says EFBIG and the run ends with its reason.
         // A handler, unlike an ignored signal, is not passed on to servers.
         let mut too_large = signal(SignalKind::from_raw(libc::SIGXFSZ))?;
@@ -49,7 +53,7 @@ impl Signals {
                 let number = tokio::select! {
                     Some(()) = int.recv() => libc::SIGINT,
                     Some(()) = term.recv() => libc::SIGTERM,
-                    Some(()) = hup.recv() => libc::SIGHUP,
+                    Some(()) = received(&mut hup) => libc::SIGHUP,
                     Some(()) = too_large.recv() => continue,
                     else => return,
                 };
@@ -87,6 +91,22 @@ impl Signals {
     /// Cancelled by the second.
     pub fn at_once(&self) -> &CancellationToken {
         &self.at_once
+    }
+}
+
+/// Whether the signal is ignored, as whoever started benchd left it. One that can't be asked about is taken as not
+/// ignored.
+fn is_ignored(signal: i32) -> bool {
+    let status = procfs::process::Process::myself().and_then(|me| me.status());
+    // Bit 0 is signal 1: proc_pid_status(5).
+    status.is_ok_and(|status| status.sigign >> (signal - 1) & 1 == 1)
+}
+
+/// The next of these signals; never, where none is listened for.
+async fn received(signal: &mut Option<tokio::signal::unix::Signal>) -> Option<()> {
+    match signal {
+        Some(signal) => signal.recv().await,
+        None => std::future::pending().await,
     }
 }
 

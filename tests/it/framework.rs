@@ -426,7 +426,7 @@ fn recorded_metrics_hold_the_figures_that_are_compared() {
         assert!(own.prompt_tokens > Some(500.0), "{server}: {counters:?}");
         assert!(own.output_tokens > Some(100.0), "{server}: {counters:?}");
         // llama-server and SGLang serve whatever is asked for.
-    if matches!(name, "vllm" | "ollama") {
+        if matches!(name, "vllm" | "ollama") {
             assert!(own.requests >= Some(6.0), "{server}: {counters:?}");
             assert!(
                 own.ttft_mean_ms > Some(1.0) && own.latency_mean_ms > own.ttft_mean_ms,

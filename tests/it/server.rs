@@ -273,7 +273,7 @@ async fn a_whole_life_with_all_its_events_and_times() {
             .contains(&process::identity(ready.leader().pid).unwrap())
     );
     assert_eq!(ready.exit(), None);
-    ready.announce([("version".into(), "1".into())].into(), Some(7), None, None);
+    ready.announce([("version".into(), "1".into())].into(), Some(7), None, None, None);
 
     let reaped = ready.stop(StopWhy::Finished, &CancellationToken::new()).await;
     assert!(!reaped.killed);

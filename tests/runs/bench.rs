@@ -46,6 +46,7 @@ pub(crate) struct Bench {
     pub(crate) flags: Vec<String>,
     ports: BTreeMap<String, Port>,
     gpu: Option<FakeGpu>,
+    nohup: bool,
 }
 
 impl Bench {
@@ -69,7 +70,14 @@ impl Bench {
             flags: vec!["--no-selfcheck".to_owned()],
             ports: BTreeMap::new(),
             gpu: None,
+            nohup: false,
         }
+    }
+
+    /// Starts `benchd run` with HUP ignored, as nohup(1) does.
+    pub(crate) fn nohup(mut self) -> Self {
+        self.nohup = true;
+        self
     }
 
     /// On a GPU that the test controls. What a killed process held comes back at once.
@@ -196,8 +204,25 @@ impl Bench {
         let mut all = vec!["run", "plan.yaml"];
         all.extend(self.flags.iter().map(String::as_str));
         all.extend(args);
-        let child = self
-            .command(&all)
+        let mut command = self.command(&all);
+        if self.nohup {
+            // A signal's disposition goes through exec, as it does through nohup(1).
+            let benchd = command;
+            command = Command::new("sh");
+            command
+                .args(["-c", "trap '' HUP; exec \"$0\" \"$@\""])
+                .arg(benchd.get_program())
+                .args(benchd.get_args())
+                .current_dir(self.path())
+                .stdin(Stdio::null());
+            for (name, value) in benchd.get_envs() {
+                match value {
+                    Some(value) => command.env(name, value),
+                    None => command.env_remove(name),
+                };
+            }
+        }
+        let child = command
             .stdout(File::create(self.path().join("stdout.txt")).unwrap())
             .stderr(File::create(stderr).unwrap())
             .spawn()

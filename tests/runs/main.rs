@@ -13,6 +13,7 @@ mod support;
 mod bad_input;
 mod cell_faults;
 mod compare;
+mod cross_check;
 mod gpu_faults;
 mod kills;
 mod resume;

@@ -103,3 +103,25 @@ fn a_second_signal_passes_over_the_grace() {
     assert!(ended.reaped("a").killed);
     assert_eq!(ended.reaped("a").swept.len(), 1);
 }
+
+#[test]
+fn a_terminal_that_goes_stops_the_run_cleanly() {
+    let bench = Bench::new().sim("a", &["--decode-rate", "100"]);
+    let run = bench.start(&[]);
+    run.stores("a", 8);
+    run.signal(Signal::SIGHUP);
+    assert_interrupted(&bench, &run.wait(), 129);
+    assert_resumes(&bench, &["a"]);
+}
+
+#[test]
+fn under_nohup_a_run_outlives_its_terminal() {
+    let bench = Bench::new().sim("a", &["--decode-rate", "100"]).nohup();
+    let run = bench.start(&[]);
+    run.stores("a", 8);
+    run.signal(Signal::SIGHUP);
+    let ended = run.wait();
+    ended.assert_code(0);
+    ended.assert_whole("a");
+    bench.assert_nothing_left();
+}

@@ -1,11 +1,11 @@
 //! What a run would do: lanes, cells, each server's command line and environment, and the estimated time. Needs
 //! neither a GPU nor an environment.
 
-use std::{fmt::Write as _, io::Write as _, path::PathBuf};
+use std::{fmt::Write as _, path::PathBuf};
 
 use anyhow::Context as _;
 
-use super::super::{CommandResult, DONE, Failure};
+use super::super::{CommandResult, DONE, Failure, NO_STDOUT};
 use crate::{
     framework::{self, Context, VisibleGpu},
     plan::{
@@ -13,6 +13,7 @@ use crate::{
         most_streams,
     },
     record::Redactor,
+    report,
     supervisor::short_duration,
 };
 
@@ -23,10 +24,7 @@ use crate::{
 pub(super) fn print(plan: &Plan, lanes: &[Lane], redactor: &Redactor) -> CommandResult {
     let text = render(plan, lanes)?;
     let text = redactor.text(&text);
-    std::io::stdout()
-        .lock()
-        .write_all(text.as_bytes())
-        .context("stdout is closed")?;
+    report::print(&text).context(NO_STDOUT)?;
     DONE
 }
 

@@ -1,4 +1,4 @@
-//! How the servers came and went, on what machine, with what settings.
+//! On what machine, from what software, with what settings.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,101 +13,7 @@ use crate::{
     analysis::{LaneSummary, RunSummary},
     journal::{ClientCalibration, EnvironmentInfo, RateLimit, RunInfo},
     plan::{GpuSelection, Plan, Source},
-    record::Warmth,
 };
-
-pub(super) fn operations(summary: &RunSummary) -> String {
-    let mut table = Table::new([
-        "framework",
-        "model",
-        "lane",
-        ">attempts",
-        ">healthy after",
-        ">first answer after",
-        ">idle GPU memory (MB)",
-        ">stopped in",
-        "exit",
-        ">swept",
-        ">memory back after",
-    ]);
-    for lane in &summary.lanes {
-        let s = lane.server.as_ref();
-        let killed = s.and_then(|s| s.killed).unwrap_or(false);
-        let exit = s.and_then(|s| s.exit.as_deref()).map_or(NONE.to_owned(), escape);
-        let release = match s {
-            Some(s) if s.held.is_some() => "**not back**".to_owned(),
-            s => millis(s.and_then(|s| s.release_ms)),
-        };
-        table.row([
-            framework(&lane.lane),
-            escape(&lane.lane.model),
-            lane.outcome.clone(),
-            lane.attempts.to_string(),
-            millis(s.and_then(|s| s.healthy_ms)),
-            millis(s.and_then(|s| s.ready_ms)),
-            s.and_then(|s| s.gpu_idle_bytes)
-                .map_or(NONE.to_owned(), |b| megabytes(b as f64)),
-            millis(s.and_then(|s| s.stop_ms)),
-            if killed {
-                format!("{exit}, killed after the grace")
-            } else {
-                exit
-            },
-            s.and_then(|s| s.swept).map_or(NONE.to_owned(), count),
-            release,
-        ]);
-    }
-    let compiled = compiled(summary);
-    format!(
-        "## Operations\n\n{table}\n{compiled}Idle GPU memory is what the server holds when ready, above the baseline. vLLM and SGLang \
-         reserve a fraction of the device whatever they need; it is no measure of the model's need.\n"
-    )
-}
-
-/// Whether the servers found compiled what they needed: it decides how long their starts took.
-fn compiled(summary: &RunSummary) -> String {
-    let mut text = String::new();
-    let mut seen = BTreeSet::new();
-    for lane in &summary.lanes {
-        let Some(caches) = lane.server.as_ref().and_then(|s| s.compile_caches.as_ref()) else {
-            continue;
-        };
-        let warmth = caches.warmth();
-        seen.insert(warmth);
-        let (before, new) = (count(caches.files_before()), count(caches.files_new()));
-        let files = format!("{before} files were in its compile caches before, {new} came");
-        let said = match (caches.loaded_lines > 0, caches.compiled_lines > 0) {
-            (false, false) => "",
-            (true, false) => "; its log says that it loaded them",
-            (false, true) => "; its log says that it compiled",
-            (true, true) => "; its log says that it loaded some and compiled some",
-        };
-        let word = match warmth {
-            Warmth::Cold => "cold start",
-            Warmth::Warm => "warm start",
-            Warmth::Partly => "partly warm start",
-            Warmth::NothingCompiled => "nothing compiled",
-        };
-        let _ = writeln!(
-            text,
-            "- {} / {}: **{word}** ({files}{said})",
-            framework(&lane.lane),
-            escape(&lane.lane.model)
-        );
-    }
-    if text.is_empty() {
-        return text;
-    }
-    let unlike = if seen.len() > 1 {
-        " Here they are not alike: the times of these starts can't be compared as they stand."
-    } else {
-        ""
-    };
-    format!(
-        "What vLLM and SGLang compiled is kept from lane to lane and from night to night, and makes the next start quicker; \
-         nothing that is measured includes it.{unlike}\n\n{text}\n"
-    )
-}
 
 pub(super) fn section(summary: &RunSummary, plan: &Plan) -> String {
     let mut text = "## Environment\n\n".to_owned();
@@ -206,6 +112,7 @@ fn run_from(environments: &BTreeMap<String, EnvironmentInfo>) -> String {
         "Python",
         ">packages",
         ">on disk (MB)",
+        ">installed in",
         "SHA-256",
     ]);
     for (name, e) in environments {
@@ -221,6 +128,7 @@ fn run_from(environments: &BTreeMap<String, EnvironmentInfo>) -> String {
             word(e.python.as_ref()),
             e.packages.map_or(NONE.to_owned(), |n| count(n.into())),
             e.bytes.map_or(NONE.to_owned(), |bytes| megabytes(bytes as f64)),
+            millis(e.install_ms),
             hash,
         ]);
     }
@@ -371,6 +279,7 @@ mod tests {
             packages: Some(178),
             resolved_sha256: Some("ab".repeat(32)),
             bytes: Some(10_200_000_000),
+            install_ms: Some(182_000),
             ..EnvironmentInfo::default()
         };
         let archive = EnvironmentInfo {
@@ -390,7 +299,10 @@ mod tests {
         };
         let vllm = row("| vllm");
         assert!(
-            vllm.contains("3.12.8") && vllm.contains("178") && vllm.contains("10,200"),
+            vllm.contains("3.12.8")
+                && vllm.contains("178")
+                && vllm.contains("10,200")
+                && vllm.contains("3 min 2 s"),
             "{vllm}"
         );
         assert!(vllm.contains("packages `abab"), "{vllm}");
