@@ -138,7 +138,7 @@ fn venv(shared: &Shared<'_>, folder: &Path, plan_path: &Path, gpu: Option<&GpuHo
             format!("{names}: {kind} is not installed in {}", folder.display()),
             make.clone(),
         )),
-        (Some(found), Some(wanted)) if found != wanted => findings.push(Finding::lose(
+        (Some(found), Some(wanted)) if !env::is_version(found, wanted) => findings.push(Finding::lose(
             Area::Environment,
             format!(
                 "{names}: {} has {kind} {found}, the plan says {wanted}",
