@@ -116,7 +116,7 @@ fn venv(shared: &Shared<'_>, folder: &Path, plan_path: &Path, gpu: Option<&GpuHo
     let make = match env::recipe_for(folder) {
         Some(_) => format!("make it: benchd env {}", plan_path.display()),
         None => format!(
-            "make a venv of it there, or correct frameworks.{}.venv",
+            "make a venv of it there, or name another one in frameworks.{}.venv",
             framework.name
         ),
     };
