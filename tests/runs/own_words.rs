@@ -1,5 +1,5 @@
-//! benchd's figures beside what servers say of themselves: a server that counts wrong is flagged, one that says nothing
-//! is named.
+//! What servers say of themselves: one that counts wrong is flagged, one that says nothing is named, and whether one found
+//! compiled what it needed is told.
 
 use std::{
     fs,
@@ -8,7 +8,10 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use benchd::{analysis::RunSummary, record::FlagKind};
+use benchd::{
+    analysis::RunSummary,
+    record::{FlagKind, Warmth},
+};
 use serde_json::json;
 
 use crate::{
@@ -16,12 +19,12 @@ use crate::{
     ports::Port,
 };
 
-/// A venv whose `vllm` is the simulated server in vLLM's dialect.
-fn vllm(bench: &Bench, venv: &str, fault: &str) {
+/// A venv whose `vllm` is the simulated server in vLLM's dialect; `first` is what it does before it serves.
+fn vllm(bench: &Bench, venv: &str, first: &str, fault: &str) {
     let bin = bench.path().join(venv).join("bin");
     fs::create_dir_all(&bin).unwrap();
     let script = format!(
-        "#!/bin/sh\nwhile [ $# -gt 0 ]; do\ncase $1 in\n--port) port=$2 ;;\n--served-model-name) model=$2 ;;\nesac\nshift\ndone\n\
+        "#!/bin/sh\nwhile [ $# -gt 0 ]; do\ncase $1 in\n--port) port=$2 ;;\n--served-model-name) model=$2 ;;\nesac\nshift\ndone\n{first}\n\
          exec {} sim --dialect vllm --host 127.0.0.1 --port \"$port\" --model \"$model\" --decode-rate 1000 --prefill-rate 2000 {fault}\n",
         env!("CARGO_BIN_EXE_benchd")
     );
@@ -70,8 +73,8 @@ fn a_server_that_counts_wrong_is_flagged_and_one_that_says_nothing_is_named() {
         .as_object_mut()
         .unwrap()
         .retain(|key, _| matches!(key.as_str(), "kind" | "url" | "start_timeout"));
-    vllm(&bench, "honest-venv", "");
-    vllm(&bench, "lying-venv", "--fault metrics-lie");
+    vllm(&bench, "honest-venv", "", "");
+    vllm(&bench, "lying-venv", "", "--fault metrics-lie");
 
     let ended = bench.run(&[]);
     ended.assert_code(0);
@@ -110,6 +113,57 @@ fn a_server_that_counts_wrong_is_flagged_and_one_that_says_nothing_is_named() {
         "**they disagree in 2**",
         "- silent / m: not said by the server (its command has no `--metrics`, and its answers no `timings`)",
         "- elsewhere / m: not said by the server (someone else runs it, and the plan names no place of its metrics)",
+    ] {
+        assert!(report.contains(words), "{words}");
+    }
+}
+
+/// As vLLM does: what was compiled is loaded, else it is compiled and kept.
+const COMPILES: &str = r#"cache=$VLLM_CACHE_ROOT/torch_compile_cache
+if [ -e "$cache/graph" ]; then
+    echo "INFO [backends.py:296] Directly load the compiled graph(s) for compile range (1, 8192) from the cache, took 1.0 s"
+else
+    mkdir -p "$cache" && : >"$cache/graph"
+    echo "INFO [backends.py:393] Compiling a graph for compile range (1, 8192) takes 14.19 s"
+fi"#;
+
+#[test]
+fn what_an_earlier_lane_compiled_makes_the_next_start_warm_and_both_are_told() {
+    let keys = json!({ "kind": "vllm", "venv": "venv", "env": { "VLLM_CACHE_ROOT": "cache" } });
+    let mut bench = Bench::new()
+        .server("first", keys.clone())
+        .server("second", keys)
+        .sim("other", &[]);
+    bench.plan["models"]["m"]["hf"] = json!("sim");
+    vllm(&bench, "venv", COMPILES, "");
+    let ended = bench.run(&[]);
+    ended.assert_code(0);
+
+    let run = bench.only_run();
+    let summary: RunSummary =
+        serde_json::from_str(&fs::read_to_string(run.join("summary.json")).unwrap()).unwrap();
+    let caches = |framework: &str| {
+        let lane = summary.lanes.iter().find(|l| l.lane.framework == framework);
+        lane.unwrap().server.clone().unwrap().compile_caches
+    };
+    let own = |framework: &str| {
+        let folders = caches(framework).unwrap().folders;
+        let own = folders
+            .into_iter()
+            .find(|f| f.path == "cache/torch_compile_cache");
+        own.map(|f| (f.files_before, f.files_new)).unwrap()
+    };
+    assert_eq!((own("first"), own("second")), ((0, 1), (1, 0)));
+    assert_eq!(caches("first").unwrap().warmth(), Warmth::Cold);
+    assert_eq!(caches("second").unwrap().warmth(), Warmth::Warm);
+    assert_eq!(caches("other"), None);
+
+    let report = fs::read_to_string(run.join("report.md")).unwrap();
+    for words in [
+        "- first / m: **cold start** (",
+        "- second / m: **warm start** (",
+        "its log says that it loaded them",
+        "Here they are not alike",
     ] {
         assert!(report.contains(words), "{words}");
     }
