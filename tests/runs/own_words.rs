@@ -164,6 +164,7 @@ fn what_an_earlier_lane_compiled_makes_the_next_start_warm_and_both_are_told() {
         "- second / m: **warm start** (",
         "its log says that it loaded them",
         "Here they are not alike",
+        "- not known: other / m",
     ] {
         assert!(report.contains(words), "{words}");
     }
