@@ -15,6 +15,7 @@ mod cell_faults;
 mod compare;
 mod gpu_faults;
 mod kills;
+mod own_words;
 mod resume;
 mod soak;
 mod start_faults;

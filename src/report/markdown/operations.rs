@@ -76,9 +76,12 @@ fn servers(summary: &RunSummary) -> String {
 /// Whether the servers found compiled what they needed: it decides how long their starts took.
 fn compiled(summary: &RunSummary) -> String {
     let mut text = String::new();
+    let mut unknown = Vec::new();
     let mut seen = BTreeSet::new();
     for lane in &summary.lanes {
+        let name = format!("{} / {}", framework(&lane.lane), escape(&lane.lane.model));
         let Some(caches) = lane.server.as_ref().and_then(|s| s.compile_caches.as_ref()) else {
+            unknown.push(name);
             continue;
         };
         let warmth = caches.warmth();
@@ -97,15 +100,13 @@ fn compiled(summary: &RunSummary) -> String {
             Warmth::Partly => "partly warm start",
             Warmth::NothingCompiled => "nothing compiled",
         };
-        let _ = writeln!(
-            text,
-            "- {} / {}: **{word}** ({files}{said})",
-            framework(&lane.lane),
-            escape(&lane.lane.model)
-        );
+        let _ = writeln!(text, "- {name}: **{word}** ({files}{said})");
     }
     if text.is_empty() {
         return text;
+    }
+    if !unknown.is_empty() {
+        let _ = writeln!(text, "- not known: {}", unknown.join(", "));
     }
     let unlike = if seen.len() > 1 {
         " Here they are not alike: the times of these starts can't be compared as they stand."
