@@ -153,3 +153,26 @@ fn a_run_that_hangs_starves_the_watchdog_though_its_threads_live() {
     assert_eq!(journal.matches("\"cell_ended\"").count(), 2, "{journal}");
     nothing_left(&journal);
 }
+
+#[test]
+fn a_systemd_that_does_not_listen_holds_up_nothing() {
+    let night = Night::new(&framework("f", "", ""), 60, "");
+    // Takes a handful of messages; then every sender waits, or goes on without.
+    let systemd = Listener::at(&night);
+    let output = Listener::command(&night).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(systemd.next(PATIENCE).is_some(), "it was spoken to");
+}
+
+#[test]
+fn a_notify_socket_that_is_no_file_is_spoken_to() {
+    use std::os::{linux::net::SocketAddrExt as _, unix::net::SocketAddr};
+    let night = Night::new(&framework("f", "", ""), 2, "");
+    let name = format!("benchd-test-{}", std::process::id());
+    let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    let mut command = night.command();
+    let output = command.env("NOTIFY_SOCKET", format!("@{name}")).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let first = Listener(socket).next(PATIENCE);
+    assert_eq!(first.as_deref(), Some("READY=1\n"));
+}
