@@ -7,7 +7,7 @@ use benchd::{
 };
 use serde_json::json;
 
-use crate::bench::{Bench, Ended};
+use crate::{bench::Bench, ended::Ended};
 
 fn check(bench: &Bench) -> Ended {
     let ended = bench.run(&[]);
@@ -15,13 +15,14 @@ fn check(bench: &Bench) -> Ended {
     ended.assert_whole("first");
     ended.assert_whole("last");
     ended.assert_folder(RunState::Finished);
+    ended.assert_memory_back();
     bench.assert_nothing_left();
     ended
 }
 
 /// Lanes with one fault each, between two healthy ones.
 fn lanes(timeout: &str, faults: &[(&str, &str)]) -> Bench {
-    let mut bench = Bench::new().request_timeout(timeout).sim("first", &[]);
+    let mut bench = Bench::new().with_gpu().request_timeout(timeout).sim("first", &[]);
     for (name, fault) in faults {
         bench = bench.sim(name, &["--fault", fault]);
     }
@@ -88,7 +89,7 @@ fn a_server_that_dies_or_falls_silent_ends_its_lane_and_keeps_what_is_whole() {
         ("freezes", "freeze@30"),
         ("hangs", "never-answer@30"),
     ];
-    let mut bench = Bench::new().request_timeout("3s").sim("first", &[]);
+    let mut bench = Bench::new().with_gpu().request_timeout("3s").sim("first", &[]);
     for (name, fault) in faults {
         bench = bench
             .sim(name, &["--fault", fault])
@@ -115,7 +116,7 @@ fn a_server_that_dies_or_falls_silent_ends_its_lane_and_keeps_what_is_whole() {
 
 #[test]
 fn a_server_that_begins_every_answer_and_ends_none_is_given_up() {
-    let mut bench = Bench::new().request_timeout("2s").sim("first", &[]);
+    let mut bench = Bench::new().with_gpu().request_timeout("2s").sim("first", &[]);
     // Many requests would take hours to time out; a single wave of them ends before a hang can be told by waiting.
     bench.plan["scenarios"]["concurrent"] =
         json!({ "concurrency": [2, 40, 41], "input_tokens": 32, "output_tokens": 4, "requests": 41 });
@@ -139,7 +140,7 @@ fn a_server_that_begins_every_answer_and_ends_none_is_given_up() {
 /// Time-outs that a slow server is expected to have are a result, and the lane goes on behind them.
 #[test]
 fn a_server_that_is_only_too_slow_is_measured_to_its_end() {
-    let mut bench = Bench::new().request_timeout("2s").sim("first", &[]);
+    let mut bench = Bench::new().with_gpu().request_timeout("2s").sim("first", &[]);
     bench.plan["scenarios"]["concurrent"] =
         json!({ "concurrency": [16], "input_tokens": 32, "output_tokens": 4, "requests": 32 });
     let bench = bench
@@ -163,6 +164,7 @@ fn a_server_that_is_only_too_slow_is_measured_to_its_end() {
 fn a_death_in_the_warm_up_or_the_text_search_is_the_lanes_own_end() {
     // The first lane finds the texts' lengths, so that a later one's warm-up begins with its few first requests.
     let bench = Bench::new()
+        .with_gpu()
         .sim("search", &["--fault", "exit@6:6"])
         .sim("first", &[])
         .sim("early", &["--fault", "exit@2:2"])

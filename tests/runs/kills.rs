@@ -14,7 +14,7 @@ use benchd::journal::RunState;
 use nix::sys::signal::Signal;
 use rand::{RngExt as _, SeedableRng as _};
 
-use crate::bench::{Bench, Ended};
+use crate::{bench::Bench, ended::Ended};
 
 /// Kills where nothing else is asked for.
 const KILLS: u32 = 15;

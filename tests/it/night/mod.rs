@@ -11,13 +11,18 @@ mod watchdog;
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
+    io::{Read, Write},
+    net::TcpListener,
     os::unix::{fs::MetadataExt, net::UnixDatagram, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
 };
 
 /// A watch over tests that wait for something which never comes.
@@ -149,8 +154,8 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some(child) = &self.0 {
-            let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+            let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+            let _ = kill(pid, Signal::SIGTERM);
         }
     }
 }
@@ -160,6 +165,15 @@ fn long_run(night: &Night, command: &mut Command) -> Running {
     let child = Running(Some(command.spawn().unwrap()));
     night.await_journal("cell_started");
     child
+}
+
+/// The leader of the server that was launched last.
+fn leader(journal: &str) -> Pid {
+    let pid = journal.lines().rev().find_map(|line| {
+        let entry: serde_json::Value = serde_json::from_str(line).ok()?;
+        entry["event"]["server_launched"]["leader"]["pid"].as_i64()
+    });
+    Pid::from_raw(i32::try_from(pid.unwrap()).unwrap())
 }
 
 /// A library that makes a disk fail under what runs with it, from the moment on when the file `$DISK_FAILS` is there:

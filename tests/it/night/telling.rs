@@ -1,43 +1,7 @@
 //! The webhook, and that no secret is anywhere.
 
 use super::*;
-
-/// Answers every connection with 200; gives what was posted, one message an item.
-fn webhook() -> (u16, std::sync::mpsc::Receiver<serde_json::Value>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let (tx, rx) = std::sync::mpsc::channel();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let stream = stream.unwrap();
-            if tx.send(posted(&stream)).is_err() {
-                return;
-            }
-            (&stream)
-                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
-                .unwrap();
-        }
-    });
-    (port, rx)
-}
-
-fn posted(stream: &TcpStream) -> serde_json::Value {
-    let mut reader = BufReader::new(stream);
-    let mut length = 0;
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).unwrap();
-        if line.trim().is_empty() {
-            break;
-        }
-        if let Some(n) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-            length = n.trim().parse().unwrap();
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).unwrap();
-    serde_json::from_slice(&body).unwrap()
-}
+use crate::support::webhook::{posted, webhook};
 
 #[test]
 fn no_secret_is_anywhere_and_the_webhook_is_told() {
@@ -234,4 +198,42 @@ fn a_machine_without_ca_certificates_measures_all_the_same() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+}
+
+#[test]
+fn no_process_shows_a_secret_in_its_title() {
+    let night = Night::new(
+        &framework(
+            "f",
+            "echo $HF_TOKEN; echo $PLAIN;",
+            "    env: { PLAIN: \"${FROM_OUTSIDE}\" }\n",
+        ),
+        400,
+        "notify: { webhook: \"${BENCHD_WEBHOOK}\" }\n",
+    );
+    let mut command = night.command();
+    command
+        .env("HF_TOKEN", "hf_VerySecretValue")
+        .env("FROM_OUTSIDE", "outside-secret-value")
+        .env("BENCHD_WEBHOOK", "http://127.0.0.1:9/hook-key-abc");
+    let child = long_run(&night, &mut command);
+    let benchd = child.0.as_ref().unwrap().id();
+    let server = leader(&night.journal());
+    for pid in [benchd, server.as_raw().cast_unsigned()] {
+        let mut titles = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+        for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+            titles += &fs::read_to_string(task.unwrap().path().join("comm")).unwrap();
+        }
+        assert!(titles.contains("benchd"), "{titles}");
+        for secret in ["VerySecret", "outside-secret", "hook-key-abc"] {
+            assert!(
+                !titles.contains(secret),
+                "{secret} is in the title of {pid}: {titles}"
+            );
+        }
+    }
+    kill(Pid::from_raw(benchd.cast_signed()), Signal::SIGTERM).unwrap();
+    let output = child.wait();
+    assert_eq!(output.status.code(), Some(143), "{}", text(&output));
+    nothing_left(&night.journal());
 }

@@ -1,10 +1,5 @@
 //! The watchdog is fed by what the run does: through all that takes long and is right, and not through a hang.
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
-
 use super::*;
 
 /// systemd's limit.
@@ -68,14 +63,6 @@ impl Listener {
             }
         }
     }
-}
-
-fn leader(journal: &str) -> Pid {
-    let pid = journal.lines().rev().find_map(|line| {
-        let entry: serde_json::Value = serde_json::from_str(line).ok()?;
-        entry["event"]["server_launched"]["leader"]["pid"].as_i64()
-    });
-    Pid::from_raw(i32::try_from(pid.unwrap()).unwrap())
 }
 
 #[test]
