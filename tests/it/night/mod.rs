@@ -176,52 +176,8 @@ fn leader(journal: &str) -> Pid {
     Pid::from_raw(i32::try_from(pid.unwrap()).unwrap())
 }
 
-/// A library that makes a disk fail under what runs with it, from the moment on when the file `$DISK_FAILS` is there:
-/// `$DISK_FAILS_AS` is `fsync` (an error), `hang` (no answer until that file is gone again; `$DISK_FAILS.stuck` tells
-/// that somebody waits), or `read-only` (an error of each write below a folder `results`).
-const FAILING_DISK: &str = r#"
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-static int fails(const char *as) {
-    const char *when = getenv("DISK_FAILS"), *how = getenv("DISK_FAILS_AS");
-    return when && how && (strcmp(how, as) == 0) && access(when, F_OK) == 0;
-}
-static void hang(void) {
-    char stuck[4096];
-    if (!fails("hang")) return;
-    snprintf(stuck, sizeof stuck, "%s.stuck", getenv("DISK_FAILS"));
-    close(open(stuck, O_CREAT | O_WRONLY | O_CLOEXEC, 0644));
-    while (fails("hang")) usleep(20000);
-}
-int fsync(int fd) {
-    hang();
-    if (fails("fsync")) { errno = EIO; return -1; }
-    return ((int (*)(int))dlsym(RTLD_NEXT, "fsync"))(fd);
-}
-int fdatasync(int fd) {
-    hang();
-    if (fails("fsync")) { errno = EIO; return -1; }
-    return ((int (*)(int))dlsym(RTLD_NEXT, "fdatasync"))(fd);
-}
-ssize_t write(int fd, const void *bytes, size_t n) {
-    if (fails("read-only")) {
-        char link[64], path[4096];
-        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-        ssize_t length = readlink(link, path, sizeof path - 1);
-        if (length > 0) {
-            path[length] = 0;
-            if (strstr(path, "/results/")) { errno = EROFS; return -1; }
-        }
-    }
-    return ((ssize_t (*)(int, const void *, size_t))dlsym(RTLD_NEXT, "write"))(fd, bytes, n);
-}
-"#;
+/// A library that makes a disk fail under what runs with it.
+const FAILING_DISK: &str = include_str!("../../fixtures/failing_disk.c");
 
 /// A disk under a run that can be made to fail.
 struct FailingDisk {
