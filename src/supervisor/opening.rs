@@ -252,35 +252,48 @@ async fn lengths(
     } else {
         None
     };
-    if let Some(known) = work.shared.calibrations.get(&work.lane.id.model)
+    let known = work.shared.calibrations.get(&work.lane.id.model).cloned();
+    if let Some(known) = &known
         && known.covers(&needs)
     {
         return Ok((template, known.clone()));
     }
+    // An earlier server could not take them all.
+    let needs = known
+        .as_ref()
+        .map_or(needs.clone(), |known| known.missing(&needs));
     work.shared
         .display
         .status(format!("lane {}  finding texts of exact length", work.lane.id));
     let began = Instant::now();
-    let calibration = match &work.model.tokenizer {
+    let measured = match &work.model.tokenizer {
         Some(path) => {
             let mut file = TokenizerFile::open(path).map_err(failed)?;
             let source = CountSource::File {
                 path: file.path().to_owned(),
                 sha256: file.sha256().to_owned(),
             };
-            calibrate(&work.lane.id.model, source, &needs, &mut file, &options)
-                .await
-                .map_err(failed)?
+            calibrate(&work.lane.id.model, source, &needs, &mut file, &options).await
         }
         None => {
             let source = CountSource::Server {
                 framework: work.lane.id.framework.clone(),
             };
-            calibrate(&work.lane.id.model, source, &needs, &mut counter, &options)
-                .await
-                .map_err(failed)?
+            calibrate(&work.lane.id.model, source, &needs, &mut counter, &options).await
         }
     };
+    // A call that was broken off looks like a refusal.
+    if work.shared.signals.first().is_some() {
+        return Err(LaneEnd::interrupted());
+    }
+    let calibration = with_what_was_known(measured, known).map_err(failed)?;
+    for (what, why) in &calibration.left_out {
+        say(
+            work.shared.display,
+            Tone::Warn,
+            &format!("  note  {what} can't be had from this server, and cells of them will fail: {why}"),
+        );
+    }
     say(
         work.shared.display,
         Tone::Plain,
@@ -305,6 +318,29 @@ async fn lengths(
         .insert(work.lane.id.model.clone(), calibration.clone());
     write_calibrations(work.shared.run, &work.shared.calibrations).map_err(LaneEnd::disk)?;
     Ok((template, calibration))
+}
+
+/// The texts of an earlier lane stay as they are, so that every server gets the same; this lane's are added.
+fn with_what_was_known(
+    measured: Result<Calibration, PromptError>,
+    known: Option<Calibration>,
+) -> Result<Calibration, PromptError> {
+    let Some(mut known) = known else { return measured };
+    match measured {
+        Ok(more) => {
+            if !known.add(more) {
+                let why = "its numbers need salts of another form than the texts of earlier lanes".to_owned();
+                known.left_out = vec![("more lengths".to_owned(), why)];
+            }
+            Ok(known)
+        }
+        // What earlier servers could not take this one can't either.
+        Err(error) if error.is_of_one_length() => {
+            known.left_out = vec![("the lengths still missing".to_owned(), error.to_string())];
+            Ok(known)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// A counter whose every answer feeds the watchdog.

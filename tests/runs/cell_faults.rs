@@ -207,3 +207,61 @@ fn a_server_without_usage_or_end_marker_is_measured_and_flagged() {
     ended.assert_folder(RunState::Finished);
     bench.assert_nothing_left();
 }
+
+#[test]
+fn a_scenario_that_fails_as_a_whole_takes_no_other_with_it() {
+    let mut bench = Bench::new().with_gpu();
+    bench.plan["scenarios"]["single"]["input_tokens"] = json!([2048]);
+    // Prompts of the first scenario do not fit these servers: each request of it is refused.
+    let small = ["--context", "512"];
+    let bench = bench.sim("first", &[]).sim("small", &small).sim("last", &[]);
+    let ended = check(&bench);
+    let failed: Vec<(&str, u64, u64)> = ended
+        .cells("small")
+        .iter()
+        .map(|cell| (cell.cell.as_str(), cell.requests, cell.failed))
+        .collect();
+    assert_eq!(failed, [("single/in2048", 2, 2), ("concurrent/c2", 40, 0)]);
+    ended.assert_failing_requests("small", Outcome::HttpStatus);
+}
+
+#[test]
+fn lengths_that_the_first_server_cannot_take_cost_it_their_cells_only() {
+    let mut bench = Bench::new().with_gpu();
+    bench.plan["scenarios"]["single"]["input_tokens"] = json!([2048]);
+    let small = ["--context", "512"];
+    let bench = bench
+        // They come before any server that takes long prompts, so nobody has found those texts.
+        .sim("a-small", &small)
+        .sim("b-small", &small)
+        .sim("first", &[])
+        .sim("last", &[]);
+    let ended = check(&bench);
+    for lane in ["a-small", "b-small"] {
+        let cells: Vec<&str> = ended.cells(lane).iter().map(|cell| cell.cell.as_str()).collect();
+        assert_eq!(cells, ["concurrent/c2"], "{lane}");
+        ended.assert_failed(lane, "cell", &["single/in2048", "not measured for"]);
+    }
+    assert!(
+        ended.stderr.contains("maximum context length"),
+        "{}",
+        ended.stderr
+    );
+    // All got the same texts where they got any.
+    let prompts = |lane: &str| -> Vec<String> {
+        let records = ended.records(lane).into_iter();
+        records
+            .filter(|r| r.cell == "concurrent/c2" && r.phase == Phase::Measured)
+            .map(|r| r.prompt_id)
+            .collect()
+    };
+    assert_eq!(prompts("a-small").len(), 40);
+    let sorted = |lane: &str| {
+        let mut ids = prompts(lane);
+        ids.sort();
+        ids
+    };
+    for lane in ["b-small", "first", "last"] {
+        assert_eq!(sorted(lane), sorted("a-small"), "{lane}");
+    }
+}
