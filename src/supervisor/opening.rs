@@ -113,14 +113,18 @@ impl LaneCells {
 
     /// The lane's own warm-up: one request after another, stored, never counted.
     async fn warm_up(&mut self, work: &LaneWork<'_, '_>) -> Result<(), LaneEnd> {
-        let (Some(first), count) = (work.lane.cells.first(), work.shared.plan.request.warmup) else {
-            return Ok(());
-        };
+        let count = work.shared.plan.request.warmup;
         if count == 0 {
             return Ok(());
         }
-        let texts = lane_warmup(first, count, RUN_SEED, &self.calibration)
-            .map_err(|error| LaneEnd::failed("warm-up", error.to_string()))?;
+        // Of the first cell whose texts can be had here; where there is none, each cell says so itself.
+        let texts = work.lane.cells.iter().find_map(|cell| {
+            let texts = lane_warmup(cell, count, RUN_SEED, &self.calibration).ok()?;
+            Some((cell, texts))
+        });
+        let Some((first, texts)) = texts else {
+            return Ok(());
+        };
         let cell = Cell {
             id: "warmup".to_owned(),
             concurrency: 1,
