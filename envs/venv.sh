@@ -20,9 +20,16 @@ is_of_this_python() {
     grep -Eq "^version(_info)? *= *$python\." .venv/pyvenv.cfg 2>/dev/null
 }
 
+has_package() {
+    for info in .venv/lib/python*/site-packages/"$package"-[0-9]*.dist-info; do
+        [ ! -d "$info" ] || return 0
+    done
+    return 1
+}
+
 recipe=$(cat setup.sh requirements.lock ../venv.sh | sha256sum | cut -d' ' -f1)
 if [ ! -e .venv/half-made ] && [ "$(cat .venv/recipe 2>/dev/null)" = "$recipe" ] && [ -x ".venv/bin/$program" ] &&
-    [ -x .venv/bin/python3 ] && is_of_this_python; then
+    [ -x .venv/bin/python3 ] && is_of_this_python && has_package; then
     say "already made: $PWD/.venv"
     exit 0
 fi
@@ -31,6 +38,8 @@ if [ -e .venv/half-made ]; then
     say "a half-made venv is there: making it anew"
 elif [ -e .venv/pyvenv.cfg ] && ! is_of_this_python; then
     say "a venv of another Python is there ($(grep -E '^version' .venv/pyvenv.cfg | head -n 1)): making it anew with $python"
+elif [ -d .venv ] && [ ! -e .venv/pyvenv.cfg ]; then
+    say "the folder .venv is no venv: making it anew"
 elif [ -d .venv ]; then
     say "the venv is not what the recipe makes now: making it anew"
 fi

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::{
-    CellContext, GpuWindow, LaneSummary, MissingCell, PromptLength, PromptLengths, RunSummary,
+    CellContext, GpuWindow, LaneEnergy, LaneSummary, MissingCell, PromptLength, PromptLengths, RunSummary,
     SUMMARY_VERSION, ServerSummary,
     agreement::agreement,
     cell::{cell_window, fold_cell},
@@ -88,6 +88,7 @@ impl RunAnalysis {
             lanes: &self.summary.lanes,
             samples: &self.samples,
             client: self.summary.info.as_ref().and_then(|i| i.client.as_ref()),
+            environments: self.summary.info.as_ref().map(|i| &i.environments),
         }
     }
 }
@@ -182,6 +183,7 @@ pub fn analyse_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunAnaly
         lanes: &summaries,
         samples: &samples,
         client: info.as_ref().and_then(|i| i.client.as_ref()),
+        environments: info.as_ref().map(|i| &i.environments),
     }];
     let verdicts = hypotheses::verdicts(plan, &nights);
     let expectations = hypotheses::expectations(plan, &nights);
@@ -293,6 +295,7 @@ impl Run<'_> {
             missing: Vec::new(),
             korean: Vec::new(),
             drift: None,
+            energy: None,
             gpu_lines_unreadable,
         };
         // Fewer cells than the plan has: `--only`; what it left out is not missing.
@@ -353,6 +356,7 @@ impl Run<'_> {
             .into_iter()
             .zip(samples.iter().map(|s: &CellSamples| &s.written))
             .collect();
+        lane.energy = LaneEnergy::of(&lane.cells);
         lane.korean = korean::compare(&written);
         lane.drift = drift::of_lane(&mut lane.cells, &samples.iter().collect::<Vec<_>>());
         let (gpu, stops) = along.finish();
@@ -384,6 +388,19 @@ impl Run<'_> {
             .baseline
             .as_ref()
             .map(|b| b.used_bytes.iter().sum::<u64>());
+        let gpu_idle_bytes = ready
+            .and_then(|r| r.gpu_used_bytes)
+            .map(|b| b.saturating_sub(baseline.unwrap_or(0)));
+        let load = ready.and_then(|r| r.load.clone());
+        let devices = self.state.baseline.as_ref().map_or(0, |b| b.used_bytes.len());
+        let gpu_rest_bytes = load
+            .as_ref()
+            .filter(|load| !load.on_host && load.devices as usize == devices)
+            .and_then(|load| {
+                gpu_idle_bytes?
+                    .checked_sub(load.weights_bytes?)?
+                    .checked_sub(load.kv_cache_bytes?)
+            });
         Some(ServerSummary {
             argv: server.argv.clone(),
             env: server.env.clone(),
@@ -395,9 +412,10 @@ impl Run<'_> {
             swept: reaped.map(|r| r.swept.len() as u64),
             release_ms: server.released.as_ref().map(|r| r.release_ms),
             held: server.held.as_ref().map(|h| h.reason.clone()),
-            gpu_idle_bytes: ready
-                .and_then(|r| r.gpu_used_bytes)
-                .map(|b| b.saturating_sub(baseline.unwrap_or(0))),
+            gpu_idle_bytes,
+            load,
+            gpu_rest_bytes,
+            compile_caches: ready.and_then(|r| r.compile_caches.clone()),
         })
     }
 }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     journal::{ClientLag, RunInfo},
     plan::ScenarioKind,
-    record::{Flag, LaneId},
+    record::{CompileCaches, Flag, LaneId, LoadFigures},
 };
 
 /// Version of `summary.json`.
@@ -313,8 +313,47 @@ pub struct LaneSummary {
     pub korean: Vec<KoreanComparison>,
     /// What changed from the lane's start to its end; `None` without measured cells.
     pub drift: Option<LaneDrift>,
+    /// Energy over its measured cells; `None` where none has it.
+    #[serde(default)]
+    pub energy: Option<LaneEnergy>,
     /// Lines of gpu.jsonl that could not be read.
     pub gpu_lines_unreadable: u64,
+}
+
+/// Energy of the GPU over the measured passes of a lane, its cells added up. Cells without energy or without counted
+/// output tokens are left out of both sums.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct LaneEnergy {
+    /// Cells that count.
+    pub cells: u32,
+    /// Energy, joules.
+    pub energy_j: f64,
+    /// Output tokens of successful requests.
+    pub output_tokens: u64,
+    /// Energy per output token, joules.
+    pub j_per_output_token: f64,
+}
+
+impl LaneEnergy {
+    /// Of these cells.
+    pub(super) fn of(cells: &[CellSummary]) -> Option<Self> {
+        let (mut counted, mut energy_j, mut output_tokens) = (0, 0.0, 0);
+        for cell in cells {
+            let energy = cell.gpu.as_ref().and_then(|gpu| gpu.energy_j);
+            let tokens = cell.output_tokens.as_ref().map(|tokens| tokens.total);
+            if let (Some(energy), Some(tokens)) = (energy, tokens.filter(|tokens| *tokens > 0)) {
+                counted += 1;
+                energy_j += energy;
+                output_tokens += tokens;
+            }
+        }
+        (counted > 0).then(|| Self {
+            cells: counted,
+            energy_j,
+            output_tokens,
+            j_per_output_token: energy_j / output_tokens as f64,
+        })
+    }
 }
 
 /// A server's life in figures.
@@ -342,6 +381,16 @@ pub struct ServerSummary {
     pub held: Option<String>,
     /// GPU memory in use when ready and idle, bytes, less the baseline.
     pub gpu_idle_bytes: Option<u64>,
+    /// What its log said, while it started, of its memory and of the loading; `None` where there was no log to read.
+    #[serde(default)]
+    pub load: Option<LoadFigures>,
+    /// What of `gpu_idle_bytes` is neither weights nor KV cache, bytes; `None` where the log does not say both of every
+    /// device.
+    #[serde(default)]
+    pub gpu_rest_bytes: Option<u64>,
+    /// Its compile caches over the start; `null` where none is known of its kind.
+    #[serde(default)]
+    pub compile_caches: Option<CompileCaches>,
 }
 
 /// What a run comes to.

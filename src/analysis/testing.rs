@@ -358,6 +358,19 @@ impl Builder {
                 },
                 template_tokens: Some(10),
                 gpu_used_bytes: Some(70_000_000_000),
+                load: Some(match lane.framework.as_str() {
+                    "vllm" => LoadFigures {
+                        weights_bytes: Some(16_100_000_000),
+                        kv_cache_bytes: Some(50_000_000_000),
+                        kv_cache_tokens: Some(381_000),
+                        compute_bytes: Some(1_050_000_000),
+                        load_ms: Some(4_200),
+                        devices: 1,
+                        on_host: false,
+                    },
+                    _ => LoadFigures::default(),
+                }),
+                compile_caches: None,
             }),
         ]);
     }

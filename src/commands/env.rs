@@ -72,7 +72,12 @@ fn failed(error: &EnvError, signals: &Signals) -> Failure {
         .hint()
         .map(|hint| format!("\n  hint: {hint}"))
         .unwrap_or_default();
-    let failure = Failure::machine(anyhow!("{error}{hint}"));
+    // What a recipe said was shown line by line.
+    let text = match error {
+        EnvError::Failed { recipe, status, .. } => format!("{} failed ({status})", recipe.display()),
+        error => error.to_string(),
+    };
+    let failure = Failure::machine(anyhow!("{text}{hint}"));
     match (error, signals.first()) {
         (EnvError::Cancelled { .. }, Some(signal)) => Failure {
             code: signal_exit_code(signal),
@@ -89,6 +94,11 @@ fn missing(plan: &Plan, args: &EnvArgs) -> Vec<String> {
         .map(|m| format!("{m}\n  hint: {}", m.hint(&args.plan)))
         .collect();
     let file = args.plan.display();
+    texts.extend(
+        env::venvs_unfit(plan)
+            .into_iter()
+            .map(|text| format!("{text}\n  hint: make it: benchd env {file}")),
+    );
     texts.extend(env::of_other_versions(plan).into_iter().map(|text| {
         format!("{text}\n  hint: correct `version` in {file}, or the version in the environment's requirements or release.json")
     }));

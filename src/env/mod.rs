@@ -186,6 +186,9 @@ pub fn to_make(plan: &Plan) -> Vec<ToMake> {
         }
     }
     for framework in plan.frameworks.values() {
+        if let Some(unfit) = unfit(framework) {
+            add(unfit.recipe, unfit.why);
+        }
         let Some(path) = place(framework) else { continue };
         let Some((environment, recipe)) = environment_of(&path).zip(recipe_for(&path)) else {
             continue;
@@ -195,6 +198,52 @@ pub fn to_make(plan: &Plan) -> Vec<ToMake> {
         }
     }
     all
+}
+
+/// A venv that is there and is not what its recipe makes.
+struct Unfit {
+    recipe: PathBuf,
+    why: String,
+}
+
+fn unfit(framework: &Framework) -> Option<Unfit> {
+    let Source::Venv(folder) = &framework.source else {
+        return None;
+    };
+    let recipe = recipe_for(folder)?;
+    if missing(framework).is_some() {
+        return None;
+    }
+    let kind = framework.kind.as_str();
+    let shown = folder.display();
+    let recorded = environment_of(folder)
+        .and_then(|environment| installed(&environment))
+        .and_then(|record| record.environment.python);
+    let why = match Venv::read(folder) {
+        Err(error) => format!("{shown} is no venv: {error}"),
+        Ok(venv) if venv.version(kind).is_none() => format!("{kind} is not installed in {shown}"),
+        Ok(venv) => match (recorded, venv.python) {
+            (Some(was), Some(is)) if was != is => {
+                format!("{shown} was made with Python {was}, and is of Python {is} now")
+            }
+            _ => return None,
+        },
+    };
+    Some(Unfit { recipe, why })
+}
+
+/// Venvs that are there and are not what their recipes make, in words.
+pub fn venvs_unfit(plan: &Plan) -> Vec<String> {
+    plan.frameworks
+        .values()
+        .filter_map(|framework| {
+            Some(format!(
+                "frameworks.{}: {}",
+                framework.name,
+                unfit(framework)?.why
+            ))
+        })
+        .collect()
 }
 
 /// Frameworks whose venv or release is of another version than the plan pins, in words.

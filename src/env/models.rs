@@ -49,6 +49,8 @@ const TAIL_LINES: usize = 10;
 /// Fetches a model of the hub: repository, revision. Second copies of the weights in other forms are left out.
 const FETCH_FROM_HUB: &str = r#"
 import sys
+# One line instead of a traceback: its last line is what people read.
+sys.excepthook = lambda kind, value, trace: print(f"{kind.__name__}: {value}", file=sys.stderr)
 from huggingface_hub import HfApi, snapshot_download
 repo, revision = sys.argv[1:3]
 files = HfApi().list_repo_files(repo, revision=revision)

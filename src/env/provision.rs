@@ -5,7 +5,7 @@ use std::{
     fs::{File, TryLockError},
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -261,14 +261,15 @@ pub async fn provision(
             source,
         });
     }
+    let began = Instant::now();
     if recipe.file_name().is_some_and(|name| name == release::FILE) {
         release::make(recipe, folder, cancel, &mut progress).await?;
     } else {
         script(recipe, folder, cancel, &mut progress).await?;
     }
     let recorded = {
-        let folder = folder.to_owned();
-        tokio::task::spawn_blocking(move || record::record(&folder)).await
+        let (folder, took) = (folder.to_owned(), began.elapsed());
+        tokio::task::spawn_blocking(move || record::record(&folder, took)).await
     };
     let path = folder.join(record::RECORD);
     match recorded {

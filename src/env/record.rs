@@ -3,6 +3,7 @@
 use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -59,14 +60,15 @@ pub fn is_current(folder: &Path) -> Option<bool> {
     Some(recipe_sha256(folder) == recorded)
 }
 
-/// Records what lies in an environment now.
+/// Records what lies in an environment now, and how long its recipe took.
 ///
 /// # Errors
 /// The record can't be written.
-pub(super) fn record(folder: &Path) -> Result<(), crate::journal::DiskError> {
+pub(super) fn record(folder: &Path, took: Duration) -> Result<(), crate::journal::DiskError> {
     let mut environment = EnvironmentInfo {
         made_unix_us: u64::try_from(jiff::Timestamp::now().as_microsecond()).ok(),
         recipe_sha256: Some(recipe_sha256(folder)),
+        install_ms: u64::try_from(took.as_millis()).ok(),
         bytes: Some(disk_bytes(folder)),
         ..EnvironmentInfo::default()
     };
@@ -107,6 +109,10 @@ pub fn describe(framework: &Framework) -> Option<EnvironmentInfo> {
     if venv {
         info.version = None;
         add_venv(&mut info, &path);
+        // One that was made by hand has no record: what it takes is looked at.
+        if info.bytes.is_none() && path.is_dir() {
+            info.bytes = Some(disk_bytes(&path));
+        }
         if let Ok(read) = Venv::read(&path) {
             info.version = read.version(framework.kind.as_str()).map(str::to_owned);
         }
@@ -177,10 +183,11 @@ mod tests {
         std::fs::write(folder.join("model"), vec![1; 1 << 16]).unwrap();
         assert_eq!(is_current(&folder), None);
 
-        record(&folder).unwrap();
+        record(&folder, Duration::from_secs(90)).unwrap();
         let known = installed(&folder).unwrap().environment;
         assert_eq!(known.python.as_deref(), Some("3.12.8"));
         assert_eq!(known.packages, Some(2));
+        assert_eq!(known.install_ms, Some(90_000));
         let bytes = known.bytes.unwrap();
         assert!((1 << 16..1 << 20).contains(&bytes), "{bytes}: without the cache");
         assert_eq!(is_current(&folder), Some(true));

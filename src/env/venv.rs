@@ -32,7 +32,10 @@ impl Venv {
     /// # Errors
     /// It is no venv, or can't be read.
     pub fn read(folder: &Path) -> io::Result<Self> {
-        let config = std::fs::read_to_string(folder.join(CONFIG))?;
+        let config = std::fs::read_to_string(folder.join(CONFIG)).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => io::Error::new(error.kind(), format!("it has no {CONFIG}")),
+            _ => error,
+        })?;
         let mut packages = BTreeMap::new();
         for entry in std::fs::read_dir(site_packages(folder)?)? {
             let name = entry?.file_name();
@@ -84,7 +87,7 @@ fn site_packages(folder: &Path) -> io::Result<PathBuf> {
         .filter(|entry| entry.file_name().to_string_lossy().starts_with("python"))
         .map(|entry| entry.path().join("site-packages"))
         .find(|path| path.is_dir())
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no site-packages"))
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "it has no site-packages"))
 }
 
 /// `version_info = 3.12.8` as uv writes it, `version = 3.12.8` as Python itself does.

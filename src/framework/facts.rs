@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::record::{Flag, FlagKind};
 
+/// The fact under which the capacity of the KV cache stands, tokens.
+pub const KV_CAPACITY: &str = "kv_capacity_tokens";
+
 /// Facts of a running server, with the doubts that follow from them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Facts {
@@ -31,7 +34,7 @@ impl Facts {
     }
 
     pub(super) fn set_kv_capacity(&mut self, tokens: u64) {
-        self.set("kv_capacity_tokens", tokens);
+        self.set(KV_CAPACITY, tokens);
         self.kv_capacity_tokens = Some(tokens);
     }
 

@@ -4,12 +4,14 @@
 //! All of it is plain data and pure functions; the server room makes the calls. The only thing read from disk
 //! is a model's configuration (see `config`). A new framework is one file here and one line in [`adapter`].
 
+mod compiled;
 mod config;
 mod demand;
 mod error;
 mod facts;
 mod given;
 mod launch;
+mod loading;
 mod metrics;
 mod ollama;
 mod openai;
@@ -25,11 +27,13 @@ use std::{collections::BTreeMap, path::PathBuf, process::ExitStatus, time::Durat
 
 use serde_json::Value;
 
+pub use compiled::CompileLine;
 pub use config::looks_like_folder;
 pub use demand::{Demand, demand};
 pub use error::FrameworkError;
-pub use facts::{Facts, same_precision};
+pub use facts::{Facts, KV_CAPACITY, same_precision};
 pub use launch::{Launch, redacted_env};
+pub use loading::load_figures;
 pub use metrics::parse_metrics;
 pub use own::{OwnFigures, own_figures};
 pub use request::ChatRequest;
@@ -199,6 +203,16 @@ pub trait Adapter: Send + Sync {
     /// Whether [`Self::counters_of_log`] finds anything in a log of this kind.
     fn counts_in_log(&self) -> bool {
         false
+    }
+
+    /// Folders in which it keeps what it compiled, for its next start; none where none is known of the kind.
+    fn compile_caches(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// What a line of its output says of that cache.
+    fn compile_line(&self, _line: &str) -> Option<CompileLine> {
+        None
     }
 
     /// Whether this is a clean end after benchd's TERM.

@@ -2,7 +2,11 @@
 //!
 //! Its likeliest tenant is llama.cpp's `llama-server`, which honours `ignore_eos`. `min_tokens` goes along for
 //! those that know it; servers ignore fields that they don't know. Both stay out for gpt-oss, which `ignore_eos`
-//! breaks on vLLM, and this may be one. Nothing turns the server's prompt cache off (`cache_prompt: false`):
+//! breaks on vLLM, and this may be one.
+//!
+//! llama-server's prompt cache (by b11434): a slot keeps the tokens of its last prompt, and `POST /slots/N?action=erase`
+//! empties it, but only under `--slot-save-path` (501 without). Beside it lies a cache in host memory, on by default,
+//! that no call empties: after the erasure it gives the prompt back. So a reset needs `--cache-ram 0` as well. Nothing turns the server's prompt cache off (`cache_prompt: false`):
 //! the prefix-cache scenario measures it, and `cached_tokens` tells where it answered.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
@@ -18,7 +22,7 @@ use super::{
 };
 use crate::{
     plan::{FrameworkKind, Source},
-    record::{CacheReset, Flag, FlagKind, HttpCall},
+    record::{CacheReset, Flag, FlagKind, HttpCall, ResetProof, Step},
 };
 
 /// llama-server's counters.
@@ -46,6 +50,12 @@ pub(super) const OWN: OwnNames = OwnNames {
     tpot: None,
 };
 
+/// llama-server answers calls on its slots only with this.
+const SLOT_ACTIONS: &str = "--slot-save-path";
+
+/// Limit of emptying one slot.
+const ERASE_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Any other server, serving one model.
 pub(super) struct Openai {
     endpoint: Endpoint,
@@ -59,6 +69,7 @@ pub(super) struct Openai {
     harmony: bool,
     longest_tokens: u32,
     expected_precision: Option<String>,
+    cache_reset: CacheReset,
 }
 
 impl Openai {
@@ -83,6 +94,7 @@ impl Openai {
             _ => return Err(given.wrong_source("`command: [..]` or `url: http://..`")),
         };
         Ok(Self {
+            cache_reset: cache_reset(launch.as_ref()),
             has_metrics: launch.as_ref().is_some_and(|l| has_flag(&l.args, "--metrics")),
             // A server says its name, not its architecture; `hf` names the weights where the plan has it.
             harmony: is_harmony(&[&served, given.model.hf.as_deref().unwrap_or_default()], None),
@@ -176,6 +188,50 @@ fn command_line(
     }
     let env = given.environment(given.gpu_env(GpuNaming::Uuid), &[])?;
     Ok((given.launch(program, args, env), requirements))
+}
+
+/// How llama-server's cache is emptied, where its arguments allow it.
+fn cache_reset(launch: Option<&Launch>) -> CacheReset {
+    let not_possible = |why: &str| CacheReset::NotPossible { why: why.to_owned() };
+    let Some(launch) = launch else {
+        return not_possible("no call that empties the cache is known of a server that someone else runs");
+    };
+    let args = &launch.args;
+    let named = |name: &str| launch.program.file_name().is_some_and(|file| file == name);
+    if !has_flag(args, SLOT_ACTIONS) {
+        return not_possible(if named("llama-server") {
+            "llama-server empties its slots only under `--slot-save-path FOLDER --cache-ram 0 --parallel N`"
+        } else {
+            "no call that empties the cache is known of this server"
+        });
+    }
+    // Its short names have one dash.
+    let value = |long: &str, short: &str| {
+        let short = args.iter().rposition(|arg| arg == short);
+        flag_value(args, long).or_else(|| args.get(short? + 1).map(String::as_str))
+    };
+    if value("--cache-ram", "-cram") != Some("0") {
+        return not_possible(
+            "llama-server keeps prompts in host memory too, which no call empties: `--cache-ram 0` switches that off",
+        );
+    }
+    let Some(slots) = value("--parallel", "-np").and_then(|slots| slots.parse::<u32>().ok()) else {
+        return not_possible("how many slots llama-server has is not known: say it by `--parallel N`");
+    };
+    let erase = |slot: u32| {
+        let mut step = Step::new(
+            format!("empty slot {slot}"),
+            HttpCall::post(format!("/slots/{slot}?action=erase")),
+            ERASE_TIMEOUT,
+        );
+        step.fatal = vec![400, 404, 501];
+        step.hint = "is it llama-server, with --slot-save-path?".to_owned();
+        step
+    };
+    CacheReset::Http {
+        steps: (0..slots).map(erase).collect(),
+        proof: ResetProof::CachedTokens,
+    }
 }
 
 /// `{name}` replaced by its value. A brace that opens no name (JSON in an argument) stays as it is.
@@ -342,9 +398,7 @@ impl Adapter for Openai {
     }
 
     fn cache_reset(&self) -> CacheReset {
-        CacheReset::NotPossible {
-            why: "no call that empties the cache is known of this server".to_owned(),
-        }
+        self.cache_reset.clone()
     }
 
     fn metrics_path(&self) -> Option<&str> {
@@ -496,6 +550,46 @@ mod tests {
         gpt_oss.gguf = Some("/m/g.gguf".into());
         gpt_oss.openai = Some("oss".to_owned());
         insta::assert_snapshot!(user(FrameworkKind::Openai, &gpt_oss).request_body(&exact(&messages, gpt_oss.reasoning_effort)), @r#"{"model":"oss","messages":[{"role":"user","content":"hi"}],"stream":true,"stream_options":{"include_usage":true},"max_tokens":256,"temperature":0.0,"top_p":1.0,"reasoning_effort":"low"}"#);
+    }
+
+    #[test]
+    fn the_cache_of_llama_server_is_emptied_where_its_arguments_allow_it() {
+        let reset = |args: &[&str]| {
+            let words = [&["/b/llama-server"], args].concat();
+            made(&command(&words), &with_gguf(), &context())
+                .unwrap()
+                .cache_reset()
+        };
+        let CacheReset::Http { steps, proof } =
+            reset(&["--slot-save-path", "/tmp", "--cache-ram", "0", "--parallel", "2"])
+        else {
+            panic!("it can");
+        };
+        let calls: Vec<_> = steps.iter().map(|step| step.call.to_string()).collect();
+        assert_eq!(
+            calls,
+            ["POST /slots/0?action=erase", "POST /slots/1?action=erase"]
+        );
+        assert_eq!(proof, ResetProof::CachedTokens);
+        let short = reset(&["--slot-save-path=/tmp", "-cram", "0", "-np", "3"]);
+        assert!(matches!(short, CacheReset::Http { steps, .. } if steps.len() == 3));
+
+        for (args, said) in [
+            (&["--parallel", "2"][..], "--slot-save-path"),
+            (&["--slot-save-path", "/tmp", "--parallel", "2"], "--cache-ram 0"),
+            (
+                &["--slot-save-path", "/tmp", "--cache-ram", "8192", "-np", "2"],
+                "--cache-ram 0",
+            ),
+            (&["--slot-save-path", "/tmp", "--cache-ram", "0"], "--parallel N"),
+        ] {
+            let CacheReset::NotPossible { why } = reset(args) else {
+                panic!("{args:?}");
+            };
+            assert!(why.contains(said), "{args:?}: {why}");
+        }
+        let running = made(&at("http://gpu1:9000"), &with_gguf(), &context()).unwrap();
+        assert!(matches!(running.cache_reset(), CacheReset::NotPossible { .. }));
     }
 
     #[test]

@@ -8,13 +8,16 @@
 //! - `min_tokens` turns on a penalty pass over the logits of each step; `ignore_eos` alone gives the exact
 //!   length, so it goes alone.
 
-use std::{collections::BTreeMap, os::unix::process::ExitStatusExt, process::ExitStatus, time::Duration};
+use std::{
+    collections::BTreeMap, os::unix::process::ExitStatusExt, path::PathBuf, process::ExitStatus,
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
 use super::{
-    Adapter, ChatRequest, Endpoint, Facts, FrameworkError, HttpProbe, Launch, Quirks, Requirement, config,
-    ended_by_term,
+    Adapter, ChatRequest, Endpoint, Facts, FrameworkError, HttpProbe, Launch, Quirks, Requirement, compiled,
+    config, ended_by_term,
     given::{Given, GpuNaming, flag_value, has_flag, pair},
     metrics,
     own::OwnNames,
@@ -63,6 +66,7 @@ pub(super) struct Sglang {
     expected_precision: Option<String>,
     longest_tokens: u32,
     notes: Vec<String>,
+    compile_caches: Vec<PathBuf>,
 }
 
 impl Sglang {
@@ -129,6 +133,7 @@ impl Sglang {
                 .filter(|_| !given.context.gpus.is_empty())
                 .into_iter()
                 .collect(),
+            compile_caches: compiled::apart(compiled::of_sglang(&|name| given.env_of_server(name))),
             endpoint,
             served,
         })
@@ -237,9 +242,13 @@ impl Adapter for Sglang {
         step.fatal = vec![404];
         step.hint = "it answers 400 as long as requests are pending".to_owned();
         CacheReset::Http {
-            step: Box::new(step),
+            steps: vec![step],
             proof: ResetProof::CachedTokens,
         }
+    }
+
+    fn compile_caches(&self) -> Vec<PathBuf> {
+        self.compile_caches.clone()
     }
 
     fn metrics_path(&self) -> Option<&str> {
@@ -339,12 +348,12 @@ mod tests {
 
     #[test]
     fn the_flush_is_asked_again_while_requests_are_pending() {
-        let CacheReset::Http { step, proof } = user(FrameworkKind::Sglang, &llama()).cache_reset() else {
+        let CacheReset::Http { steps, proof } = user(FrameworkKind::Sglang, &llama()).cache_reset() else {
             panic!("SGLang flushes by a call");
         };
-        assert_eq!(step.call.to_string(), "POST /flush_cache");
-        assert!(step.done.check(200, "Cache flushed.").is_ok());
-        assert!(step.done.check(400, "").is_err() && !step.fatal.contains(&400));
+        assert_eq!(steps[0].call.to_string(), "POST /flush_cache");
+        assert!(steps[0].done.check(200, "Cache flushed.").is_ok());
+        assert!(steps[0].done.check(400, "").is_err() && !steps[0].fatal.contains(&400));
         assert_eq!(proof, ResetProof::CachedTokens);
     }
 

@@ -7,12 +7,13 @@
 //! - `/reset_prefix_cache` exists only under `VLLM_SERVER_DEV_MODE=1` and answers 200 whether it reset anything
 //!   or not; the counters prove it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
 
 use super::{
-    Adapter, ChatRequest, Endpoint, Facts, FrameworkError, HttpProbe, Launch, Quirks, Requirement, config,
+    Adapter, ChatRequest, CompileLine, Endpoint, Facts, FrameworkError, HttpProbe, Launch, Quirks,
+    Requirement, compiled, config,
     given::{Given, GpuNaming, flag_value, has_flag, pair},
     metrics,
     own::OwnNames,
@@ -62,6 +63,7 @@ pub(super) struct Vllm {
     expected_precision: Option<String>,
     longest_tokens: u32,
     notes: Vec<String>,
+    compile_caches: Vec<PathBuf>,
 }
 
 impl Vllm {
@@ -125,6 +127,7 @@ impl Vllm {
                 .filter(|_| !given.context.gpus.is_empty())
                 .into_iter()
                 .collect(),
+            compile_caches: compiled::apart(compiled::of_vllm(&|name| given.env_of_server(name))),
             endpoint,
             served,
         })
@@ -243,12 +246,25 @@ impl Adapter for Vllm {
         step.fatal = vec![404];
         step.hint = "the endpoint needs VLLM_SERVER_DEV_MODE=1 in the server's environment".to_owned();
         CacheReset::Http {
-            step: Box::new(step),
+            steps: vec![step],
             proof: ResetProof::HitCounter {
                 metrics_path: "/metrics".to_owned(),
                 counter: "vllm:prefix_cache_hits_total".to_owned(),
             },
         }
+    }
+
+    fn compile_caches(&self) -> Vec<PathBuf> {
+        self.compile_caches.clone()
+    }
+
+    fn compile_line(&self, line: &str) -> Option<CompileLine> {
+        if line.contains("Directly load the compiled graph") || line.contains("Directly load AOT compilation")
+        {
+            return Some(CompileLine::Loaded);
+        }
+        line.contains("Compiling a graph for compile range")
+            .then_some(CompileLine::Compiled)
     }
 
     fn metrics_path(&self) -> Option<&str> {
@@ -507,10 +523,10 @@ vllm:time_to_first_token_seconds_sum{engine="0",model_name="m"} 0.425
 
     #[test]
     fn the_reset_is_proven_by_the_hit_counter() {
-        let CacheReset::Http { step, proof } = user(FrameworkKind::Vllm, &llama()).cache_reset() else {
+        let CacheReset::Http { steps, proof } = user(FrameworkKind::Vllm, &llama()).cache_reset() else {
             panic!("vLLM resets by a call");
         };
-        assert_eq!(step.call.to_string(), "POST /reset_prefix_cache");
+        assert_eq!(steps[0].call.to_string(), "POST /reset_prefix_cache");
         assert_eq!(
             proof,
             ResetProof::HitCounter {
@@ -518,6 +534,31 @@ vllm:time_to_first_token_seconds_sum{engine="0",model_name="m"} 0.425
                 counter: "vllm:prefix_cache_hits_total".to_owned()
             }
         );
+    }
+
+    #[test]
+    fn its_log_says_what_it_compiled() {
+        let adapter = user(FrameworkKind::Vllm, &llama());
+        for (line, said) in [
+            (
+                "(EngineCore pid=1252) INFO 11-24 12:14:56 [backends.py:393] Compiling a graph for compile range (1, 8192) takes 14.19 s",
+                Some(CompileLine::Compiled),
+            ),
+            (
+                "INFO [backends.py:296] Directly load the compiled graph(s) for compile range (1, 8192) from the cache, took 1.023 s",
+                Some(CompileLine::Loaded),
+            ),
+            (
+                "INFO [decorators.py:320] Directly load AOT compilation from path /c/torch_aot_compile/1f/rank_0_0/model",
+                Some(CompileLine::Loaded),
+            ),
+            (
+                "INFO [backends.py:1155] Dynamo bytecode transform time: 10.24 s",
+                None,
+            ),
+        ] {
+            assert_eq!(adapter.compile_line(line), said, "{line}");
+        }
     }
 
     #[test]

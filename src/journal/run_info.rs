@@ -92,6 +92,9 @@ pub struct EnvironmentInfo {
     /// When it was made, microseconds since the Unix epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_unix_us: Option<u64>,
+    /// How long its recipe ran when it made it, milliseconds: downloads included, as far as they did not lie there already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub install_ms: Option<u64>,
     /// SHA-256 over the files that say how it is made, hex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipe_sha256: Option<String>,

@@ -123,6 +123,8 @@ pub(crate) fn whole_run() -> Vec<Event> {
             },
             template_tokens: Some(35),
             gpu_used_bytes: Some(1 << 34),
+            load: None,
+            compile_caches: None,
         }),
         cell_started("single/in128"),
         Event::CellEnded(CellEnded {

@@ -235,10 +235,10 @@ impl Step {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CacheReset {
-    /// By a call.
+    /// By calls.
     Http {
-        /// The call, asked again while requests are pending (SGLang's 400).
-        step: Box<Step>,
+        /// The calls, in order; each is asked again while requests are pending (SGLang's 400).
+        steps: Vec<Step>,
         /// What proves that it worked.
         proof: ResetProof,
     },

@@ -3,16 +3,20 @@
 //! Nothing here does I/O. Every quantity carries its unit in its name.
 
 mod call;
+mod compiled;
 mod flag;
 mod gpu;
+mod load;
 mod message;
 mod redact;
 mod request;
 mod stream;
 
 pub use call::{CacheReset, DoneWhen, HttpCall, Method, ResetProof, Step};
+pub use compiled::{CacheFolder, CompileCaches, Warmth};
 pub use flag::{Flag, FlagKind};
 pub use gpu::{GPU_SAMPLE_VERSION, GpuDevice, GpuHost, GpuProcess, GpuSample, ThrottleReason};
+pub use load::LoadFigures;
 pub use message::{Message, Role};
 pub use redact::{
     REDACTED, Redactor, SHORTEST_SECRET, is_secret_name, secrets_of_arguments, secrets_of_environment,

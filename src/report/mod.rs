@@ -139,4 +139,6 @@ fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), DiskError> {
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_same;
+#[cfg(test)]
 mod tests_schemas;

@@ -103,6 +103,8 @@ impl Attached {
             stream: self.answer.shape,
             template_tokens,
             gpu_used_bytes,
+            load: None,
+            compile_caches: None,
         }));
     }
 

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     journal::{Event, ProcessIdentity, ServerReady},
     process::{LeaderExit, ServerProcess},
-    record::LaneId,
+    record::{CompileCaches, LaneId, LoadFigures},
 };
 
 /// A server that generates.
@@ -122,6 +122,8 @@ impl Ready {
         facts: BTreeMap<String, String>,
         template_tokens: Option<u32>,
         gpu_used_bytes: Option<u64>,
+        load: Option<LoadFigures>,
+        compile_caches: Option<CompileCaches>,
     ) {
         let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
         self.running.sink.event(Event::ServerReady(ServerReady {
@@ -132,6 +134,8 @@ impl Ready {
             stream: self.answered.answer.shape,
             template_tokens,
             gpu_used_bytes,
+            load,
+            compile_caches,
         }));
     }
 

@@ -69,21 +69,23 @@ pub async fn reset_cache(control: &Control, reset: &CacheReset, probe: &dyn Rese
             // The steps end only when the model was seen to be gone and to be back.
             ResetOutcome::Proven
         }
-        CacheReset::Http { step, proof } => http(control, step, proof, probe).await,
+        CacheReset::Http { steps, proof } => http(control, steps, proof, probe).await,
     }
 }
 
-async fn http(control: &Control, step: &Step, proof: &ResetProof, probe: &dyn ResetProbe) -> ResetOutcome {
+async fn http(control: &Control, steps: &[Step], proof: &ResetProof, probe: &dyn ResetProbe) -> ResetOutcome {
     let unproven = |why: String| ResetOutcome::Unproven { why };
     // The first one fills the cache, the second one shows that it would be answered from it.
     let before = match hits(control, proof, probe).await {
         Ok(_) => hits(control, proof, probe).await,
         Err(why) => Err(why),
     };
-    if let Err(error) = control.run(step).await {
-        return ResetOutcome::Failed {
-            why: error.to_string(),
-        };
+    for step in steps {
+        if let Err(error) = control.run(step).await {
+            return ResetOutcome::Failed {
+                why: error.to_string(),
+            };
+        }
     }
     match before {
         Ok(cached) if cached > 0 => {}

@@ -4,24 +4,25 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
-    Begun, Display, Halt, Heart, Keeper, Remaining, Signals, Tone, cells,
+    Begun, Display, Halt, Heart, Keeper, Remaining, Signals, Tone, cells, compiled,
     gpu_log::GpuLog,
     lane_end::LaneEnd,
     opening::LaneCells,
+    own_counters::{log_length, log_since},
     prepare::{ensure_alone, ensure_environment},
     readiness::{Completion, ready_plan, server_settings, target},
     run::say,
 };
 use crate::{
     check::gpu::name_processes,
-    framework::{self, Adapter, Context, VisibleGpu},
+    framework::{self, Adapter, Context, KV_CAPACITY, VisibleGpu, load_figures},
     gpu::{self, Gpu, Placement},
     journal::{Event, GpuFile, LaneEnded, LaneOutcome, LaneStarted},
     load::LoadEngine,
     plan::{Estimate, Framework, Lane, Model, Plan, Secrets, Source, longest_prompt_tokens, most_streams},
     process::LogSettings,
     prompt::Calibration,
-    record::Redactor,
+    record::{LoadFigures, Redactor},
     server::{
         Attached, EventSink, Failed, Interrupt, Launched, Prepared, Ready, Reaped, ReleaseHeld, ReleaseProof,
         StopWhy, Watch,
@@ -141,6 +142,7 @@ async fn drive(shared: &mut Shared<'_>, lane: &Lane, index: usize, attempt: u32)
         model,
         adapter: &*adapter,
         gpu_log: &gpu_log,
+        log_from: 0,
     };
     let mut end = match &framework.source {
         Source::Url(url) => attached(work, url).await,
@@ -164,6 +166,8 @@ pub(super) struct LaneWork<'a, 'r> {
     pub(super) model: &'a Model,
     pub(super) adapter: &'a dyn Adapter,
     pub(super) gpu_log: &'a GpuLog,
+    /// Where the lines of the server that is launched now begin in its log, bytes.
+    pub(super) log_from: u64,
 }
 
 /// What a bounded wait may take beyond its own limit before it counts as a hang.
@@ -175,9 +179,11 @@ async fn launched(mut work: LaneWork<'_, '_>) -> LaneEnd {
     let Some(launch) = work.adapter.launch() else {
         return LaneEnd::failed("prepare", "there is no command to launch this server");
     };
+    let log_path = work.shared.run.dir.server_log(&work.lane.id);
+    work.log_from = log_length(&log_path);
     let log = LogSettings {
         redactor: work.shared.redactor.clone(),
-        ..LogSettings::new(work.shared.run.dir.server_log(&work.lane.id))
+        ..LogSettings::new(log_path)
     };
     let secrets = work.shared.secrets;
     let settings = server_settings(
@@ -191,6 +197,7 @@ async fn launched(mut work: LaneWork<'_, '_>) -> LaneEnd {
     );
     let framework = work.framework;
     let stop_limit = framework.stop_grace + HANG_MARGIN;
+    let caches = compiled::Before::look(&work);
     let launched = match Prepared::new(settings, sink).and_then(Prepared::launch) {
         Ok(launched) => launched,
         Err(failed) => return LaneEnd::of_server(&failed),
@@ -212,7 +219,7 @@ async fn launched(mut work: LaneWork<'_, '_>) -> LaneEnd {
                 Tone::Plain,
                 &format!("  ready after {:.1} s", ready.ready_after().as_secs_f64()),
             );
-            let end = serve(&mut work, &ready).await;
+            let end = serve(&mut work, &ready, caches).await;
             let why = match end.outcome {
                 LaneOutcome::Finished => StopWhy::Finished,
                 LaneOutcome::Failed => StopWhy::Failed,
@@ -287,7 +294,9 @@ async fn wait_ready(work: &LaneWork<'_, '_>, launched: Launched) -> Result<Ready
 }
 
 /// What is done with a server that answers.
-async fn serve(work: &mut LaneWork<'_, '_>, ready: &Ready) -> LaneEnd {
+async fn serve(work: &mut LaneWork<'_, '_>, ready: &Ready, caches: Option<compiled::Before>) -> LaneEnd {
+    // Before the warm-up, which may compile more.
+    let caches = caches.map(|before| before.after(work));
     let processes: Vec<i32> = ready.processes().iter().map(|process| process.pid).collect();
     if let Some(ours) = work.shared.run.gpu.ours() {
         ours.set(processes.iter().copied());
@@ -315,8 +324,28 @@ async fn serve(work: &mut LaneWork<'_, '_>, ready: &Ready) -> LaneEnd {
         Err(end) => return blame_the_dead(end, &ready.watch()).await,
     };
     let used = gpu_used(work).await;
-    ready.announce(cells.facts().clone(), cells.template_tokens(), used);
+    let load = figures_of_load(work);
+    let mut facts = cells.facts().clone();
+    if let Some(tokens) = load.as_ref().and_then(|load| load.kv_cache_tokens) {
+        // What vLLM's API gives for it (blocks times their size) counts a model with sliding windows twice.
+        facts.insert(KV_CAPACITY.to_owned(), tokens.to_string());
+    }
+    ready.announce(facts, cells.template_tokens(), used, load, caches);
     cells::run(work, &mut cells).await
+}
+
+/// What the server wrote of its memory and of the loading since its launch; by now it has answered requests, so these
+/// lines lie on the disk.
+fn figures_of_load(work: &LaneWork<'_, '_>) -> Option<LoadFigures> {
+    let log = work.shared.run.dir.server_log(&work.lane.id);
+    match tokio::task::block_in_place(|| log_since(&log, work.log_from)) {
+        Ok(Some(lines)) => Some(load_figures(&lines)),
+        Ok(None) => None,
+        Err(error) => {
+            tracing::info!(%error, log = %log.display(), "the server's log can't be read for its figures");
+            None
+        }
+    }
 }
 
 /// How long the end of a server may take to be noticed after its connections broke.

@@ -2,6 +2,7 @@
 
 mod cache;
 mod cells;
+mod compiled;
 mod decide;
 mod delegation;
 mod display;

@@ -148,7 +148,8 @@ pub async fn begin(options: &RunOptions) -> Result<Begun, Failure> {
             .context("the journal can't be written")?;
     }
     let baseline_bytes = baseline(&gpu, &keeper, &strangers).await?;
-    let info = run_info(options, &dir, &keeper, &gpu, &baseline_bytes);
+    // The size of an environment that was made by hand is added up from its files.
+    let info = tokio::task::block_in_place(|| run_info(options, &dir, &keeper, &gpu, &baseline_bytes));
     info.write(&dir.run_json()).context("run.json can't be written")?;
     Ok(Begun {
         dir,

@@ -36,7 +36,11 @@ impl Server {
         Self {
             child,
             base: format!("http://{}:{}", launch.host, launch.port),
-            client: reqwest::Client::builder().no_proxy().build().expect("a client"),
+            client: benchd::client::untimed_client()
+                .tls_certs_only(std::iter::empty())
+                .no_proxy()
+                .build()
+                .expect("a client"),
         }
     }
 
@@ -398,9 +402,10 @@ async fn recorded_resets_empty_the_cache() {
             "{server}: {:?}",
             cached.cached_tokens
         );
-        if let CacheReset::Http { step, .. } = adapter.cache_reset() {
+        if let CacheReset::Http { steps, .. } = adapter.cache_reset() {
             let (status, body) = recorded(server, "reset");
             let body = String::from_utf8(body).unwrap();
+            let step = steps.last().expect("a call");
             assert_eq!(step.done.check(status, &body), Ok(()), "{server}");
             let after = replayed(server, "chat-after-reset", adapter.as_ref()).await;
             assert_eq!(after.cached_tokens.unwrap_or(0), 0, "{server}");
@@ -418,7 +423,8 @@ fn recorded_metrics_hold_the_figures_that_are_compared() {
         let own = benchd::framework::own_figures(&counters);
         assert!(own.prompt_tokens > Some(500.0), "{server}: {counters:?}");
         assert!(own.output_tokens > Some(100.0), "{server}: {counters:?}");
-        if name != "llamacpp" {
+        // llama-server and SGLang serve whatever is asked for.
+        if matches!(name, "vllm" | "ollama") {
             assert!(own.requests >= Some(6.0), "{server}: {counters:?}");
             assert!(
                 own.ttft_mean_ms > Some(1.0) && own.latency_mean_ms > own.ttft_mean_ms,
@@ -464,8 +470,8 @@ async fn until_gone(group: i32, what: &str) {
     }
 }
 
-/// Started, healthy within its time, and prepared.
-async fn started(adapter: &dyn Adapter) -> (Server, i32) {
+/// Started, healthy within its time, and prepared; says what the ready check answered on the way.
+async fn started(name: &str, adapter: &dyn Adapter) -> (Server, i32) {
     for needed in adapter.requirements() {
         assert!(
             needed.path.exists(),
@@ -473,29 +479,84 @@ async fn started(adapter: &dyn Adapter) -> (Server, i32) {
             needed.path.display()
         );
     }
+    let launched = Instant::now();
     let server = Server::start(adapter);
     let group = server
         .child
         .id()
         .and_then(|pid| i32::try_from(pid).ok())
         .expect("a process");
-    tokio::time::timeout(Duration::from_secs(900), server.healthy(adapter))
-        .await
-        .expect("healthy within 15 minutes");
-    server
-        .perform(&adapter.prepare_calls().expect("the calls can be made"))
-        .await;
+    let probe = adapter.health();
+    let mut seen: Vec<String> = Vec::new();
+    while seen.last().is_none_or(|last| last != "200") {
+        assert!(launched.elapsed() < Duration::from_secs(900), "{name}: {seen:?}");
+        let answer = match server.call(&probe.call).await {
+            Some((status, _)) => status.to_string(),
+            None => "no answer".to_owned(),
+        };
+        if seen.last() != Some(&answer) {
+            seen.push(answer);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let healthy = launched.elapsed();
+    let steps = adapter.prepare_calls().expect("the calls can be made");
+    let done = server.perform(&steps).await;
+    println!(
+        "{name}: {} {} after {:.1} s; preload {done:?} until {:.1} s",
+        probe.call,
+        seen.join(", then "),
+        healthy.as_secs_f64(),
+        launched.elapsed().as_secs_f64()
+    );
     (server, group)
 }
 
-/// A whole life: ready, an exact length, errors, the cache's reset and its proof, TERM, and KILL of the leader alone.
+/// What benchd's own client makes of the answer to this body.
+async fn answered(server: &Server, adapter: &dyn Adapter, body: Value) -> Answer {
+    sent(server, adapter, body.to_string()).await
+}
+
+async fn sent(server: &Server, adapter: &dyn Adapter, body: String) -> Answer {
+    let address = server
+        .base
+        .trim_start_matches("http://")
+        .parse()
+        .expect("an address");
+    let how = OneOff {
+        timeout: Duration::from_secs(300),
+        shape: adapter.stream_shape(),
+        reasoning_fields: adapter.reasoning_fields(),
+        cancel: tokio_util::sync::CancellationToken::new(),
+    };
+    request_once(&Target::new(address, adapter.chat_path()), body.into(), how)
+        .await
+        .expect("a target")
+}
+
+/// Names of a group's processes, the leader first.
+fn names(group: i32) -> String {
+    let name = |pid: &i32| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm"))
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
+    let mut alive = alive_in_group(group);
+    alive.sort_by_key(|pid| (*pid != group, *pid));
+    alive.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+/// A whole life: the ready check, the preload, the process tree, usage and end, an exact length, errors, the cache's reset
+/// and its proof, TERM, and KILL of the leader alone.
 async fn lives(name: &str, processes: usize) {
     let dir = tempfile::tempdir().expect("a folder can be made");
     let adapter = planned(name, dir.path());
     let adapter = adapter.as_ref();
-    let (server, group) = started(adapter).await;
+    let (server, group) = started(name, adapter).await;
     let tree = alive_in_group(group);
     assert!(tree.len() >= processes, "{name}: {tree:?}");
+    println!("{name}: processes {}", names(group));
 
     let long: String = (1..60)
         .map(|n| format!("The {n}th house is older than the one before it. "))
@@ -511,26 +572,49 @@ async fn lives(name: &str, processes: usize) {
         seed: None,
         reasoning_effort: None,
     };
+    // The end marker is looked for by `chat`; the usage comes last.
     let usage = |chunks: &[Value]| chunks.last().expect("a last event")["usage"].clone();
-    let said = usage(&server.chat(adapter, &request(&brief)).await);
+    let chunks = server.chat(adapter, &request(&brief)).await;
+    let said = usage(&chunks);
     if adapter.quirks().exact_output {
         assert_eq!(said["completion_tokens"], 48, "{name} honours ignore_eos");
     } else {
         assert!(said["completion_tokens"].as_u64() <= Some(48), "{name}");
     }
+    let first = &chunks[0]["choices"][0]["delta"];
+    println!("{name}: first delta {first}; usage {said}");
 
-    let broken = server
-        .client
-        .post(format!("{}{}", server.base, adapter.chat_path()))
-        .header("content-type", "application/json")
-        .body("{\"model\": ")
-        .send()
-        .await
-        .expect("an answer");
-    assert!(broken.status().is_client_error(), "{name}: {}", broken.status());
+    // The same through benchd's own client, and what it makes of what a server refuses.
+    let asked = adapter.request_body(&request(&brief));
+    let good = answered(&server, adapter, asked.clone()).await;
+    assert_eq!(good.outcome, Outcome::Ok, "{name}: {:?}", good.error);
+    assert_eq!(good.output_tokens, said["completion_tokens"].as_u64(), "{name}");
+    assert_eq!(good.shown_shape(), adapter.stream_shape(), "{name}");
+    let mut stranger = asked;
+    stranger["model"] = "no-such-model".into();
+    let stranger = answered(&server, adapter, stranger).await;
+    // llama-server and SGLang serve whatever is asked for.
+    if matches!(name, "vllm" | "ollama") {
+        assert_eq!(
+            stranger.outcome,
+            Outcome::HttpStatus,
+            "{name}: {:?}",
+            stranger.error
+        );
+    }
+    let broken = sent(&server, adapter, "{\"model\": ".to_owned()).await;
+    assert_eq!(broken.outcome, Outcome::HttpStatus, "{name}");
+    assert!(
+        broken.error.as_ref().is_some_and(|said| !said.is_empty()),
+        "{name}"
+    );
+    println!(
+        "{name}: unknown model {:?} {:?}; bad body {:?} {:?}",
+        stranger.status, stranger.error, broken.status, broken.error
+    );
 
     match adapter.cache_reset() {
-        CacheReset::Http { step, .. } => {
+        CacheReset::Http { steps, .. } => {
             let cached = |usage: Value| {
                 usage["prompt_tokens_details"]["cached_tokens"]
                     .as_u64()
@@ -539,29 +623,35 @@ async fn lives(name: &str, processes: usize) {
             server.chat(adapter, &request(&lengthy)).await;
             let before = cached(usage(&server.chat(adapter, &request(&lengthy)).await));
             assert!(before > 100, "{name}: {before} tokens from the cache");
-            server.perform(&[*step]).await;
+            // One that lies in another slot, or another part of the cache.
+            server.chat(adapter, &request(&brief)).await;
+            server.perform(&steps).await;
             let after = cached(usage(&server.chat(adapter, &request(&lengthy)).await));
             assert_eq!(after, 0, "{name}");
+            println!("{name}: {before} tokens from the cache before the reset, {after} after");
         }
         CacheReset::Reload { unload, load } => {
-            server.perform(&unload).await;
-            server.perform(&load).await;
+            let gone = server.perform(&unload).await;
+            let back = server.perform(&load).await;
+            println!("{name}: reloaded: {gone:?}, {back:?}");
         }
-        CacheReset::NotPossible { .. } => {}
+        CacheReset::NotPossible { why } => panic!("{name}: {why}"),
     }
+    let stopping = Instant::now();
     let status = server.stop().await;
     assert!(adapter.clean_exit(status), "{name}: {status}");
     until_gone(group, name).await;
+    println!(
+        "{name}: after TERM {status}, all gone after {:.1} s",
+        stopping.elapsed().as_secs_f64()
+    );
 
     // The leader alone is killed: what it leaves lies in its group, and dies with it.
-    let (mut server, group) = started(adapter).await;
+    let (mut server, group) = started(name, adapter).await;
     server.child.start_kill().expect("a process that runs");
     server.child.wait().await.expect("a child of ours");
     tokio::time::sleep(Duration::from_secs(2)).await;
-    println!(
-        "{name}: after KILL of the leader {:?} live on",
-        alive_in_group(group)
-    );
+    println!("{name}: after KILL of the leader lives on: {}", names(group));
     let _ = nix::sys::signal::killpg(
         nix::unistd::Pid::from_raw(group),
         nix::sys::signal::Signal::SIGKILL,

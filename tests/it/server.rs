@@ -273,7 +273,7 @@ async fn a_whole_life_with_all_its_events_and_times() {
             .contains(&process::identity(ready.leader().pid).unwrap())
     );
     assert_eq!(ready.exit(), None);
-    ready.announce([("version".into(), "1".into())].into(), Some(7), None);
+    ready.announce([("version".into(), "1".into())].into(), Some(7), None, None, None);
 
     let reaped = ready.stop(StopWhy::Finished, &CancellationToken::new()).await;
     assert!(!reaped.killed);
@@ -751,7 +751,7 @@ async fn a_cache_reset_is_believed_only_when_it_is_seen_to_work() {
         let ready = Bench::new(&behave).ready().await;
         let control = ready.control();
         let reset = CacheReset::Http {
-            step: Box::new(short.clone()),
+            steps: vec![short.clone()],
             proof,
         };
         let outcome = reset_cache(&control, &reset, &Completion(control.clone())).await;
@@ -764,7 +764,7 @@ async fn a_cache_reset_is_believed_only_when_it_is_seen_to_work() {
     let ready = Bench::new(&good()).ready().await;
     let control = ready.control();
     let reset = CacheReset::Http {
-        step: Box::new(missing.clone()),
+        steps: vec![missing.clone()],
         proof: ResetProof::CachedTokens,
     };
     let outcome = reset_cache(&control, &reset, &Completion(control.clone())).await;

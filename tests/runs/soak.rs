@@ -56,8 +56,10 @@ fn usual(samples: &[Taken], what: impl Fn(&Taken) -> u64) -> u64 {
     values[values.len() / 2]
 }
 
-/// The most that benchd may keep of a life that is over, KiB: what it holds of the run is an entry a lane and a cell.
-const KEPT_OF_A_LIFE_KIB: f64 = 8.0;
+/// The most that benchd may grow by with a life, KiB. What it keeps of one, what the journal says of its lane and its
+/// cells, is some 3 KiB by a heap profile (`docs/night.md`); the rest is how the allocator fills its pages. A server's
+/// output, a cell's records or texts would be a hundred times that.
+const KEPT_OF_A_LIFE_KIB: f64 = 32.0;
 
 #[test]
 #[ignore = "takes minutes; by command"]

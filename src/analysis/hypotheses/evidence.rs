@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::super::{CellSummary, LaneSummary, run::ttft_error_ms, samples::CellSamples};
 use crate::{
     framework::prefix_cache_disabled,
-    journal::ClientCalibration,
+    journal::{ClientCalibration, EnvironmentInfo},
     plan::{self, Cell, Framework, FrameworkKind, Plan, Scenario, ScenarioKind},
 };
 
@@ -20,6 +20,8 @@ pub(in crate::analysis) struct Night<'a> {
     pub(in crate::analysis) samples: &'a [Vec<CellSamples>],
     /// The client's own check, where it ran.
     pub(in crate::analysis) client: Option<&'a ClientCalibration>,
+    /// What its frameworks run from, by their names in the plan.
+    pub(in crate::analysis) environments: Option<&'a BTreeMap<String, EnvironmentInfo>>,
 }
 
 /// A night and a round of its plan: what is alike for all frameworks, so that only what was measured in one is compared.
@@ -96,6 +98,14 @@ impl<'a> Evidence<'a> {
             .iter()
             .flat_map(|night| night.lanes)
             .filter(move |l| l.lane.model == model && l.lane.framework == framework)
+    }
+
+    /// What a framework runs from, as the newest night that knows it has it.
+    pub(super) fn environment(&self, framework: &str) -> Option<&'a EnvironmentInfo> {
+        self.nights
+            .iter()
+            .rev()
+            .find_map(|night| night.environments?.get(framework))
     }
 
     /// The plan's scenarios of a kind with their cells.

@@ -9,6 +9,8 @@ pub(super) mod headline;
 mod korean;
 mod lanes;
 mod method;
+mod operations;
+mod points;
 mod scenarios;
 mod study;
 mod verdicts;
@@ -67,7 +69,7 @@ pub(super) fn sections(summary: &RunSummary, plan: &Plan) -> Vec<Section> {
         (About::Text, rankings(summary)),
         (About::Text, agreement::section(summary)),
         (About::Text, lanes::rounds(summary)),
-        (About::Operations, environment::operations(summary)),
+        (About::Operations, operations::section(summary)),
         (About::Text, environment::section(summary, plan)),
         (About::Text, cross_check::section(summary)),
         (About::Text, lanes::drift(summary)),

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use super::{
     super::{number::*, sentences::list},
-    About, Section, Table, compared, escape, verdicts,
+    About, Section, Table, compared, escape,
+    operations::{energy_per_token, idle, kv_cache, load_time, rest, weights},
+    verdicts,
 };
 use crate::{
     analysis::{MachineStudy, NIGHTS_P, NIGHTS_SHARE, OverNights, RunSummary, Study, StudyCell},
@@ -421,8 +423,13 @@ fn operations(study: &Study) -> String {
         "model",
         "version",
         "lane",
+        ">weights loaded in",
         ">first answer after",
         ">idle GPU memory (MB)",
+        ">weights (MB)",
+        ">KV cache (MB)",
+        ">the rest (MB)",
+        ">J/output token",
         ">stopped in",
         ">memory back after",
     ]);
@@ -436,15 +443,22 @@ fn operations(study: &Study) -> String {
                 escape(&lane.lane.model),
                 lane.version.as_deref().map_or(NONE.to_owned(), escape),
                 lane.outcome.clone(),
+                load_time(s),
                 millis(s.and_then(|s| s.ready_ms)),
-                s.and_then(|s| s.gpu_idle_bytes)
-                    .map_or(NONE.to_owned(), |b| megabytes(b as f64)),
+                idle(s),
+                weights(s),
+                kv_cache(s),
+                rest(s),
+                energy_per_token(lane),
                 millis(s.and_then(|s| s.stop_ms)),
                 millis(s.and_then(|s| s.release_ms)),
             ]);
         }
     }
-    format!("## Operations\n\n{table}\n")
+    format!(
+        "## Operations\n\n{table}\nWeights, their loading and the KV cache are what each server's log says at its start. The rest \
+         is idle memory less weights and KV cache. vLLM and SGLang reserve a fraction of the device whatever they need.\n"
+    )
 }
 
 fn flags(study: &Study) -> String {

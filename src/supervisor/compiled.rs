@@ -1,0 +1,130 @@
+//! What a server finds compiled when it starts: files of its caches before and after, and what its output says.
+
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    lane::LaneWork,
+    own_counters::{log_length, log_since},
+};
+use crate::{
+    framework::CompileLine,
+    record::{CacheFolder, CompileCaches},
+};
+
+/// Most files of one folder that are looked at: such a cache has thousands.
+const MOST_FILES: usize = 200_000;
+
+/// The compile caches before a launch.
+pub(super) struct Before {
+    folders: Vec<(PathBuf, HashSet<PathBuf>)>,
+    log: PathBuf,
+    log_bytes: u64,
+}
+
+impl Before {
+    /// Looks; `None` where no cache is known of the kind.
+    pub(super) fn look(work: &LaneWork<'_, '_>) -> Option<Self> {
+        let folders = work.adapter.compile_caches();
+        if folders.is_empty() {
+            return None;
+        }
+        let log = work.shared.run.dir.server_log(&work.lane.id);
+        Some(Self {
+            folders: tokio::task::block_in_place(|| {
+                folders
+                    .into_iter()
+                    .map(|folder| {
+                        let files = files_of(&folder);
+                        (folder, files)
+                    })
+                    .collect()
+            }),
+            log_bytes: log_length(&log),
+            log,
+        })
+    }
+
+    /// Looks again, now that the server is ready.
+    pub(super) fn after(self, work: &LaneWork<'_, '_>) -> CompileCaches {
+        tokio::task::block_in_place(|| {
+            let (mut loaded_lines, mut compiled_lines) = (0, 0);
+            // A log that can't be read says nothing; the files do.
+            let said = log_since(&self.log, self.log_bytes).ok().flatten();
+            for line in said.iter().flat_map(|said| said.lines()) {
+                match work.adapter.compile_line(line) {
+                    Some(CompileLine::Loaded) => loaded_lines += 1,
+                    Some(CompileLine::Compiled) => compiled_lines += 1,
+                    None => {}
+                }
+            }
+            CompileCaches {
+                folders: self
+                    .folders
+                    .iter()
+                    .filter_map(|(folder, before)| grown(folder, before))
+                    .collect(),
+                loaded_lines,
+                compiled_lines,
+            }
+        })
+    }
+}
+
+/// A folder as it was and as it is; `None` where it was not there and is not.
+fn grown(folder: &Path, before: &HashSet<PathBuf>) -> Option<CacheFolder> {
+    if !folder.is_dir() {
+        return None;
+    }
+    let new = files_of(folder).difference(before).count();
+    Some(CacheFolder {
+        path: folder.display().to_string(),
+        files_before: before.len() as u64,
+        files_new: new as u64,
+    })
+}
+
+/// Files below a folder; links are not followed, and what can't be read is not there.
+fn files_of(folder: &Path) -> HashSet<PathBuf> {
+    let mut files = HashSet::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = std::fs::read_dir(&folder) else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => folders.push(entry.path()),
+                Ok(_) if files.len() < MOST_FILES => {
+                    files.insert(entry.path());
+                }
+                Ok(_) => return files,
+                Err(_) => {}
+            }
+        }
+    }
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_is_told_from_what_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = dir.path().join("cache");
+        assert_eq!(grown(&cache, &files_of(&cache)), None, "no folder");
+
+        std::fs::create_dir_all(cache.join("a/b")).unwrap();
+        std::fs::write(cache.join("a/b/kernel.so"), "").unwrap();
+        std::fs::write(cache.join("lock"), "").unwrap();
+        let before = files_of(&cache);
+        std::fs::remove_file(cache.join("lock")).unwrap();
+        std::fs::write(cache.join("a/other.so"), "").unwrap();
+        let folder = grown(&cache, &before).unwrap();
+        assert_eq!((folder.files_before, folder.files_new), (2, 1));
+    }
+}
