@@ -8,7 +8,8 @@ use anyhow::Context;
 use super::{
     Begun, Display, Failure, Halt, LaneView, Next, Remaining, RunOptions, RunView, Signals, Systemd, Tone,
     begin,
-    lane::{self, LaneEnd, Shared},
+    lane::{self, Shared},
+    lane_end::LaneEnd,
     logging, next, selfcheck, short_duration,
     telling::Telling,
 };
