@@ -113,7 +113,13 @@ fn venv(shared: &Shared<'_>, folder: &Path, plan_path: &Path, gpu: Option<&GpuHo
     let names = &shared.names;
     let framework = shared.framework;
     let kind = framework.kind.as_str();
-    let make = format!("make it: benchd env {}", plan_path.display());
+    let make = match env::recipe_for(folder) {
+        Some(_) => format!("make it: benchd env {}", plan_path.display()),
+        None => format!(
+            "make a venv of it there, or name another one in frameworks.{}.venv",
+            framework.name
+        ),
+    };
     let read = match Venv::read(folder) {
         Ok(read) => read,
         Err(error) => {
@@ -132,7 +138,7 @@ fn venv(shared: &Shared<'_>, folder: &Path, plan_path: &Path, gpu: Option<&GpuHo
             format!("{names}: {kind} is not installed in {}", folder.display()),
             make.clone(),
         )),
-        (Some(found), Some(wanted)) if found != wanted => findings.push(Finding::lose(
+        (Some(found), Some(wanted)) if !env::is_version(found, wanted) => findings.push(Finding::lose(
             Area::Environment,
             format!(
                 "{names}: {} has {kind} {found}, the plan says {wanted}",

@@ -22,7 +22,7 @@ use std::{
 pub use models::{Fetch, fetch, models_missing, models_to_fetch};
 pub use provision::{EnvError, provision};
 pub use record::{Installed, describe, installed, is_current};
-pub use venv::{Venv, is_half_made};
+pub use venv::{Venv, is_half_made, is_version};
 
 use crate::plan::{Framework, FrameworkKind, Model, Plan, Source};
 
@@ -253,7 +253,7 @@ pub fn of_other_versions(plan: &Plan) -> Vec<String> {
         .filter_map(|framework| {
             let wanted = framework.version.as_deref()?;
             let found = describe(framework)?.version?;
-            (found != wanted).then(|| {
+            (!is_version(&found, wanted)).then(|| {
                 format!(
                     "frameworks.{}: {found} is installed, the plan says {wanted}",
                     framework.name

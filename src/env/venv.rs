@@ -70,6 +70,17 @@ impl Venv {
     }
 }
 
+/// Whether a package is of the version that is wanted. `0.32.0+cpu` is 0.32.0, built for the CPU: what a plan leaves
+/// open behind the `+` may be anything.
+pub fn is_version(found: &str, wanted: &str) -> bool {
+    let public = |version: &str| {
+        version
+            .split_once('+')
+            .map_or(version.to_owned(), |(public, _)| public.to_owned())
+    };
+    found == wanted || (!wanted.contains('+') && public(found) == wanted)
+}
+
 /// Whether the recipe that made this venv never came to its end.
 pub fn is_half_made(folder: &Path) -> bool {
     folder.join(HALF_MADE).exists()
@@ -150,6 +161,21 @@ mod tests {
         let before = read.resolved_sha256();
         testing::make(&venv, "3.12.8", &[("pip", "25.0")]);
         assert_ne!(Venv::read(&venv).unwrap().resolved_sha256(), before);
+    }
+
+    #[test]
+    fn what_a_version_leaves_open_may_be_anything() {
+        for (found, wanted, is) in [
+            ("0.32.0", "0.32.0", true),
+            ("0.32.0+cpu", "0.32.0", true),
+            ("0.32.0+cpu", "0.32.0+cpu", true),
+            ("0.32.0+cpu", "0.32.0+cu130", false),
+            ("0.32.0", "0.32.0+cpu", false),
+            ("0.32.0+cpu", "0.32", false),
+            ("0.5.6.post2", "0.5.6", false),
+        ] {
+            assert_eq!(is_version(found, wanted), is, "{found} for {wanted}");
+        }
     }
 
     #[test]

@@ -369,7 +369,17 @@ fn venvs_that_are_missing_half_made_or_of_another_version_are_told_apart() {
     let remedy = machine
         .look()
         .refused("lose", &["has vllm 0.14.0, the plan says 0.15.1"]);
+    // Nothing here makes it.
+    assert!(remedy.contains("frameworks.vllm.venv"), "{remedy}");
+    machine.put("envs/vllm/setup.sh", "#!/bin/sh\n", 0o755);
+    let remedy = machine
+        .look()
+        .refused("lose", &["has vllm 0.14.0, the plan says 0.15.1"]);
     assert!(remedy.contains("benchd env plan.yaml"), "{remedy}");
+
+    // Another build of the same version.
+    machine.venv("3.12.8", &[("vllm", "0.15.1+cu130")]);
+    machine.look().has("ok", &["vllm 0.15.1+cu130"]);
 
     machine.venv("3.12.8", &[("torch", "2.9.1")]);
     machine

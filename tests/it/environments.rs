@@ -592,11 +592,41 @@ fn a_half_made_venv_and_one_of_another_python_are_made_anew() {
         .assert(0, &["half-made", "making it anew"]);
 
     world.put("envs/vllm/.venv/pyvenv.cfg", "version_info = 3.10.4\n", 0o644);
-    fs::remove_file(world.path().join("envs/vllm/.venv/bin/vllm")).unwrap();
+    let changed = "was made with Python 3.12.9, and is of Python 3.10.4 now";
+    world.env(&["--no-models", "--offline"]).assert(3, &[changed]);
+    world.env(&["--no-models"]).assert(
+        0,
+        &[
+            changed,
+            "a venv of another Python is there (version_info = 3.10.4)",
+        ],
+    );
+    assert!(world.read("envs/vllm/.venv/pyvenv.cfg").contains("3.12"));
+}
+
+#[test]
+fn a_folder_that_only_looks_like_a_venv_and_one_without_the_framework_are_made_anew() {
+    let world = World::with_venv();
+    world.fake_uv("");
+    world.put("envs/vllm/.venv/bin/vllm", "#!/bin/sh\nexit 1\n", 0o755);
+    world.env(&["--no-models", "--offline"]).assert(
+        3,
+        &["envs/vllm/.venv is no venv: it has no pyvenv.cfg", "benchd env"],
+    );
     world
         .env(&["--no-models"])
-        .assert(0, &["a venv of another Python is there (version_info = 3.10.4)"]);
-    assert!(world.read("envs/vllm/.venv/pyvenv.cfg").contains("3.12"));
+        .assert(0, &["the folder .venv is no venv: making it anew"]);
+
+    let package = "envs/vllm/.venv/lib/python3.12/site-packages/vllm-0.15.1.dist-info";
+    fs::remove_dir_all(world.path().join(package)).unwrap();
+    world
+        .env(&["--no-models", "--offline"])
+        .assert(3, &["vllm is not installed in envs/vllm/.venv"]);
+    world.env(&["--no-models"]).assert(0, &["making it anew"]);
+    assert!(world.is_there(package));
+    world
+        .env(&["--no-models", "--offline"])
+        .assert(0, &["everything that plan.yaml names is there"]);
 }
 
 #[test]

@@ -25,6 +25,14 @@ struct Server {
 impl Server {
     fn start(adapter: &dyn Adapter) -> Self {
         let launch = adapter.launch().expect("a server that benchd starts");
+        let client = benchd::client::untimed_client()
+            .tls_certs_only(std::iter::empty())
+            .no_proxy()
+            // A kept connection may be closed by the server just as it is used again.
+            .pool_max_idle_per_host(0)
+            .build()
+            .expect("a client");
+        // Last: a test that fails before it has started nothing, and one that fails after it stops it.
         let child = tokio::process::Command::new(&launch.program)
             .args(&launch.args)
             .envs(launch.env.iter().cloned())
@@ -36,11 +44,7 @@ impl Server {
         Self {
             child,
             base: format!("http://{}:{}", launch.host, launch.port),
-            client: benchd::client::untimed_client()
-                .tls_certs_only(std::iter::empty())
-                .no_proxy()
-                .build()
-                .expect("a client"),
+            client,
         }
     }
 

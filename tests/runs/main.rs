@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod bench;
+mod ended;
 mod ports;
 #[expect(dead_code, reason = "the other test binary uses the rest")]
 #[path = "../it/support/mod.rs"]
@@ -15,10 +16,12 @@ mod cell_faults;
 mod compare;
 mod gpu_faults;
 mod kills;
+mod own_words;
 mod resume;
 mod soak;
 mod start_faults;
 mod stop_faults;
 mod stopping;
 mod stuck;
+mod verdicts;
 mod watching;

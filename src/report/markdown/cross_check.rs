@@ -21,8 +21,13 @@ const TIMES: [CheckedFigure; 3] = [
 pub(super) fn section(summary: &RunSummary) -> String {
     let cells: Vec<&CellSummary> = summary.lanes.iter().flat_map(|l| &l.cells).collect();
     let checked = cells.iter().filter(|c| !c.server_says.checks.is_empty()).count();
+    let silent = silent(summary);
     if checked == 0 {
-        return String::new();
+        return if silent.is_empty() {
+            silent
+        } else {
+            format!("## Agreement with the servers' own figures\n\n{silent}")
+        };
     }
     let off: Vec<&&CellSummary> = cells
         .iter()
@@ -100,8 +105,42 @@ pub(super) fn section(summary: &RunSummary) -> String {
             let _ = writeln!(text, "{table}");
         }
     }
+    text.push_str(&silent);
     text.push_str(&timings(summary, &cells));
     text
+}
+
+/// The servers that say nothing of themselves, and why.
+fn silent(summary: &RunSummary) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for lane in &summary.lanes {
+        let whole = lane.cells.iter().any(|c| c.failed == 0);
+        if !whole || lane.cells.iter().any(|c| !c.server_says.checks.is_empty()) {
+            continue;
+        }
+        let why = match (lane.framework_kind.as_str(), &lane.server) {
+            (_, None) => "someone else runs it, and the plan names no place of its metrics",
+            ("openai", Some(server)) if !server.argv.iter().any(|arg| arg == "--metrics") => {
+                "its command has no `--metrics`, and its answers no `timings`"
+            }
+            _ => "its metrics could not be read, or have none of the figures",
+        };
+        let line = format!(
+            "- {} / {}: not said by the server ({why})",
+            framework(&lane.lane),
+            escape(&lane.lane.model)
+        );
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    if lines.is_empty() {
+        return String::new();
+    }
+    format!(
+        "Of these servers there is nothing to compare with:\n\n{}\n\n",
+        lines.join("\n")
+    )
 }
 
 /// The first check of this figure.

@@ -19,6 +19,8 @@ pub(super) fn section(summary: &RunSummary) -> String {
         told.push_str(&weights(summary, model));
         told.push_str(&prefix_caches(summary, model));
         told.push_str(&contexts(summary, model));
+        told.push_str(&cache_precisions(summary, model));
+        told.push_str(&reserved_shares(summary, model));
     }
     told.push_str(&at_once(summary));
     if table.is_empty() && told.is_empty() {
@@ -227,6 +229,41 @@ fn contexts(summary: &RunSummary, model: &str) -> String {
     )
 }
 
+/// `fp8_e5m2 in sglang; auto in vllm`, where there is more than one value.
+fn sides(told: &BTreeMap<String, BTreeSet<&str>>) -> Option<String> {
+    let sides = told.iter().map(|(value, of)| format!("{value} in {}", names(of)));
+    (told.len() > 1).then(|| sides.collect::<Vec<_>>().join("; "))
+}
+
+fn cache_precisions(summary: &RunSummary, model: &str) -> String {
+    let told = by_value(summary, model, |l| fact(l, "kv_cache_dtype").map(escape));
+    sides(&told).map_or(String::new(), |sides| {
+        format!(
+            "- **{}: the KV cache is not kept in the same precision:** {sides}. A smaller one holds more tokens and is read \
+             faster, and may answer differently.\n",
+            escape(model)
+        )
+    })
+}
+
+/// Arguments by which servers reserve a share of the GPU's memory.
+const RESERVED: [&str; 2] = ["--gpu-memory-utilization", "--mem-fraction-static"];
+
+fn reserved_shares(summary: &RunSummary, model: &str) -> String {
+    let told = by_value(summary, model, |lane| {
+        let argv = &lane.server.as_ref()?.argv;
+        let at = argv.iter().position(|arg| RESERVED.contains(&arg.as_str()))?;
+        Some(format!("{} (`{}`)", escape(argv.get(at + 1)?), argv[at]))
+    });
+    sides(&told).map_or(String::new(), |sides| {
+        format!(
+            "- **{}: the share of GPU memory to reserve is not the same:** {sides}. What is left of it after the weights is KV \
+             cache: it decides how many requests run at a time before others wait.\n",
+            escape(model)
+        )
+    })
+}
+
 /// Limits of requests at once that a setting draws.
 fn at_once(summary: &RunSummary) -> String {
     let mut text = String::new();
@@ -303,12 +340,22 @@ mod tests {
             lane.facts.insert("prefix_cache".to_owned(), cache.to_owned());
             lane.facts.insert("context_length".to_owned(), context.to_owned());
         }
+        for (lane, [share, of, dtype]) in summary.lanes.iter_mut().zip([
+            ["--gpu-memory-utilization", "0.85", "auto"],
+            ["--mem-fraction-static", "0.80", "fp8_e5m2"],
+        ]) {
+            lane.facts.insert("kv_cache_dtype".to_owned(), dtype.to_owned());
+            let server = lane.server.as_mut().expect("a server");
+            server.argv.extend([share.to_owned(), of.to_owned()]);
+        }
         let text = section(&summary);
         for said in [
             "**llama: the weights are not the same:** bf16 (16 bit) by sglang and vllm; q4\\_k\\_m (4 bit) by ollama.",
             "Weights of 4 bit take about a quarter of the memory of those of 16 bit",
             "**llama: the prefix cache is on in vllm, off in sglang.**",
             "8,192 tokens in sglang and vllm; 131,072 tokens in ollama",
+            "auto in vllm; fp8_e5m2 in sglang",
+            "0.80 (`--mem-fraction-static`) in sglang; 0.85 (`--gpu-memory-utilization`) in vllm",
             "`OLLAMA_NUM_PARALLEL=1`",
         ] {
             assert!(
