@@ -304,6 +304,9 @@ impl<'a> Fold<'a> {
         if r.token_source == TokenSource::None {
             self.evidence.without_usage += 1;
         }
+        if r.first_token_us.is_none() {
+            self.evidence.without_text += 1;
+        }
         let asked_output = u64::from(self.cell().output_tokens);
         if let Some(tokens) = r.output_tokens {
             self.output_tokens.push(tokens as f64);

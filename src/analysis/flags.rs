@@ -50,6 +50,8 @@ pub(super) struct Evidence {
     pub(super) short: u64,
     pub(super) shortest: Option<u64>,
     pub(super) without_usage: u64,
+    /// Successful requests in whose stream no token was seen.
+    pub(super) without_text: u64,
     pub(super) chunks: u64,
     pub(super) coalesced: u64,
     /// Chunks and tokens of requests whose tokens are known.
@@ -153,6 +155,21 @@ fn requests(e: &Evidence, context: &CellContext<'_>, add: Add<'_>) {
         add(
             FlagKind::NoUsage,
             format!("{} answers came without usage", e.without_usage),
+        );
+    }
+    if e.without_text > 0 {
+        let of = e.requests - e.failed;
+        let counted = if e.counted_tokens > 0 {
+            format!(
+                "; the cell has {} output tokens by the server's count",
+                e.counted_tokens
+            )
+        } else {
+            String::new()
+        };
+        add(
+            FlagKind::NoText,
+            format!("{} of {of} answers have no text{counted}", e.without_text),
         );
     }
     let names = || e.models.iter().map(String::as_str).collect::<Vec<_>>().join(", ");

@@ -78,6 +78,8 @@ pub(crate) struct Did {
     pub(crate) queued_ms: Option<u64>,
     /// Events; `None`: one a token.
     pub(crate) chunks: Option<u64>,
+    /// No token came into sight, whatever was counted.
+    pub(crate) silent: bool,
     pub(crate) coalesced: u32,
     pub(crate) usage: bool,
     /// What the server says of its own times.
@@ -98,6 +100,7 @@ impl Did {
             model: "meta-llama/Llama",
             queued_ms: None,
             chunks: None,
+            silent: false,
             coalesced: 0,
             usage: true,
             timings: None,
@@ -114,6 +117,7 @@ impl Did {
 
 pub(crate) fn record(round: u32, cell: &Cell, pass: u32, index: u32, did: &Did) -> RequestRecord {
     let ok = did.outcome == Outcome::Ok;
+    let seen = ok && !did.silent;
     let (first, last) = (did.ttft_ms * 1000, did.latency_ms * 1000);
     let chunks = did.chunks.unwrap_or(did.tokens).max(2);
     RequestRecord {
@@ -137,11 +141,11 @@ pub(crate) fn record(round: u32, cell: &Cell, pass: u32, index: u32, did: &Did) 
         queued_us: did.queued_ms.map(|ms| ms * 1000),
         connect_us: Some(100),
         first_chunk_us: ok.then_some(first),
-        first_token_us: ok.then_some(first),
-        first_content_us: ok.then_some(first),
-        last_token_us: ok.then_some(last),
+        first_token_us: seen.then_some(first),
+        first_content_us: seen.then_some(first),
+        last_token_us: seen.then_some(last),
         end_us: last,
-        chunks_us: if ok {
+        chunks_us: if seen {
             (0..chunks)
                 .map(|i| first + (last - first) * i / (chunks - 1))
                 .collect()

@@ -267,6 +267,7 @@ fn doubts_from_the_stream_and_from_the_journal_have_their_flags() {
     assert_eq!(stream(&|d| d.coalesced = 6), [FlagKind::CoalescedChunks]);
     assert_eq!(stream(&|d| d.coalesced = 5), []);
     assert_eq!(stream(&|d| d.usage = false), [FlagKind::NoUsage]);
+    assert_eq!(stream(&|d| d.silent = true), [FlagKind::NoText]);
 
     let reset = |outcome: &str| {
         kinds(&|_| {}, &|run| {

@@ -44,6 +44,8 @@ pub enum FlagKind {
     Drift,
     /// Most events came several to a read: gaps between them are not the server's.
     CoalescedChunks,
+    /// Answers without a visible token: no time to first token, no time per token.
+    NoText,
     /// Several tokens a chunk: gaps are between chunks, not tokens.
     MultiTokenChunks,
     /// The server answered under another model name than was asked for.
@@ -116,6 +118,7 @@ impl FlagKind {
             Self::FewSamples => ("few_samples", "a percentile from too few samples is an estimate", "use more repeats: p95 needs 90 requests, p99 needs 459"),
             Self::Drift => ("drift", "the machine was not the same at the end of the lane as at its start", "use order: rotate or interleave, and repeats"),
             Self::CoalescedChunks => ("coalesced_chunks", "events that arrive in one read have no gap of their own", "compare TPOT, which uses first and last token only"),
+            Self::NoText => ("no_text", "an answer without text has no TTFT and no TPOT: those of the cell are of the others only, or missing", "look at what the server writes into its stream (its parser for reasoning may hold everything back), and at its log"),
             Self::MultiTokenChunks => ("multi_token_chunks", "gaps between chunks are not gaps between tokens", "compare TPOT, which counts tokens by the server's usage"),
             Self::WrongModel => ("wrong_model", "the figures may be of another model", "check the served model's name in the plan and the server's log"),
             Self::NotControlled => ("not_controlled", "benchd neither started nor stopped this server: its arguments, cache and load are not known", "let benchd launch the server (command:)"),

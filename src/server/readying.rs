@@ -68,7 +68,12 @@ struct LastSeen<'a>(&'a Mutex<String>);
 
 impl LastSeen<'_> {
     fn set(&self, text: String) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = text;
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // What repeats is told once, or a slow start would fill the log.
+        if *last != text {
+            tracing::info!("not ready yet: {text}");
+            *last = text;
+        }
     }
 }
 
