@@ -9,10 +9,11 @@ use std::{
 use hdrhistogram::Histogram;
 
 use super::{
-    CellSummary, ChunkGaps, Counts, Distribution, Goodput, GpuWindow, PrefixCache, Rate, SUMMARY_VERSION,
+    CellSummary, ChunkGaps, Counts, Distribution, Goodput, GpuWindow, Rate, SUMMARY_VERSION,
     agreement::{AnswerTexts, answer_key},
     flags::{Evidence, cell_flags},
     korean::{TextFold, TextSize, WrittenSamples},
+    prefix::PrefixFold,
     samples::{CellSamples, RequestValues, prompt_key},
     series::SeriesFold,
     server::{Timings, disagreement},
@@ -87,17 +88,10 @@ struct Pass {
     tokens: f64,
     ok: u64,
     good: u64,
-    first: Option<FirstRequest>,
-    later_ttft_ms: Vec<f64>,
     /// First and last planned send of an open loop, microseconds since the Unix epoch, and the requests.
     sends: Option<(u64, u64)>,
     sent: u64,
     spans: Vec<Span>,
-}
-
-struct FirstRequest {
-    ttft_ms: f64,
-    tokens_per_s: Option<f64>,
 }
 
 struct Fold<'a> {
@@ -120,13 +114,11 @@ struct Fold<'a> {
     connect_ms: Vec<f64>,
     queued_ms: Vec<f64>,
     tokens_per_s: Vec<f64>,
-    later_tokens_per_s: Vec<f64>,
     prompt_tokens: Vec<f64>,
     output_tokens: Vec<f64>,
     cached_tokens: Vec<f64>,
-    /// Cached and prompt tokens of first and later requests, where the server tells of its cache.
-    first_cached: (u64, u64),
-    later_cached: (u64, u64),
+    /// Of a cell with a shared prefix.
+    prefix: Option<PrefixFold>,
     gaps_us: Histogram<u64>,
     /// Seconds since the first send, latency in milliseconds.
     latency_series: Vec<(f64, f64)>,
@@ -162,12 +154,10 @@ impl<'a> Fold<'a> {
             connect_ms: Vec::new(),
             queued_ms: Vec::new(),
             tokens_per_s: Vec::new(),
-            later_tokens_per_s: Vec::new(),
             prompt_tokens: Vec::new(),
             output_tokens: Vec::new(),
             cached_tokens: Vec::new(),
-            first_cached: (0, 0),
-            later_cached: (0, 0),
+            prefix: matches!(context.cell.input, CellInput::SharedPrefix { .. }).then(PrefixFold::default),
             gaps_us,
             latency_series: Vec::new(),
             text: TextFold::default(),
@@ -297,33 +287,17 @@ impl<'a> Fold<'a> {
             tokens_per_s: tokens_per_s.unwrap_or(f64::NAN),
         });
 
-        let first_of_pass = r.index == 0;
-        let cached = if first_of_pass {
-            &mut self.first_cached
-        } else {
-            &mut self.later_cached
-        };
-        if let (Some(c), Some(p)) = (r.cached_tokens, r.prompt_tokens) {
-            *cached = (cached.0 + c, cached.1 + p);
+        if let Some(prefix) = &mut self.prefix {
+            prefix.add(r, ttft_ms, tokens_per_s);
+            if let Some(ttft_ms) = ttft_ms {
+                self.series.add_numbered(r.index, ttft_ms);
+            }
         }
-        let shared_prefix = matches!(self.cell().input, CellInput::SharedPrefix { .. });
         let good = self.cell().slo.is_some_and(|slo| meets(r, slo));
         let pass = self.passes.entry(r.pass).or_default();
         pass.ok += 1;
         pass.good += u64::from(good);
         pass.tokens += r.output_tokens.unwrap_or(0) as f64;
-        if shared_prefix && let Some(ttft_ms) = ttft_ms {
-            self.series.add_numbered(r.index, ttft_ms);
-            if first_of_pass {
-                pass.first = Some(FirstRequest {
-                    ttft_ms,
-                    tokens_per_s,
-                });
-            } else {
-                pass.later_ttft_ms.push(ttft_ms);
-                self.later_tokens_per_s.extend(tokens_per_s);
-            }
-        }
     }
 
     fn add_tokens(&mut self, r: &RequestRecord, latency_us: u64) {
@@ -375,35 +349,6 @@ impl<'a> Fold<'a> {
         }
     }
 
-    /// Also gives, by pass, the first requests' TTFT and later over first.
-    fn prefix_cache(&mut self, passes_s: &[f64]) -> Option<(PrefixCache, Vec<f64>, Vec<f64>)> {
-        if !matches!(self.cell().input, CellInput::SharedPrefix { .. }) {
-            return None;
-        }
-        let (mut first, mut first_tokens_per_s, mut later, mut ratios) = (vec![], vec![], vec![], vec![]);
-        for pass in self.passes.values_mut() {
-            let later_of_pass = Sorted::new(std::mem::take(&mut pass.later_ttft_ms));
-            if let Some(f) = &pass.first {
-                first.push(f.ttft_ms);
-                first_tokens_per_s.extend(f.tokens_per_s);
-                ratios.extend(later_of_pass.as_ref().map(|l| l.median() / f.ttft_ms));
-            }
-            later.extend(later_of_pass.iter().flat_map(|l| l.values()));
-        }
-        let share = |(cached, prompt): (u64, u64)| (prompt > 0).then(|| cached as f64 / prompt as f64);
-        let summary = PrefixCache {
-            total_s: Distribution::of_values(passes_s.to_vec(), 0),
-            first_ttft_ms: Distribution::of_values(first.clone(), 0),
-            later_ttft_ms: Distribution::of_values(later, 0),
-            later_over_first: Distribution::of_values(ratios.clone(), 0),
-            first_tokens_per_s: Distribution::of_values(first_tokens_per_s, 0),
-            later_tokens_per_s: Distribution::of_values(std::mem::take(&mut self.later_tokens_per_s), 0),
-            first_cached_share: share(self.first_cached),
-            later_cached_share: share(self.later_cached),
-        };
-        Some((summary, first, ratios))
-    }
-
     fn finish(mut self, finished: &FinishedCell) -> (CellSummary, CellSamples) {
         let (cell, context, ended) = (self.cell(), self.context, &finished.ended);
         self.durations_us = ended.passes.iter().map(|p| (p.pass, p.duration_us)).collect();
@@ -441,8 +386,15 @@ impl<'a> Fold<'a> {
             })
             .collect();
         let passes_s: Vec<f64> = ended.passes.iter().map(|p| p.duration_us as f64 / 1e6).collect();
-        let (prefix_cache, first_ttft_ms, later_over_first) = match self.prefix_cache(&passes_s) {
-            Some((summary, first, ratios)) => (Some(summary), first, ratios),
+        let (prefix_cache, first_ttft_ms, later_over_first) = match self.prefix {
+            Some(prefix) => {
+                let figures = prefix.finish(&passes_s);
+                (
+                    Some(figures.summary),
+                    figures.first_ttft_ms,
+                    figures.later_over_first,
+                )
+            }
             None => (None, Vec::new(), Vec::new()),
         };
         let output_total = Counts::of(&self.output_tokens);

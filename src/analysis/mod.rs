@@ -14,6 +14,7 @@ mod gpu;
 mod hypotheses;
 mod korean;
 mod parallel;
+mod prefix;
 mod run;
 mod runs;
 mod samples;

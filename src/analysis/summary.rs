@@ -381,7 +381,7 @@ pub struct ServerSummary {
     pub held: Option<String>,
     /// GPU memory in use when ready and idle, bytes, less the baseline.
     pub gpu_idle_bytes: Option<u64>,
-    /// What its log said, while it started, of its memory and of the loading; `None` where it said nothing.
+    /// What its log said, while it started, of its memory and of the loading; `None` where there was no log to read.
     #[serde(default)]
     pub load: Option<LoadFigures>,
     /// What of `gpu_idle_bytes` is neither weights nor KV cache, bytes; `None` where the log does not say both of every

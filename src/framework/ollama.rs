@@ -480,6 +480,10 @@ impl Adapter for Ollama {
 
     fn counters_of_log(&self, lines: &str) -> BTreeMap<String, f64> {
         let seconds: Vec<f64> = lines.lines().filter_map(logged_seconds).collect();
+        // A log without such lines says nothing, not that nothing was answered.
+        if seconds.is_empty() {
+            return BTreeMap::new();
+        }
         BTreeMap::from([
             ("ollama:request_seconds_sum".to_owned(), seconds.iter().sum()),
             ("ollama:request_seconds_count".to_owned(), seconds.len() as f64),

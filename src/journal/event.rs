@@ -8,7 +8,7 @@ use crate::record::{CompileCaches, Flag, GpuHost, GpuProcess, LaneId, LoadFigure
 pub const JOURNAL_VERSION: u32 = 1;
 
 /// One line of `journal.jsonl`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Entry {
     /// Layout version, [`JOURNAL_VERSION`].
     pub v: u32,
@@ -21,7 +21,7 @@ pub struct Entry {
 }
 
 /// What happened. Externally tagged: `{"lane_started": {…}}`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
     /// benchd began (or, with `resumed`, went on with) the run.
@@ -61,7 +61,7 @@ pub enum Event {
 }
 
 /// See [`Event::RunStarted`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RunStarted {
     /// The run's id.
     pub run_id: String,
@@ -82,7 +82,7 @@ pub struct RunStarted {
 }
 
 /// See [`Event::GpuBaseline`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct GpuBaseline {
     /// Driver and devices.
     pub host: GpuHost,
@@ -93,7 +93,7 @@ pub struct GpuBaseline {
 }
 
 /// See [`Event::LaneStarted`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LaneStarted {
     /// The lane.
     pub lane: LaneId,
@@ -102,7 +102,7 @@ pub struct LaneStarted {
 }
 
 /// See [`Event::ServerPrepared`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ServerPrepared {
     /// The lane.
     pub lane: LaneId,
@@ -117,7 +117,7 @@ pub struct ServerPrepared {
 }
 
 /// A process that can be told from a later one with the same id.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ProcessIdentity {
     /// Process id.
     pub pid: i32,
@@ -132,7 +132,7 @@ pub struct ProcessIdentity {
 }
 
 /// See [`Event::ServerLaunched`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ServerLaunched {
     /// The lane.
     pub lane: LaneId,
@@ -144,7 +144,7 @@ pub struct ServerLaunched {
 }
 
 /// See [`Event::ServerDescendants`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ServerDescendants {
     /// The lane.
     pub lane: LaneId,
@@ -156,7 +156,7 @@ pub struct ServerDescendants {
 pub const TEMPLATE_WITH_SYSTEM: &str = "template_tokens_with_system";
 
 /// See [`Event::ServerReady`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ServerReady {
     /// The lane.
     pub lane: LaneId,
@@ -172,7 +172,7 @@ pub struct ServerReady {
     pub template_tokens: Option<u32>,
     /// GPU memory in use when ready, bytes, all chosen devices together.
     pub gpu_used_bytes: Option<u64>,
-    /// What its log said of its memory and of the loading.
+    /// What its log said of its memory and of the loading; absent where there is no log to read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<LoadFigures>,
     /// Its compile caches over the start; `None` where none is known of its kind, or someone else runs it.
@@ -181,7 +181,7 @@ pub struct ServerReady {
 }
 
 /// See [`Event::ServerStopping`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ServerStopping {
     /// The lane.
     pub lane: LaneId,
@@ -190,7 +190,7 @@ pub struct ServerStopping {
 }
 
 /// See [`Event::ServerReaped`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ServerReaped {
     /// The lane.
     pub lane: LaneId,
@@ -208,7 +208,7 @@ pub struct ServerReaped {
 }
 
 /// See [`Event::GpuReleased`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct GpuReleased {
     /// The lane.
     pub lane: LaneId,
@@ -221,7 +221,7 @@ pub struct GpuReleased {
 }
 
 /// See [`Event::GpuHeld`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct GpuHeld {
     /// The lane.
     pub lane: LaneId,
@@ -238,7 +238,7 @@ pub struct GpuHeld {
 }
 
 /// See [`Event::CellStarted`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CellStarted {
     /// The lane.
     pub lane: LaneId,
@@ -251,7 +251,7 @@ pub struct CellStarted {
 }
 
 /// One pass of a cell: what throughput is computed from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PassTimes {
     /// Pass, 1 on.
     pub pass: u32,
@@ -280,7 +280,7 @@ pub struct ClientLag {
 
 /// See [`Event::CellEnded`]. `offset` and `bytes` name the range of `file` that holds the records of this
 /// attempt, warm-up included; `records` their number.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CellEnded {
     /// The lane.
     pub lane: LaneId,
@@ -312,7 +312,7 @@ pub struct CellEnded {
 }
 
 /// See [`Event::CellFailed`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CellFailed {
     /// The lane.
     pub lane: LaneId,
@@ -325,7 +325,7 @@ pub struct CellFailed {
 }
 
 /// How a lane ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LaneOutcome {
     /// Every cell ended (requests may have failed).
@@ -337,7 +337,7 @@ pub enum LaneOutcome {
 }
 
 /// See [`Event::LaneEnded`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LaneEnded {
     /// The lane.
     pub lane: LaneId,
@@ -358,7 +358,7 @@ pub struct LaneEnded {
 }
 
 /// See [`Event::Note`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Note {
     /// The lane, where it is one's.
     pub lane: Option<LaneId>,
@@ -367,7 +367,7 @@ pub struct Note {
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RunOutcome {
     /// All lanes ran.
@@ -381,7 +381,7 @@ pub enum RunOutcome {
 }
 
 /// See [`Event::RunEnded`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RunEnded {
     /// How.
     pub outcome: RunOutcome,

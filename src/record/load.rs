@@ -28,10 +28,3 @@ pub struct LoadFigures {
     #[serde(default)]
     pub on_host: bool,
 }
-
-impl LoadFigures {
-    /// Whether the log said nothing.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// How a server says that its stream is whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EndMarker {
     /// `data: [DONE]`.
@@ -14,7 +14,7 @@ pub enum EndMarker {
 
 /// The parts of a stream that a request must show to count as whole. A framework's file gives what is known
 /// of the kind; the readiness completion replaces it by what this very server showed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct StreamShape {
     /// Whether `usage` comes with the stream.
     pub usage: bool,

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{
     analysis::{RUN_COMPARISON_VERSION, RunComparison, RunSummary, STUDY_VERSION, SUMMARY_VERSION, Study},
-    journal::RUN_INFO_VERSION,
+    journal::{Entry, JOURNAL_VERSION, RUN_INFO_VERSION, RunInfo},
     record::{GPU_SAMPLE_VERSION, GpuSample, REQUEST_RECORD_VERSION, RequestRecord},
 };
 
@@ -13,6 +13,10 @@ use crate::{
 pub enum SchemaOf {
     /// A plan
     Plan,
+    /// A run's run.json
+    Run,
+    /// A line of journal.jsonl
+    Journal,
     /// A run's summary.json
     Summary,
     /// study.json: the report of several runs
@@ -27,8 +31,10 @@ pub enum SchemaOf {
 
 impl SchemaOf {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Plan,
+        Self::Run,
+        Self::Journal,
         Self::Summary,
         Self::Study,
         Self::Compare,
@@ -40,6 +46,8 @@ impl SchemaOf {
     pub fn file_name(self) -> &'static str {
         match self {
             Self::Plan => "plan.schema.json",
+            Self::Run => "run.schema.json",
+            Self::Journal => "journal.schema.json",
             Self::Summary => "summary.schema.json",
             Self::Study => "study.schema.json",
             Self::Compare => "compare.schema.json",
@@ -53,6 +61,8 @@ impl SchemaOf {
 pub fn schema_of(what: SchemaOf) -> Value {
     let (schema, title) = match what {
         SchemaOf::Plan => return crate::plan::schema(),
+        SchemaOf::Run => (schemars::schema_for!(RunInfo), "benchd run.json"),
+        SchemaOf::Journal => (schemars::schema_for!(Entry), "a line of benchd's journal.jsonl"),
         SchemaOf::Summary => (schemars::schema_for!(RunSummary), "benchd summary.json"),
         SchemaOf::Study => (schemars::schema_for!(Study), "benchd study.json"),
         SchemaOf::Compare => (
@@ -74,11 +84,12 @@ pub fn schema_of(what: SchemaOf) -> Value {
 }
 
 /// What descriptions call by the name of a constant.
-const VERSIONS: [(&str, u32); 6] = [
+const VERSIONS: [(&str, u32); 7] = [
     ("SUMMARY_VERSION", SUMMARY_VERSION),
     ("STUDY_VERSION", STUDY_VERSION),
     ("RUN_COMPARISON_VERSION", RUN_COMPARISON_VERSION),
     ("RUN_INFO_VERSION", RUN_INFO_VERSION),
+    ("JOURNAL_VERSION", JOURNAL_VERSION),
     ("REQUEST_RECORD_VERSION", REQUEST_RECORD_VERSION),
     ("GPU_SAMPLE_VERSION", GPU_SAMPLE_VERSION),
 ];

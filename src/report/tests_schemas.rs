@@ -9,25 +9,19 @@ use serde_json::Value;
 
 use super::schemas::{SchemaOf, schema_of};
 
-/// Types that the page describes with `run.json`.
-const ELSEWHERE: [&str; 10] = [
-    "RunInfo",
-    "EnvironmentInfo",
-    "HostInfo",
-    "RunState",
-    "ClientCalibration",
-    "ClientPoint",
-    "ClientRate",
-    "RateLimit",
-    "GpuHost",
-    "GpuDevice",
-];
+/// Words of the page below the headings of what benchd writes.
+const ABOUT_JOURNAL: &str = "`event` has one key, the kind of event, with its fields.";
+const ABOUT_RUN: &str = "Rewritten whole, atomically. An `EnvironmentInfo`, in `{\"v\": 1, \"benchd_version\": …, \
+                         \"environment\": …}`, is also what `benchd env` leaves beside an environment as \
+                         `envs/<name>/installed.json`; what is not known is left out.";
 
-/// The tables of `docs/formats.md` for what analysis writes: each type once, in the order in which it is met.
+/// The tables of `docs/formats.md` that are made from the types: each type once, in the order in which it is met.
 fn formats_tables() -> String {
     let mut out = String::new();
-    let mut done: BTreeSet<String> = ELSEWHERE.map(str::to_owned).into();
+    let mut done = BTreeSet::new();
     for (what, heading, name, words) in [
+        (SchemaOf::Journal, "## journal.jsonl", "Entry", ABOUT_JOURNAL),
+        (SchemaOf::Run, "## run.json", "RunInfo", ABOUT_RUN),
         (
             SchemaOf::Summary,
             "## summary.json",
@@ -48,6 +42,7 @@ fn formats_tables() -> String {
         ),
     ] {
         let schema = schema_of(what);
+        let defined = |name: &str| schema.get("$defs").and_then(|defs| defs.get(name));
         out.push_str(&format!(
             "{heading}\n\n{words} JSON Schema: [`schemas/{file}`](../schemas/{file}).\n\n",
             file = what.file_name()
@@ -55,10 +50,27 @@ fn formats_tables() -> String {
         let mut next: VecDeque<(String, &Value)> = VecDeque::from([(name.to_owned(), &schema)]);
         done.insert(name.to_owned());
         while let Some((name, of)) = next.pop_front() {
-            out.push_str(&format!("### {name}\n\n{}", table(of)));
-            for inner in references(of) {
+            let mut inside = Vec::new();
+            if name == "Event" {
+                for event in of["oneOf"].as_array().expect("events") {
+                    let (key, fields) = event["properties"]
+                        .as_object()
+                        .and_then(|keys| keys.iter().next())
+                        .expect("a kind of event");
+                    let type_name = referred(fields).expect("its fields");
+                    let fields = defined(type_name).expect("its type");
+                    done.insert(type_name.to_owned());
+                    let about = event["description"].as_str().expect("a description");
+                    out.push_str(&format!("### Event `{key}`\n\n{about}\n\n{}", table(fields)));
+                    inside.extend(references(fields));
+                }
+            } else {
+                out.push_str(&format!("### {name}\n\n{}", table(of)));
+                inside = references(of);
+            }
+            for inner in inside {
                 if done.insert(inner.clone())
-                    && let Some(of) = schema.get("$defs").and_then(|defs| defs.get(&inner))
+                    && let Some(of) = defined(&inner)
                 {
                     next.push_back((inner, of));
                 }

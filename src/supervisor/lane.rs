@@ -515,7 +515,7 @@ async fn serve(work: &mut LaneWork<'_, '_>, ready: &Ready, caches: Option<compil
 fn figures_of_load(work: &LaneWork<'_, '_>) -> Option<LoadFigures> {
     let log = work.shared.run.dir.server_log(&work.lane.id);
     match tokio::task::block_in_place(|| log_since(&log, work.log_from)) {
-        Ok(Some(lines)) => Some(load_figures(&lines)).filter(|figures| !figures.is_empty()),
+        Ok(Some(lines)) => Some(load_figures(&lines)),
         Ok(None) => None,
         Err(error) => {
             tracing::info!(%error, log = %log.display(), "the server's log can't be read for its figures");

@@ -22,4 +22,5 @@ mod start_faults;
 mod stop_faults;
 mod stopping;
 mod stuck;
+mod verdicts;
 mod watching;

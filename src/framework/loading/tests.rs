@@ -201,7 +201,7 @@ llama_context:  CUDA_Host compute buffer size =    24.01 MiB
 
 #[test]
 fn a_log_that_says_nothing_or_nonsense_gives_nothing() {
-    assert!(load_figures("").is_empty());
+    assert_eq!(load_figures(""), LoadFigures::default());
     let log = "\
 Model loading took long
 Available KV cache memory: -3.2 GiB
@@ -213,5 +213,5 @@ load_model: loading model
 llama_server: model loaded
 Graph capturing finished in 7 secs, took 99999999999999999999999 GiB
 (한국어 pid=] Load weight end. mem usage=";
-    assert!(load_figures(log).is_empty());
+    assert_eq!(load_figures(log), LoadFigures::default());
 }

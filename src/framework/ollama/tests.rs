@@ -249,4 +249,9 @@ fn answered_chat_requests_are_read_out_of_the_log() {
     assert_eq!(counters["ollama:request_seconds_count"], 3.0);
     let sum = counters["ollama:request_seconds_sum"];
     assert!((sum - (12.071723358 + 0.9285 + 62.5)).abs() < 1e-9, "{sum}");
+    let silent = adapter.counters_of_log("2026-11-24T09:03:50.369Z err | loading\n");
+    assert!(
+        silent.is_empty(),
+        "a log without requests says nothing: {silent:?}"
+    );
 }

@@ -1,6 +1,7 @@
 //! Tests of the whole way from YAML to lanes and figures.
 
 mod broken;
+mod broken_hypotheses;
 mod broken_meaning;
 mod broken_scenarios;
 mod estimate;

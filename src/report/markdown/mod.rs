@@ -10,6 +10,7 @@ mod korean;
 mod lanes;
 mod method;
 mod operations;
+mod points;
 mod scenarios;
 mod study;
 mod verdicts;

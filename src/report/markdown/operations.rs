@@ -119,15 +119,11 @@ fn compiled(summary: &RunSummary) -> String {
     )
 }
 
-/// A figure of the log: "not said" where the server came up and its log has none.
+/// A figure of the log: "not said" where the log has none, a dash where nobody read it.
 fn said(server: Option<&ServerSummary>, show: impl FnOnce(&LoadFigures) -> Option<String>) -> String {
-    match server {
-        Some(s) if s.ready_ms.is_some() => s
-            .load
-            .as_ref()
-            .and_then(show)
-            .unwrap_or_else(|| NOT_SAID.to_owned()),
-        _ => NONE.to_owned(),
+    match server.and_then(|s| s.load.as_ref()) {
+        Some(load) => show(load).unwrap_or_else(|| NOT_SAID.to_owned()),
+        None => NONE.to_owned(),
     }
 }
 
@@ -152,7 +148,7 @@ pub(super) fn idle(server: Option<&ServerSummary>) -> String {
 /// What of the idle memory is neither weights nor KV cache.
 pub(super) fn rest(server: Option<&ServerSummary>) -> String {
     match server {
-        Some(s) if s.gpu_idle_bytes.is_some() => s
+        Some(s) if s.gpu_idle_bytes.is_some() && s.load.is_some() => s
             .gpu_rest_bytes
             .map_or(NOT_SAID.to_owned(), |b| megabytes(b as f64)),
         _ => NONE.to_owned(),
@@ -198,7 +194,10 @@ fn memory(summary: &RunSummary) -> String {
             kv_cache(s),
             rest(s),
             said(s, |load| Some(megabytes(load.compute_bytes? as f64))),
-            tokens.map_or(NOT_SAID.to_owned(), count),
+            match tokens {
+                Some(tokens) => count(tokens),
+                None => said(s, |_| None),
+            },
         ]);
     }
     if table.is_empty() {
@@ -214,7 +213,7 @@ fn memory(summary: &RunSummary) -> String {
     };
     format!(
         "{table}\nIdle GPU memory is what the server holds when ready, above the baseline, by the driver. Weights, KV cache and \
-         graphs with buffers are what its log says at the start; \"{NOT_SAID}\" where it says nothing of it. The rest is idle \
+         graphs with buffers are what its log says at the start; \"{NOT_SAID}\" where it says nothing of it, a dash where there is no log. The rest is idle \
          memory less weights and KV cache: the graphs and buffers are in it, the CUDA context and the allocator's reserve too. \
          vLLM and SGLang reserve a fraction of the device whatever they need: their KV cache is a capacity, no measure of \
          the model's need.{host}\n"

@@ -30,6 +30,7 @@ pub(super) fn sections(summary: &RunSummary, plan: &Plan) -> Vec<(ScenarioKind, 
             if let Some(first) = cells.first() {
                 kind = Some(first.kind);
                 let _ = writeln!(body, "### {}\n", escape(model));
+                body.push_str(&super::points::section(first.kind, &cells));
                 body.push_str(&tables(&cells));
                 if first.kind == ScenarioKind::PrefixCache {
                     body.push_str(&prefix_cache(&cells));
