@@ -26,6 +26,8 @@ pub mod client;
 pub mod commands;
 pub mod env;
 pub mod framework;
+#[cfg(test)]
+mod fuzzing;
 pub mod gpu;
 pub mod journal;
 pub mod load;

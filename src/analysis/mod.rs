@@ -69,4 +69,6 @@ mod tests_client;
 #[cfg(test)]
 mod tests_compare;
 #[cfg(test)]
+mod tests_series;
+#[cfg(test)]
 mod tests_study;

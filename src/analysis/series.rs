@@ -76,9 +76,9 @@ impl Spread {
         let values = if sample.len() <= SPREAD_VALUES {
             sample.values().to_vec()
         } else {
-            let step = 100.0 / (SPREAD_VALUES - 1) as f64;
+            // Multiplied first, so that the last is 100 to the last bit: the largest value stays.
             (0..SPREAD_VALUES)
-                .map(|i| sample.percentile((i as f64 * step).min(100.0)))
+                .map(|i| sample.percentile(100.0 * i as f64 / (SPREAD_VALUES - 1) as f64))
                 .collect()
         };
         Self {
@@ -158,6 +158,8 @@ pub struct LaneAttempt {
     pub baseline_bytes: Option<u64>,
     /// Its cells, in order.
     pub cells: Vec<CellSpan>,
+    /// Whether the last of them has no end: it is under way, or was cut off.
+    pub cell_open: bool,
 }
 
 /// When a cell ran, warm-up and cache reset included.
@@ -240,19 +242,22 @@ impl LaneAttempt {
                 self.held = true;
                 self.baseline_bytes = Some(e.baseline_bytes.iter().sum());
             }
-            Event::CellStarted(e) => self.cells.push(CellSpan {
-                cell: e.cell.clone(),
-                started_unix_us: at,
-                ended_unix_us: at,
-                measured: false,
-            }),
+            Event::CellStarted(e) => {
+                self.cells.push(CellSpan {
+                    cell: e.cell.clone(),
+                    started_unix_us: at,
+                    ended_unix_us: at,
+                    measured: false,
+                });
+                self.cell_open = true;
+            }
             Event::CellEnded(e) => self.end_cell(at, &e.cell, true),
             Event::CellFailed(e) => self.end_cell(at, &e.cell, false),
             _ => {}
         }
         if let Some(cell) = self.cells.last_mut()
             && matches!(event, Event::ServerDescendants(_) | Event::ServerStopping(_))
-            && !cell.measured
+            && self.cell_open
         {
             // A cell that was cut off lasts as long as anything is known of it.
             cell.ended_unix_us = cell.ended_unix_us.max(at);
@@ -263,6 +268,7 @@ impl LaneAttempt {
         if let Some(span) = self.cells.iter_mut().rev().find(|c| c.cell == cell) {
             span.ended_unix_us = at;
             span.measured = measured;
+            self.cell_open = false;
         }
     }
 

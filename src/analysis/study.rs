@@ -293,7 +293,7 @@ fn machine_study(nights: Vec<AnalysedRun>) -> MachineStudy {
     });
     let (verdicts, expectations) = match &nights[..] {
         [one] => (one.summary().verdicts.clone(), one.summary().expectations.clone()),
-        _ => (verdicts(&nights, &left_out, &mut notes), Vec::new()),
+        _ => judged(&nights, &left_out, &mut notes),
     };
     MachineStudy {
         name,
@@ -379,12 +379,17 @@ fn pooled_nights<'a>(
     (pooled, nights)
 }
 
-/// Verdicts over the nights that are pooled in all they measured, by the newest of their plans.
-fn verdicts(nights: &[AnalysedRun], left_out: &BTreeSet<u32>, notes: &mut Vec<String>) -> Vec<Verdict> {
+/// Verdicts, and the document's expectations, over the nights that are pooled in all they measured, by the newest of their
+/// plans.
+fn judged(
+    nights: &[AnalysedRun],
+    left_out: &BTreeSet<u32>,
+    notes: &mut Vec<String>,
+) -> (Vec<Verdict>, Vec<Expectation>) {
     let of: Vec<(u32, &AnalysedRun)> = (1..).zip(nights).filter(|(n, _)| !left_out.contains(n)).collect();
     let Some((newest, last)) = of.last() else {
         notes.push("no verdicts: no night is like another in all that it measured".to_owned());
-        return Vec::new();
+        return (Vec::new(), Vec::new());
     };
     if !last.plan.hypotheses.list.is_empty() {
         let text: Vec<String> = of.iter().map(|(n, _)| n.to_string()).collect();
@@ -394,7 +399,10 @@ fn verdicts(nights: &[AnalysedRun], left_out: &BTreeSet<u32>, notes: &mut Vec<St
         ));
     }
     let evidence: Vec<_> = of.iter().map(|(n, night)| night.analysis.night(*n)).collect();
-    hypotheses::verdicts(&last.plan, &evidence)
+    (
+        hypotheses::verdicts(&last.plan, &evidence),
+        hypotheses::expectations(&last.plan, &evidence),
+    )
 }
 
 /// Each cell's figures over the nights.

@@ -291,27 +291,12 @@ mod tests {
         }
     }
 
-    /// A long run: `FUZZ_CASES=1000000 cargo test --lib fuzz_journal -- --ignored --nocapture`.
     #[test]
-    #[ignore = "long; run by hand"]
+    #[ignore = "a long run, by command"]
     fn fuzz_journal() {
-        let cases = std::env::var("FUZZ_CASES")
-            .ok()
-            .and_then(|n| n.parse().ok())
-            .unwrap_or(200_000);
-        let config = ProptestConfig {
-            cases,
-            failure_persistence: None,
-            ..ProptestConfig::default()
-        };
-        let mut runner = proptest::test_runner::TestRunner::new(config);
-        let result = runner.run(&(any_events(), edits()), |(events, edits)| {
+        crate::fuzzing::run("journal replay", &(any_events(), edits()), |(events, edits)| {
             check_mutated(events, &edits);
             Ok(())
         });
-        if let Err(e) = result {
-            panic!("{e}");
-        }
-        println!("fuzz_journal: {cases} executions");
     }
 }

@@ -327,6 +327,8 @@ impl State {
                 let boot_id = self.boot_id.clone();
                 let lane = self.lane(&e.lane);
                 let lane_attempt = lane.attempts.max(1);
+                // As a rule a lane has one life, and the whole night's are kept.
+                lane.servers.reserve_exact(1);
                 lane.servers.push(ServerLife {
                     lane_attempt,
                     boot_id,

@@ -139,6 +139,9 @@ pub struct Calibration {
     pub joints: Vec<JointCheck>,
     /// Requests made in all.
     pub probes: u32,
+    /// Lengths that the server could not take, and why; of the last measuring only.
+    #[serde(skip)]
+    pub left_out: Vec<(String, String)>,
 }
 
 impl Calibration {
@@ -161,6 +164,37 @@ impl Calibration {
             && needs.shared.keys().all(|(system, question)| {
                 self.systems.contains_key(system) && self.questions.contains_key(question)
             })
+    }
+
+    /// What of `needs` was not measured.
+    pub fn missing(&self, needs: &Needs) -> Needs {
+        let mut missing = needs.clone();
+        missing.exact.retain(|tokens| !self.exact.contains_key(tokens));
+        missing.shared.retain(|(system, question), _| {
+            !(self.systems.contains_key(system) && self.questions.contains_key(question))
+        });
+        missing
+    }
+
+    /// Takes over the lengths that are not known here yet; whether it did. Texts of another form of salts would not
+    /// go together with these.
+    pub fn add(&mut self, more: Self) -> bool {
+        if more.salt_form != self.salt_form {
+            return false;
+        }
+        for (tokens, fitted) in more.exact {
+            self.exact.entry(tokens).or_insert(fitted);
+        }
+        for (tokens, fitted) in more.systems {
+            self.systems.entry(tokens).or_insert(fitted);
+        }
+        for (tokens, fitted) in more.questions {
+            self.questions.entry(tokens).or_insert(fitted);
+        }
+        self.joints.extend(more.joints);
+        self.probes += more.probes;
+        self.left_out = more.left_out;
+        true
     }
 
     /// Refuses a layout that this build doesn't know.
@@ -200,6 +234,18 @@ pub async fn calibrate<C: TokenCounter>(
         questions: BTreeMap::new(),
         joints: Vec::new(),
         probes: 0,
+        left_out: Vec::new(),
+    };
+    let mut first_error = None;
+    let mut left_out = Vec::new();
+    // One length that can't be had here must not cost the others.
+    let mut leave_out = |what: String, error: PromptError| {
+        if !error.is_of_one_length() {
+            return Err(error);
+        }
+        left_out.push((what, error.to_string()));
+        first_error.get_or_insert(error);
+        Ok(())
     };
     for &tokens in &needs.exact {
         let source = Source::exact(seed);
@@ -212,8 +258,11 @@ pub async fn calibrate<C: TokenCounter>(
                 corpus::EXACT_ENDINGS,
                 tokens,
             )
-            .await?;
-        calibration.exact.insert(tokens, fitted);
+            .await;
+        match fitted {
+            Ok(fitted) => drop(calibration.exact.insert(tokens, fitted)),
+            Err(error) => leave_out(format!("prompts of {tokens} tokens"), error)?,
+        }
     }
     let system_lengths: BTreeSet<u32> = needs.shared.keys().map(|&(system, _)| system).collect();
     for tokens in system_lengths {
@@ -227,14 +276,17 @@ pub async fn calibrate<C: TokenCounter>(
                 corpus::SYSTEM_ENDINGS,
                 tokens,
             )
-            .await?;
-        calibration.systems.insert(tokens, fitted);
+            .await;
+        match fitted {
+            Ok(fitted) => drop(calibration.systems.insert(tokens, fitted)),
+            Err(error) => leave_out(format!("system prompts of {tokens} tokens"), error)?,
+        }
     }
     for (&(_, tokens), &most) in &needs.shared {
         let most = usize::try_from(most)
             .unwrap_or(usize::MAX)
             .clamp(1, question_limit(prober.basis()));
-        let known = calibration.questions.entry(tokens).or_default();
+        let mut known = calibration.questions.remove(&tokens).unwrap_or_default();
         for number in known.len()..most {
             let source = Source::question(number, seed);
             let fitted = prober
@@ -246,8 +298,18 @@ pub async fn calibrate<C: TokenCounter>(
                     corpus::QUESTION_ENDINGS,
                     tokens,
                 )
-                .await?;
-            known.push(fitted);
+                .await;
+            match fitted {
+                Ok(fitted) => known.push(fitted),
+                Err(error) => {
+                    leave_out(format!("questions of {tokens} tokens"), error)?;
+                    known.clear();
+                    break;
+                }
+            }
+        }
+        if !known.is_empty() {
+            calibration.questions.insert(tokens, known);
         }
     }
     for &(system_tokens, question_tokens) in needs.shared.keys() {
@@ -271,6 +333,13 @@ pub async fn calibrate<C: TokenCounter>(
         });
     }
     calibration.probes = prober.probes();
+    calibration.left_out = left_out;
+    let nothing = calibration.exact.is_empty() && calibration.questions.is_empty();
+    if let Some(error) = first_error
+        && nothing
+    {
+        return Err(error);
+    }
     tracing::info!(
         model,
         probes = calibration.probes,

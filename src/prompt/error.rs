@@ -33,6 +33,8 @@ pub enum PromptError {
         attempts: u32,
         /// The last failure.
         last: String,
+        /// It was a refusal: asking for this prompt again would not help, and another one may fare better.
+        refused: bool,
     },
     /// The counter's numbers contradict each other.
     #[error(
@@ -66,7 +68,7 @@ pub enum PromptError {
     UnevenSalts(String),
     /// The calibration lacks a length that a cell needs.
     #[error(
-        "the prompts of model `{model}` were not measured for {what}\n  hint: the run's frozen calibration is of another plan"
+        "the prompts of model `{model}` were not measured for {what}\n  hint: the note where the lane's texts were found says why"
     )]
     NotCalibrated {
         /// The model.
@@ -101,6 +103,14 @@ pub enum PromptError {
 }
 
 impl PromptError {
+    /// Whether only this one length can't be had here: others may.
+    pub fn is_of_one_length(&self) -> bool {
+        matches!(
+            self,
+            Self::ProbeFailed { refused: true, .. } | Self::Saturated { .. } | Self::TooShort { .. }
+        )
+    }
+
     /// A failed probe that may succeed when it is asked again.
     pub fn probe(reason: impl Into<String>) -> Self {
         Self::Probe {

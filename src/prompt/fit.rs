@@ -113,10 +113,11 @@ impl<'a, C: TokenCounter> Prober<'a, C> {
                     tokio::time::sleep(self.retry_pause * attempt).await;
                     attempt += 1;
                 }
-                Err(PromptError::Probe { reason, .. }) => {
+                Err(PromptError::Probe { reason, retry }) => {
                     return Err(PromptError::ProbeFailed {
                         attempts: attempt,
                         last: reason,
+                        refused: !retry,
                     });
                 }
                 other => return other,

@@ -25,6 +25,7 @@ pub use html::{RunParts, report_html};
 pub use markdown::report_md;
 pub use schemas::{SchemaOf, schema_of};
 pub use terminal::{cell_line, final_table, print};
+pub use transcripts::Transcripts;
 
 use crate::{
     analysis::{
@@ -77,12 +78,18 @@ pub fn write_all(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<RunSummary
     }
     write_json(&dir.summary_json(), &summary)?;
     write_atomic(&dir.summary_csv(), summary_csv(&summary).as_bytes())?;
-    if let Some(text) = transcripts::transcripts_md(dir, lanes)? {
+    let transcripts = transcripts::read(dir, plan, lanes)?;
+    if let Some(transcripts) = &transcripts {
+        let text = transcripts::transcripts_md(transcripts);
         write_atomic(&dir.root().join(TRANSCRIPTS), text.as_bytes())?;
     }
     write_atomic(&dir.report_md(), report_md(&summary, plan).as_bytes())?;
     let study = Study::of_one(summary.clone());
-    let page = report_html(&study, &[vec![RunParts { plan }]], &[vec![series]]);
+    let parts = RunParts {
+        plan,
+        transcripts: transcripts.as_ref(),
+    };
+    let page = report_html(&study, &[vec![parts]], &[vec![series]]);
     write_atomic(&dir.report_html(), page.as_bytes())?;
     Ok(summary)
 }

@@ -4,25 +4,22 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
-    Begun, Display, Halt, Heart, Keeper, Remaining, Signals, Tone,
-    cells::{self, LaneCells},
-    compiled,
+    Begun, Display, Halt, Heart, Keeper, Remaining, Signals, Tone, cells, compiled,
     gpu_log::GpuLog,
+    lane_end::LaneEnd,
+    opening::LaneCells,
     own_counters::{log_length, log_since},
+    prepare::{ensure_alone, ensure_environment},
     readiness::{Completion, ready_plan, server_settings, target},
     run::say,
 };
 use crate::{
     check::gpu::name_processes,
-    env::{self, EnvError, Missing},
     framework::{self, Adapter, Context, KV_CAPACITY, VisibleGpu, load_figures},
-    gpu::{self, Gpu, GpuError, Placement},
+    gpu::{self, Gpu, Placement},
     journal::{Event, GpuFile, LaneEnded, LaneOutcome, LaneStarted},
     load::LoadEngine,
-    plan::{
-        Estimate, Framework, Lane, Model, Plan, Provision, Secrets, Source, longest_prompt_tokens,
-        most_streams,
-    },
+    plan::{Estimate, Framework, Lane, Model, Plan, Secrets, Source, longest_prompt_tokens, most_streams},
     process::LogSettings,
     prompt::Calibration,
     record::{LoadFigures, Redactor},
@@ -53,83 +50,6 @@ impl Shared<'_> {
     /// What feeds the watchdog.
     pub(super) fn heart(&self) -> &Heart {
         self.display.systemd().heart()
-    }
-}
-
-/// How a lane ended.
-#[derive(Debug)]
-pub(super) struct LaneEnd {
-    pub(super) outcome: LaneOutcome,
-    /// Where it failed; empty where it did not.
-    pub(super) stage: &'static str,
-    pub(super) reason: Option<String>,
-    pub(super) log_tail: Vec<String>,
-    /// Set where the run must end.
-    pub(super) halt: Option<Halt>,
-    /// The machine failed it, not the framework.
-    pub(super) by_machine: bool,
-}
-
-impl LaneEnd {
-    pub(super) fn finished() -> Self {
-        Self {
-            outcome: LaneOutcome::Finished,
-            stage: "",
-            reason: None,
-            log_tail: Vec::new(),
-            halt: None,
-            by_machine: false,
-        }
-    }
-
-    pub(super) fn failed(stage: &'static str, reason: impl Into<String>) -> Self {
-        Self {
-            outcome: LaneOutcome::Failed,
-            stage,
-            reason: Some(reason.into()),
-            log_tail: Vec::new(),
-            halt: None,
-            by_machine: false,
-        }
-    }
-
-    pub(super) fn interrupted() -> Self {
-        Self {
-            outcome: LaneOutcome::Interrupted,
-            stage: "",
-            reason: None,
-            log_tail: Vec::new(),
-            halt: None,
-            by_machine: false,
-        }
-    }
-
-    /// The machine is not as a server needs it; no fault of the framework.
-    pub(super) fn machine(stage: &'static str, reason: impl Into<String>) -> Self {
-        Self {
-            by_machine: true,
-            ..Self::failed(stage, reason)
-        }
-    }
-
-    /// The device is gone: no lane after this one can do better.
-    pub(super) fn gpu_lost(stage: &'static str, why: impl std::fmt::Display) -> Self {
-        let reason = format!("the GPU was lost: {why}");
-        Self {
-            halt: Some(Halt::Unsafe(reason.clone())),
-            ..Self::machine(stage, reason)
-        }
-    }
-
-    /// The disk refuses: the run must end, keeping what is whole.
-    pub(super) fn disk(error: impl std::fmt::Display) -> Self {
-        let text = error.to_string();
-        Self {
-            // Not the lane's fault: once there is room again, `--resume` goes on with it.
-            outcome: LaneOutcome::Interrupted,
-            halt: Some(Halt::Disk(text.clone())),
-            ..Self::failed("results", text)
-        }
     }
 }
 
@@ -250,94 +170,8 @@ pub(super) struct LaneWork<'a, 'r> {
     pub(super) log_from: u64,
 }
 
-/// What is missing on disk is made where the plan says so; else the lane fails with the command that makes it.
-async fn ensure_environment(
-    shared: &Shared<'_>,
-    framework: &Framework,
-    model: &Model,
-) -> Result<(), LaneEnd> {
-    let missing: Vec<Missing> = env::missing(framework)
-        .into_iter()
-        .chain(env::missing_of_model(framework, model))
-        .collect();
-    let recipes = env::recipes(&missing);
-    let hints = |missing: &[Missing]| {
-        let lines: Vec<String> = missing
-            .iter()
-            .map(|m| format!("{m}\n  hint: {}", m.hint(shared.plan_path)))
-            .collect();
-        LaneEnd::failed("prepare", lines.join("\n"))
-    };
-    if missing.iter().any(|m| m.recipe.is_none())
-        || (!recipes.is_empty() && framework.provision != Provision::Auto)
-    {
-        return Err(hints(&missing));
-    }
-    for recipe in recipes {
-        say(
-            shared.display,
-            Tone::Plain,
-            &format!("  making what is missing: {}", recipe.display()),
-        );
-        let progress = |line: &str| {
-            tracing::info!(target: "benchd::env", "{line}");
-            shared.display.status(format!("  {line}"));
-        };
-        let made = env::provision(&recipe, shared.signals.clean(), progress);
-        match shared.heart().during(PROVISION_LIMIT, made).await {
-            Ok(()) => {}
-            Err(EnvError::Cancelled { .. }) => return Err(LaneEnd::interrupted()),
-            Err(error) => return Err(LaneEnd::failed("prepare", error.to_string())),
-        }
-    }
-    let still: Vec<Missing> = env::missing(framework)
-        .into_iter()
-        .chain(env::missing_of_model(framework, model))
-        .collect();
-    if still.is_empty() {
-        Ok(())
-    } else {
-        Err(hints(&still))
-    }
-}
-
-/// The longest that making an environment may take: packages and a model of a hundred GB over a slow line.
-const PROVISION_LIMIT: Duration = Duration::from_secs(12 * 3600);
-
 /// What a bounded wait may take beyond its own limit before it counts as a hang.
 pub(super) const HANG_MARGIN: Duration = Duration::from_secs(60);
-
-/// Other processes on the GPU are named and, where the plan wants it for itself, refused.
-async fn ensure_alone(shared: &Shared<'_>) -> Result<(), LaneEnd> {
-    let found = match shared.run.gpu.processes().await {
-        Ok(found) => found,
-        Err(error @ GpuError::Lost { .. }) => return Err(LaneEnd::gpu_lost("prepare", error)),
-        Err(error) => {
-            return Err(LaneEnd::machine(
-                "prepare",
-                format!("whether the GPU is idle can't be told: {error}"),
-            ));
-        }
-    };
-    if found.is_empty() {
-        return Ok(());
-    }
-    let named = name_processes(&found);
-    if shared.plan.host.exclusive {
-        return Err(LaneEnd::machine(
-            "prepare",
-            format!(
-                "the GPU is not idle: {named}\n  hint: end these processes, or set `host.exclusive: false`"
-            ),
-        ));
-    }
-    say(
-        shared.display,
-        Tone::Warn,
-        &format!("note  also on the GPU: {named}"),
-    );
-    Ok(())
-}
 
 /// A server that benchd launches.
 async fn launched(mut work: LaneWork<'_, '_>) -> LaneEnd {
@@ -366,7 +200,7 @@ async fn launched(mut work: LaneWork<'_, '_>) -> LaneEnd {
     let caches = compiled::Before::look(&work);
     let launched = match Prepared::new(settings, sink).and_then(Prepared::launch) {
         Ok(launched) => launched,
-        Err(failed) => return failed_end(&failed),
+        Err(failed) => return LaneEnd::of_server(&failed),
     };
     if let Some(ours) = work.shared.run.gpu.ours() {
         ours.set([launched.leader().pid]);
@@ -400,7 +234,7 @@ async fn launched(mut work: LaneWork<'_, '_>) -> LaneEnd {
         }
         Err(mut failed) => {
             let reaped = failed.reaped.take().map(|reaped| *reaped);
-            (failed_end(&failed), reaped)
+            (LaneEnd::of_server(&failed), reaped)
         }
     };
     match reaped {
@@ -421,16 +255,6 @@ fn with_tail(end: LaneEnd, ready: &Ready) -> LaneEnd {
         };
     }
     end
-}
-
-fn failed_end(failed: &Failed) -> LaneEnd {
-    if failed.interrupted {
-        return LaneEnd::interrupted();
-    }
-    LaneEnd {
-        log_tail: failed.log_tail.clone(),
-        ..LaneEnd::failed(failed.stage.as_str(), failed.to_string())
-    }
 }
 
 async fn wait_ready(work: &LaneWork<'_, '_>, launched: Launched) -> Result<Ready, Box<Failed>> {
@@ -603,7 +427,7 @@ async fn attached(mut work: LaneWork<'_, '_>, url: &str) -> LaneEnd {
     let limit = work.framework.start_timeout + HANG_MARGIN;
     let attached = match work.shared.heart().during(limit, waiting).await {
         Ok(attached) => attached,
-        Err(failed) => return failed_end(&failed),
+        Err(failed) => return LaneEnd::of_server(&failed),
     };
     let mut cells = match LaneCells::begin(&mut work, attached.control(), attached.answer.clone(), None).await
     {

@@ -1,5 +1,6 @@
 //! The run: lanes in order, one server at a time, one decision function ([`next`]).
 
+mod cache;
 mod cells;
 mod compiled;
 mod decide;
@@ -11,8 +12,12 @@ mod host;
 mod journald;
 mod keeper;
 mod lane;
+mod lane_end;
 mod logging;
+mod opening;
 mod own_counters;
+mod prepare;
+mod progress;
 mod readiness;
 mod remaining;
 mod run;

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{cells::body_of, lane::LaneWork};
+use super::{lane::LaneWork, opening::body_of};
 use crate::{framework::Adapter, record::HttpCall, server::Control};
 
 /// Pause between two readings that must be the same.

@@ -8,7 +8,8 @@ use anyhow::Context;
 use super::{
     Begun, Display, Failure, Halt, LaneView, Next, Remaining, RunOptions, RunView, Signals, Systemd, Tone,
     begin,
-    lane::{self, LaneEnd, Shared},
+    lane::{self, Shared},
+    lane_end::LaneEnd,
     logging, next, selfcheck, short_duration,
     telling::Telling,
 };
@@ -216,7 +217,9 @@ fn end(
         RunOutcome::Aborted => RunState::Aborted,
     };
     info.updated_unix_us = begun.keeper.state().last_unix_us;
-    match report::write_all(&begun.dir, &options.loaded.plan, &options.lanes) {
+    // Of all that the run measured, also where this start was narrowed: it is what `benchd report` writes.
+    let lanes = plan::lanes(&options.loaded.plan, &plan::Only::default());
+    match report::write_all(&begun.dir, &options.loaded.plan, &lanes) {
         Ok(summary) => {
             display.close();
             let mut text = format!("\n{}\n", report::final_table(&summary));

@@ -5,6 +5,15 @@
 //! run whose task hangs starves the watchdog, though its threads live.
 
 use std::{
+    collections::VecDeque,
+    ffi::OsStr,
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::{
+            ffi::OsStrExt as _,
+            net::{SocketAddr, UnixDatagram},
+        },
+    },
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
@@ -94,11 +103,21 @@ pub struct Systemd {
     line: Option<Arc<Line>>,
 }
 
-#[derive(Debug, Default)]
+/// The line to systemd. Nothing on it ever waits: a systemd that does not listen must not hold up a night's run. What
+/// could not be said is said at the next look.
+#[derive(Debug)]
 struct Line {
+    socket: UnixDatagram,
+    to_say: Mutex<ToSay>,
+}
+
+#[derive(Debug, Default)]
+struct ToSay {
+    /// READY and STOPPING, each once and in order.
+    turns: VecDeque<String>,
     /// The status that was told, and the one to tell.
-    status: Mutex<(String, String)>,
-    stopping: Mutex<bool>,
+    status: (String, String),
+    stopping: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -112,10 +131,20 @@ impl Systemd {
     /// When the thread that feeds the watchdog can't be started.
     pub fn connect() -> std::io::Result<Self> {
         let heart = Heart::default();
-        if std::env::var_os("NOTIFY_SOCKET").is_none_or(|v| v.is_empty()) {
+        let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
             return Ok(Self { heart, line: None });
-        }
-        let line = Arc::new(Line::default());
+        };
+        let socket = match notify_socket(&name) {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::warn!(%error, socket = %name.display(), "systemd can't be told of the run");
+                return Ok(Self { heart, line: None });
+            }
+        };
+        let line = Arc::new(Line {
+            socket,
+            to_say: Mutex::default(),
+        });
         let limit = sd_notify::watchdog_enabled();
         let (weak, counted) = (Arc::downgrade(&line), heart.clone());
         std::thread::Builder::new()
@@ -135,8 +164,9 @@ impl Systemd {
     /// The run has begun.
     pub fn ready(&self) {
         self.heart.beat();
-        if self.line.is_some() {
-            tell(&[NotifyState::Ready]);
+        if let Some(line) = &self.line {
+            lock(&line.to_say).turns.push_back(message(&[NotifyState::Ready]));
+            line.say_turns();
         }
     }
 
@@ -144,31 +174,68 @@ impl Systemd {
     pub fn status(&self, text: &str) {
         if let Some(line) = &self.line {
             // One line; the thread tells it, so that a fast cell does not flood systemd.
-            lock(&line.status).1 = text.replace('\n', " ");
+            lock(&line.to_say).status.1 = text.replace('\n', " ");
         }
     }
 
     /// The run ends now, within `limit` at the longest. Told once.
     pub fn stopping(&self, limit: Duration) {
         let Some(line) = &self.line else { return };
-        if std::mem::replace(&mut *lock(&line.stopping), true) {
+        if std::mem::replace(&mut lock(&line.to_say).stopping, true) {
             return;
         }
-        line.flush_status();
+        line.say_status();
         let micros = u32::try_from(limit.as_micros()).unwrap_or(u32::MAX);
         // Servers' graces come from the plan, the unit's TimeoutStopSec does not know them.
-        tell(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(micros)]);
+        let stopping = message(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(micros)]);
+        lock(&line.to_say).turns.push_back(stopping);
+        line.say_turns();
     }
 }
 
 impl Line {
-    fn flush_status(&self) {
-        let mut status = lock(&self.status);
-        if status.0 != status.1 {
-            status.0 = status.1.clone();
-            tell(&[NotifyState::Status(&status.0)]);
+    /// Whether systemd took the message.
+    fn say(&self, message: &str) -> bool {
+        match self.socket.send(message.as_bytes()) {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::debug!(%error, "systemd was not told");
+                false
+            }
         }
     }
+
+    fn say_turns(&self) {
+        let mut to_say = lock(&self.to_say);
+        while let Some(turn) = to_say.turns.front()
+            && self.say(turn)
+        {
+            to_say.turns.pop_front();
+        }
+    }
+
+    fn say_status(&self) {
+        let mut to_say = lock(&self.to_say);
+        let (told, now) = &to_say.status;
+        if told != now && self.say(&message(&[NotifyState::Status(now)])) {
+            to_say.status.0 = to_say.status.1.clone();
+        }
+    }
+}
+
+/// The socket of this name; of one that begins with `@` the name is no path.
+fn notify_socket(name: &OsStr) -> std::io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    match name.as_bytes().strip_prefix(b"@") {
+        Some(name) => socket.connect_addr(&SocketAddr::from_abstract_name(name)?)?,
+        None => socket.connect(name)?,
+    }
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn message(states: &[NotifyState<'_>]) -> String {
+    states.iter().map(|state| format!("{state}\n")).collect()
 }
 
 fn speak(line: &Weak<Line>, heart: &Heart, limit: Option<Duration>) {
@@ -177,19 +244,12 @@ fn speak(line: &Weak<Line>, heart: &Heart, limit: Option<Duration>) {
     loop {
         std::thread::sleep(pause);
         let Some(line) = line.upgrade() else { return };
-        line.flush_status();
+        line.say_turns();
+        line.say_status();
         let beats = heart.beats();
-        if limit.is_some() && beats != seen {
+        if limit.is_some() && beats != seen && line.say(&message(&[NotifyState::Watchdog])) {
             seen = beats;
-            tell(&[NotifyState::Watchdog]);
         }
-    }
-}
-
-/// A systemd that does not listen must not end a night's run.
-fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "systemd was not told");
     }
 }
 

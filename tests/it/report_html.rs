@@ -36,6 +36,8 @@ addEventListener("load", () => setTimeout(() => {
     ink: getComputedStyle(document.body).color,
     charts: document.querySelectorAll("figure svg").length,
     empty: empty.length,
+    answers: [...new Set([...document.querySelectorAll(".answers")].map((row) =>
+      new Set([...row.children].map((a) => a.getBoundingClientRect().left).filter((x) => x > 0)).size))],
     loaded: performance.getEntriesByType("resource").map((r) => r.name),
     broken,
   };
@@ -48,6 +50,104 @@ addEventListener("load", () => setTimeout(() => {
 const PHONE: &str = r#"<!doctype html><title>phone</title><body style="margin:0"><script>
 addEventListener("message", (e) => { document.documentElement.dataset.told = JSON.stringify(e.data); });
 </script><iframe src="probed.html" width="390" height="844" style="border:0"></iframe>"#;
+
+/// Uses the page as people do, and tells what came of it: points at marks, puts frameworks aside, zooms, types, prints.
+const USE: &str = r#"<script>
+addEventListener("load", () => setTimeout(() => {
+  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+  const one = (selector, within = document) => within.querySelector(selector);
+  const told = {};
+  const tip = one(".tip");
+  const says = () => (tip.hidden ? null : tip.textContent);
+  const middle = (e) => { const b = e.getBoundingClientRect(); return { clientX: b.left + b.width / 2, clientY: b.top + b.height / 2 }; };
+  const pointer = (type, at, where) => (where || document.elementFromPoint(at.clientX, at.clientY) || document.body)
+    .dispatchEvent(new PointerEvent(type, { bubbles: true, pointerType: "mouse", button: 0, ...at }));
+  const key = (e, name) => e.dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true, cancelable: true }));
+
+  // Pointing at every point of every plot and at every bar: what lies there says its own words.
+  told.pointed = [];
+  for (const mark of all(".chart:not(:has(.zoom)) .mk:has(.bar, .err, .open)")) {
+    mark.scrollIntoView({ block: "center" });
+    const drawn = one(".bar, .pt, .open", mark);
+    const at = middle(drawn);
+    if (drawn.matches(".bar")) at.clientX = drawn.getBoundingClientRect().left + 2;
+    pointer("pointermove", at);
+    const box = tip.getBoundingClientRect();
+    told.pointed.push({
+      chart: mark.closest("svg").getAttribute("aria-label"),
+      says: says(),
+      own: (says() || "").split("\n\n").includes(mark.dataset.tip),
+      marked: mark.classList.contains("at"),
+      inside: box.left >= 0 && box.right <= innerWidth && box.top >= 0 && box.bottom <= innerHeight,
+    });
+  }
+  pointer("pointermove", { clientX: 1, clientY: 1 }, document.body);
+  told.gone = says() === null && all(".mk.at").length === 0;
+  told.titles = all(".chart .mk title").length;
+
+  // A framework less, by click and by key; the others stay.
+  const off = () => [...new Set(all(".chart .fw-off").map((g) => g.dataset.fw))];
+  const keys = all(".legend .lk[data-fw='0']");
+  keys[0].click();
+  const groups = all(".chart g[data-fw='0']");
+  told.off = {
+    frameworks: off(),
+    faint: groups.every((g) => Number(getComputedStyle(g).opacity) < 0.2),
+    pressed: keys.map((k) => k.getAttribute("aria-pressed")),
+  };
+  key(keys[0], "Enter");
+  told.on = { frameworks: off(), pressed: keys.map((k) => k.getAttribute("aria-pressed")) };
+  key(one(".legend .lk[data-fw='1']"), " ");
+  told.second = off();
+  key(one(".legend .lk[data-fw='1']"), " ");
+
+  // From mark to mark.
+  const chart = one(".chart:has(.err)");
+  chart.focus();
+  told.focused = document.activeElement === chart;
+  const marks = all("[data-tip]", chart).map((m) => m.dataset.tip);
+  const walked = [];
+  for (const name of ["ArrowRight", "ArrowRight", "ArrowLeft", "ArrowLeft"]) { key(chart, name); walked.push(marks.indexOf(says())); }
+  key(chart, "Escape");
+  told.walked = { walked, last: marks.length - 1, hidden: says() === null };
+
+  // A closer look at the run, and back.
+  const zoom = one("svg.zoom"), run = zoom.closest(".chart"), view = () => zoom.getAttribute("viewBox");
+  const axis = () => one(".zt", run).innerHTML, labels = () => all(".zl", run).map((l) => l.textContent + l.getAttribute("x") + l.getAttribute("visibility"));
+  const whole = [view(), axis(), labels().join()], reset = one(".zoomreset");
+  run.scrollIntoView({ block: "center" });
+  const box = run.getBoundingClientRect(), across = (share) => ({
+    clientX: box.left + box.width * (Number(zoom.dataset.left) + Number(zoom.getAttribute("width")) * share) / run.viewBox.baseVal.width,
+    clientY: box.top + box.height / 2,
+  });
+  const drag = () => { pointer("pointerdown", across(0.25)); pointer("pointermove", across(0.4)); pointer("pointermove", across(0.5)); pointer("pointerup", across(0.5)); };
+  const same = () => view() === whole[0] && axis() === whole[1] && labels().join() === whole[2] && reset.hidden;
+  told.zoom = { before: reset.hidden };
+  drag();
+  told.zoom.near = view().split(" ").map(Number);
+  told.zoom.ticks = all(".zt text", run).map((t) => t.textContent);
+  told.zoom.offered = !reset.hidden;
+  told.zoom.left = all(".sel").length;
+  run.dispatchEvent(new MouseEvent("dblclick", { bubbles: true }));
+  told.zoom.double = same();
+  drag(); reset.click();
+  told.zoom.button = same();
+  run.focus(); key(run, "+"); key(run, "+");
+  told.zoom.typed = view().split(" ").map(Number);
+  key(run, "-");
+  told.zoom.wider = view().split(" ").map(Number);
+
+  // Print takes all of it, and gives it back.
+  const closed = all("main details:not([open])").length;
+  dispatchEvent(new Event("beforeprint"));
+  told.print = { closed, left: all("main details:not([open])").length, whole: same(), tip: says() };
+  dispatchEvent(new Event("afterprint"));
+  told.print.again = [all("main details:not([open])").length, view() !== whole[0]];
+  key(run, "0");
+  told.zoom.typedBack = same();
+  document.documentElement.dataset.told = JSON.stringify(told);
+}, 50));
+</script>"#;
 
 struct Report {
     dir: tempfile::TempDir,
@@ -71,6 +171,8 @@ impl Report {
         let probed = html.replacen("<style>", &format!("{PROBE}<style>"), 1);
         fs::write(dir.path().join("probed.html"), probed).unwrap();
         fs::write(dir.path().join("phone.html"), PHONE).unwrap();
+        let used = html.replacen("<style>", &format!("{USE}<style>"), 1);
+        fs::write(dir.path().join("used.html"), used).unwrap();
         Self { dir, html }
     }
 
@@ -158,8 +260,102 @@ fn a_browser_draws_it_by_day_and_by_night_and_asks_nobody_for_anything() {
 fn on_a_phone_the_page_is_no_wider_than_its_screen() {
     let told = Report::of_fixture().told("phone.html", &["--window-size=800,900"]);
     assert_eq!(told["width"], 390, "{told}");
+    assert_eq!(
+        told["answers"],
+        serde_json::json!([1]),
+        "one below the other: {told}"
+    );
     assert_eq!(told["overflow"], 0, "{told}");
     assert_eq!(told["empty"], 0, "{told}");
+}
+
+#[test]
+fn figures_answer_to_pointer_and_keys() {
+    let report = Report::of_fixture();
+    let told = report.told("used.html", &["--window-size=1280,900"]);
+    let html = Html::parse_document(&report.html);
+    // What a mark says is what the tables say.
+    let pointed = told["pointed"].as_array().unwrap();
+    assert!(pointed.len() > 10, "{told}");
+    for mark in pointed {
+        assert!(
+            mark["own"] == true && mark["marked"] == true && mark["inside"] == true,
+            "{mark}"
+        );
+    }
+    let tables = html_tables(&html);
+    let glance = tables
+        .iter()
+        .find(|t| t[0].iter().any(|h| h.starts_with("TTFT, single")))
+        .unwrap();
+    let column = glance[0]
+        .iter()
+        .position(|h| h.starts_with("TTFT, single"))
+        .unwrap();
+    let mut told_too = 0;
+    for row in glance[1..].iter().filter(|row| row[column] != "–") {
+        let value = row[column].split(' ').next().unwrap();
+        let begins = format!("{}\nTTFT, single request: {value}", row[0]);
+        let says = |m: &&serde_json::Value| m["says"].as_str().is_some_and(|s| s.starts_with(&begins));
+        assert_eq!(pointed.iter().filter(says).count(), 1, "{begins}: {told}");
+        told_too += 1;
+    }
+    assert!(told_too > 0, "{glance:?}");
+    assert_eq!(
+        (&told["gone"], &told["titles"]),
+        (&serde_json::json!(true), &serde_json::json!(0))
+    );
+
+    let all = |what: &serde_json::Value, expected: &str| {
+        what.as_array()
+            .is_some_and(|a| !a.is_empty() && a.iter().all(|v| v == expected))
+    };
+    assert_eq!(told["off"]["frameworks"], serde_json::json!(["0"]), "{told}");
+    assert!(
+        told["off"]["faint"] == true && all(&told["off"]["pressed"], "false"),
+        "{told}"
+    );
+    assert_eq!(told["on"]["frameworks"], serde_json::json!([]));
+    assert!(all(&told["on"]["pressed"], "true"), "{told}");
+    assert_eq!(told["second"], serde_json::json!(["1"]));
+
+    let last = told["walked"]["last"].as_i64().unwrap();
+    assert_eq!(told["focused"], true);
+    assert_eq!(
+        told["walked"],
+        serde_json::json!({ "walked": [0, 1, 0, last], "last": last, "hidden": true })
+    );
+
+    let zoom = &told["zoom"];
+    let number = |v: &serde_json::Value| v.as_f64().unwrap();
+    // A quarter of 10,000, from the first quarter on.
+    assert!(
+        (number(&zoom["near"][0]) - 2_500.0).abs() < 20.0
+            && (number(&zoom["near"][2]) - 2_500.0).abs() < 30.0,
+        "{zoom}"
+    );
+    let ticks = zoom["ticks"].as_array().unwrap();
+    assert!((2..=12).contains(&ticks.len()), "{zoom}");
+    for yes in ["before", "offered", "double", "button", "typedBack"] {
+        assert_eq!(zoom[yes], true, "{yes}: {zoom}");
+    }
+    assert_eq!(zoom["left"], 0);
+    assert_eq!(
+        (number(&zoom["typed"][2]), number(&zoom["wider"][2])),
+        (2_500.0, 5_000.0)
+    );
+
+    let print = &told["print"];
+    assert!(print["closed"].as_i64().unwrap() > 0, "{print}");
+    assert_eq!(
+        (&print["left"], &print["whole"], &print["tip"]),
+        (
+            &serde_json::json!(0),
+            &serde_json::json!(true),
+            &serde_json::Value::Null
+        )
+    );
+    assert_eq!(print["again"], serde_json::json!([print["closed"], true]));
 }
 
 #[test]
@@ -249,25 +445,64 @@ fn markdown_tables(md: &str) -> Tables {
     tables
 }
 
+/// Links and lists of flags are laid out otherwise; figures and names are not.
+fn plain(tables: &Tables) -> Tables {
+    let flat = |c: &String| {
+        let text = c.split("](").next().unwrap_or("");
+        text.replace(['[', ',', ':', ']'], "")
+    };
+    tables
+        .iter()
+        .map(|t| t.iter().map(|r| r.iter().map(flat).collect()).collect())
+        .collect()
+}
+
+#[test]
+fn several_runs_have_one_page_that_opens_as_well() {
+    let report = Report::of_fixture();
+    let dir = report.dir.path();
+    super::sample_report::copy(&dir.join("run"), &dir.join("second"));
+    let out = Command::new(env!("CARGO_BIN_EXE_benchd"))
+        .current_dir(dir)
+        .args(["report", "run", "second", "--results", ".", "--output", "study"])
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let html = fs::read_to_string(dir.join("study/report.html")).unwrap();
+    let probed = html.replacen("<style>", &format!("{PROBE}<style>"), 1);
+    fs::write(dir.join("probed-study.html"), probed).unwrap();
+    let told = report.told("probed-study.html", &["--window-size=1280,900"]);
+    assert!(told["charts"].as_u64().unwrap() > 0, "{told}");
+    assert_eq!(
+        (&told["empty"], &told["overflow"]),
+        (&serde_json::json!(0), &serde_json::json!(0)),
+        "{told}"
+    );
+    assert_eq!(
+        (&told["broken"], &told["loaded"]),
+        (&serde_json::json!([]), &serde_json::json!([])),
+        "{told}"
+    );
+    // The same night twice: the verdicts, the document's expectations and what lies between the nights are there.
+    let markdown = fs::read_to_string(dir.join("study/report.md")).unwrap();
+    for part in [
+        "## Verdicts",
+        "Expected by the document (5.1), and seen:",
+        "## Between the nights",
+    ] {
+        assert!(markdown.contains(part), "{part}\n{markdown}");
+    }
+    assert_eq!(
+        plain(&html_tables(&Html::parse_document(&html))),
+        plain(&markdown_tables(&markdown))
+    );
+}
+
 #[test]
 fn html_markdown_and_csv_have_the_same_values() {
     let report = Report::of_fixture();
     let html = html_tables(&Html::parse_document(&report.html));
     let markdown = markdown_tables(&report.read("report.md"));
-    // Links and lists of flags are laid out otherwise; figures and names are not.
-    let plain = |tables: &Tables| -> Vec<Vec<Vec<String>>> {
-        let flat = |c: &String| {
-            c.split("](")
-                .next()
-                .unwrap_or("")
-                .replace(['[', ',', ':'], "")
-                .replace(']', "")
-        };
-        tables
-            .iter()
-            .map(|t| t.iter().map(|r| r.iter().map(flat).collect()).collect())
-            .collect()
-    };
     assert_eq!(plain(&html), plain(&markdown));
     assert!(html.len() > 20, "{}", html.len());
 

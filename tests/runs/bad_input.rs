@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 use benchd::journal::Event;
 use serde_json::json;
 
-use crate::bench::Bench;
+use crate::{bench::Bench, support::webhook::webhook};
 
 fn ready(event: &Event) -> bool {
     matches!(event, Event::ServerReady(_))
@@ -85,10 +85,17 @@ fn a_gpu_without_its_library_is_a_clear_error() {
 
 #[test]
 fn a_busy_gpu_is_refused_naming_who_is_on_it_and_leaves_no_run() {
-    let bench = Bench::new().with_gpu().sim("a", &["--gpu-bytes", "1073741824"]);
+    let mut bench = Bench::new().with_gpu().sim("a", &[]);
+    let (port, messages) = webhook();
+    bench.plan["notify"] = json!({ "webhook": format!("http://127.0.0.1:{port}/hook") });
     bench.gpu().hold(std::process::id(), 5 << 30);
     let ended = bench.run(&["--resume"]);
     ended.assert_code(3);
+    let told = messages.try_recv().unwrap();
+    assert_eq!(
+        (&told["occasion"], &told["exit_code"]),
+        (&json!("failed"), &json!(3))
+    );
     assert!(
         ended.stderr.contains(&std::process::id().to_string()),
         "{}",

@@ -7,7 +7,7 @@ use benchd::{
 };
 use serde_json::json;
 
-use crate::bench::{Bench, Ended};
+use crate::{bench::Bench, ended::Ended};
 
 fn check(bench: &Bench) -> Ended {
     let ended = bench.run(&[]);
@@ -15,13 +15,14 @@ fn check(bench: &Bench) -> Ended {
     ended.assert_whole("first");
     ended.assert_whole("last");
     ended.assert_folder(RunState::Finished);
+    ended.assert_memory_back();
     bench.assert_nothing_left();
     ended
 }
 
 /// Lanes with one fault each, between two healthy ones.
 fn lanes(timeout: &str, faults: &[(&str, &str)]) -> Bench {
-    let mut bench = Bench::new().request_timeout(timeout).sim("first", &[]);
+    let mut bench = Bench::new().with_gpu().request_timeout(timeout).sim("first", &[]);
     for (name, fault) in faults {
         bench = bench.sim(name, &["--fault", fault]);
     }
@@ -88,7 +89,7 @@ fn a_server_that_dies_or_falls_silent_ends_its_lane_and_keeps_what_is_whole() {
         ("freezes", "freeze@30"),
         ("hangs", "never-answer@30"),
     ];
-    let mut bench = Bench::new().request_timeout("3s").sim("first", &[]);
+    let mut bench = Bench::new().with_gpu().request_timeout("3s").sim("first", &[]);
     for (name, fault) in faults {
         bench = bench
             .sim(name, &["--fault", fault])
@@ -115,7 +116,7 @@ fn a_server_that_dies_or_falls_silent_ends_its_lane_and_keeps_what_is_whole() {
 
 #[test]
 fn a_server_that_begins_every_answer_and_ends_none_is_given_up() {
-    let mut bench = Bench::new().request_timeout("2s").sim("first", &[]);
+    let mut bench = Bench::new().with_gpu().request_timeout("2s").sim("first", &[]);
     // Many requests would take hours to time out; a single wave of them ends before a hang can be told by waiting.
     bench.plan["scenarios"]["concurrent"] =
         json!({ "concurrency": [2, 40, 41], "input_tokens": 32, "output_tokens": 4, "requests": 41 });
@@ -139,7 +140,7 @@ fn a_server_that_begins_every_answer_and_ends_none_is_given_up() {
 /// Time-outs that a slow server is expected to have are a result, and the lane goes on behind them.
 #[test]
 fn a_server_that_is_only_too_slow_is_measured_to_its_end() {
-    let mut bench = Bench::new().request_timeout("2s").sim("first", &[]);
+    let mut bench = Bench::new().with_gpu().request_timeout("2s").sim("first", &[]);
     bench.plan["scenarios"]["concurrent"] =
         json!({ "concurrency": [16], "input_tokens": 32, "output_tokens": 4, "requests": 32 });
     let bench = bench
@@ -163,6 +164,7 @@ fn a_server_that_is_only_too_slow_is_measured_to_its_end() {
 fn a_death_in_the_warm_up_or_the_text_search_is_the_lanes_own_end() {
     // The first lane finds the texts' lengths, so that a later one's warm-up begins with its few first requests.
     let bench = Bench::new()
+        .with_gpu()
         .sim("search", &["--fault", "exit@6:6"])
         .sim("first", &[])
         .sim("early", &["--fault", "exit@2:2"])
@@ -204,4 +206,62 @@ fn a_server_without_usage_or_end_marker_is_measured_and_flagged() {
     }
     ended.assert_folder(RunState::Finished);
     bench.assert_nothing_left();
+}
+
+#[test]
+fn a_scenario_that_fails_as_a_whole_takes_no_other_with_it() {
+    let mut bench = Bench::new().with_gpu();
+    bench.plan["scenarios"]["single"]["input_tokens"] = json!([2048]);
+    // Prompts of the first scenario do not fit these servers: each request of it is refused.
+    let small = ["--context", "512"];
+    let bench = bench.sim("first", &[]).sim("small", &small).sim("last", &[]);
+    let ended = check(&bench);
+    let failed: Vec<(&str, u64, u64)> = ended
+        .cells("small")
+        .iter()
+        .map(|cell| (cell.cell.as_str(), cell.requests, cell.failed))
+        .collect();
+    assert_eq!(failed, [("single/in2048", 2, 2), ("concurrent/c2", 40, 0)]);
+    ended.assert_failing_requests("small", Outcome::HttpStatus);
+}
+
+#[test]
+fn lengths_that_the_first_server_cannot_take_cost_it_their_cells_only() {
+    let mut bench = Bench::new().with_gpu();
+    bench.plan["scenarios"]["single"]["input_tokens"] = json!([2048]);
+    let small = ["--context", "512"];
+    let bench = bench
+        // They come before any server that takes long prompts, so nobody has found those texts.
+        .sim("a-small", &small)
+        .sim("b-small", &small)
+        .sim("first", &[])
+        .sim("last", &[]);
+    let ended = check(&bench);
+    for lane in ["a-small", "b-small"] {
+        let cells: Vec<&str> = ended.cells(lane).iter().map(|cell| cell.cell.as_str()).collect();
+        assert_eq!(cells, ["concurrent/c2"], "{lane}");
+        ended.assert_failed(lane, "cell", &["single/in2048", "not measured for"]);
+    }
+    assert!(
+        ended.stderr.contains("maximum context length"),
+        "{}",
+        ended.stderr
+    );
+    // All got the same texts where they got any.
+    let prompts = |lane: &str| -> Vec<String> {
+        let records = ended.records(lane).into_iter();
+        records
+            .filter(|r| r.cell == "concurrent/c2" && r.phase == Phase::Measured)
+            .map(|r| r.prompt_id)
+            .collect()
+    };
+    assert_eq!(prompts("a-small").len(), 40);
+    let sorted = |lane: &str| {
+        let mut ids = prompts(lane);
+        ids.sort();
+        ids
+    };
+    for lane in ["b-small", "first", "last"] {
+        assert_eq!(sorted(lane), sorted("a-small"), "{lane}");
+    }
 }

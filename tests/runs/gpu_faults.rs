@@ -6,7 +6,7 @@ use benchd::{
 };
 use serde_json::json;
 
-use crate::bench::Bench;
+use crate::{bench::Bench, support::webhook::webhook};
 
 const GIB: &str = "1073741824";
 
@@ -73,15 +73,22 @@ fn memory_of_a_killed_server_and_of_its_children_comes_back_too() {
 
 #[test]
 fn memory_that_never_comes_back_stops_the_run_for_safety() {
-    let bench = Bench::new()
+    let mut bench = Bench::new()
         .with_gpu()
         .sim("first", &["--gpu-bytes", GIB])
         .sim("leaks", &["--gpu-bytes", GIB, "--gpu-release-delay", "never"])
         .with(json!({ "release_timeout": "500ms" }))
         .sim("last", &["--gpu-bytes", GIB]);
+    let (port, messages) = webhook();
+    bench.plan["notify"] = json!({ "webhook": format!("http://127.0.0.1:{port}/hook") });
     bench.set_gpu(&json!({ "reap_dead_after_ms": null }));
     let ended = bench.run(&[]);
     ended.assert_code(4);
+    let told: Vec<_> = messages.try_iter().collect();
+    let last = told.last().unwrap();
+    assert_eq!(last["occasion"], "stopped_for_safety", "{told:?}");
+    assert_eq!(last["exit_code"], 4);
+    assert!(last["text"].as_str().unwrap().contains("1024 MiB"), "{last}");
     ended.assert_whole("first");
     ended.assert_failed("leaks", "release", &["1024 MiB"]);
     assert_eq!(ended.cells("leaks").len(), 2, "what is measured stays");

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod bench;
+mod ended;
 mod ports;
 #[expect(dead_code, reason = "the other test binary uses the rest")]
 #[path = "../it/support/mod.rs"]

@@ -29,12 +29,13 @@ fn check(bench: &Bench, failed: &[(&str, &str, &[&str])]) {
     ended.assert_whole("first");
     ended.assert_whole("last");
     ended.assert_folder(RunState::Finished);
+    ended.assert_memory_back();
     bench.assert_nothing_left();
 }
 
 #[test]
 fn what_is_not_there_fails_before_anything_is_started() {
-    let bench = Bench::new().sim("first", &[]);
+    let bench = Bench::new().with_gpu().sim("first", &[]);
     let plain = bench.path().join("plain");
     fs::write(&plain, "no program").unwrap();
     let garbage = bench.path().join("garbage");
@@ -73,12 +74,14 @@ fn what_is_not_there_fails_before_anything_is_started() {
     ended.assert_whole("first");
     ended.assert_whole("last");
     ended.assert_folder(RunState::Finished);
+    ended.assert_memory_back();
     plan.assert_nothing_left();
 }
 
 #[test]
 fn a_server_that_ends_while_it_starts_is_told_with_its_status_and_its_last_lines() {
     let bench = Bench::new()
+        .with_gpu()
         .sim("first", &[])
         .sim("exits", &["--fault", "exit:3"])
         .sim("segv", &["--fault", "crash:segv"])
@@ -108,6 +111,7 @@ fn a_server_that_ends_while_it_starts_is_told_with_its_status_and_its_last_lines
 #[test]
 fn a_server_that_never_answers_rightly_is_given_up_with_what_was_seen_last() {
     let bench = Bench::new()
+        .with_gpu()
         .sim("first", &[])
         .sim("late", &["--start-delay", "60s"])
         .with(soon())
@@ -162,6 +166,7 @@ fn a_server_that_others_answer_for_is_not_measured() {
 #[test]
 fn a_failed_lane_is_tried_again_as_often_as_the_plan_says() {
     let bench = Bench::new()
+        .with_gpu()
         .sim("first", &[])
         .sim("stubborn", &["--fault", "exit:1"])
         .with(json!({ "retries": 2 }))

@@ -9,6 +9,7 @@ use crate::bench::Bench;
 fn whatever_a_server_leaves_is_ended_and_the_run_is_whole() {
     let impatient = || json!({ "stop_grace": "300ms" });
     let bench = Bench::new()
+        .with_gpu()
         .sim("first", &[])
         .sim("ignores-term", &["--fault", "ignore-term"])
         .with(impatient())
@@ -44,6 +45,7 @@ fn whatever_a_server_leaves_is_ended_and_the_run_is_whole() {
         assert_eq!(reaped.exit, "exit 0", "{lane}");
     }
     ended.assert_folder(RunState::Finished);
+    ended.assert_memory_back();
     bench.assert_nothing_left();
 }
 

@@ -4,7 +4,7 @@ use benchd::journal::{Event, LaneOutcome, RunOutcome, RunState};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::bench::{Bench, Ended};
+use crate::{bench::Bench, ended::Ended};
 
 fn launched(event: &Event) -> bool {
     matches!(event, Event::ServerLaunched(_))

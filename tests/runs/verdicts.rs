@@ -11,7 +11,7 @@ use benchd::{
 };
 use serde_json::json;
 
-use crate::bench::{Bench, Ended};
+use crate::{bench::Bench, ended::Ended};
 
 /// What a server is told to be.
 struct Server {

@@ -5,7 +5,7 @@
 #   tests/systemd/run.sh [BENCHD] [WORK]      as root; BENCHD: target/debug/benchd, WORK: /tmp/benchd-systemd
 #
 # Needs debootstrap (the tree is made once and kept in WORK), util-linux, and a cgroup v2 mount that root may write to.
-# Takes about six minutes. Ends with 0 if everything was as it must be.
+# Takes about eight minutes. Ends with 0 if everything was as it must be.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 repository=$(cd "$here/../.." && pwd)
@@ -186,8 +186,31 @@ inside kill -STOP "$first"
 until_true 90 "the starved watchdog ends it and systemd starts it again" sh -c "p=\$(nsenter -t $init -m -p -r -w systemctl show $unit -p MainPID --value); [ \"\$p\" != 0 ] && [ \"\$p\" != $first ]"
 until_true 60 "it is ready again" is ActiveState active
 holds "it went on with the second run" test "$(runs)" = 2
-inside journalctl -u "$unit" --no-pager -o cat | grep -i watchdog | sed 's/^/    | /'
 inside systemctl stop "$unit"
+
+if cc -shared -fPIC -o "$root/opt/benchd/disk.so" "$repository/tests/fixtures/failing_disk.c" -ldl 2>/dev/null; then
+    say "a run that hangs: its disk does not answer, all its threads live"
+    printf '[Service]\nEnvironment=LD_PRELOAD=/opt/benchd/disk.so DISK_FAILS=/opt/benchd/now DISK_FAILS_AS=hang\n' \
+        > "$root/etc/systemd/system/benchd@.service.d/disk.conf"
+    inside systemctl daemon-reload
+    before=$(events cell_ended)
+    inside systemctl start "$unit"
+    until_true 60 "the second run goes on" at_least cell_ended $((before + 1))
+    first=$(pid)
+    touch "$root/opt/benchd/now"
+    until_true 60 "it waits for the disk" test -e "$root/opt/benchd/now.stuck"
+    until_true 90 "the starved watchdog ends it" sh -c "p=\$(nsenter -t $init -m -p -r -w systemctl show $unit -p MainPID --value); [ \"\$p\" != $first ]"
+    rm "$root/opt/benchd/now" "$root/opt/benchd/now.stuck"
+    until_true 60 "it is ready again" is ActiveState active
+    before=$(events cell_ended)
+    until_true 60 "and measures on" at_least cell_ended $((before + 1))
+    holds "still with the second run" test "$(runs)" = 2
+    inside systemctl stop "$unit"
+    rm "$root/etc/systemd/system/benchd@.service.d/disk.conf"
+else
+    say "SKIPPED no C compiler makes the disk that does not answer"
+fi
+inside journalctl -u "$unit" --no-pager -o cat | grep -i watchdog | sed 's/^/    | /'
 rm "$root/etc/systemd/system/benchd@.service.d/watchdog.conf"
 
 say "the timer"

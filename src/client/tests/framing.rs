@@ -92,29 +92,106 @@ fn sizes() -> impl Strategy<Value = Vec<usize>> {
     prop::collection::vec(prop_oneof![1_usize..4, 1_usize..64, Just(10_000)], 1..12)
 }
 
+/// Bytes that are mostly what framing turns on.
+fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
+    let byte = prop_oneof![
+        Just(b'\n'),
+        Just(b'\r'),
+        Just(b':'),
+        Just(b'd'),
+        Just(b'0'),
+        any::<u8>()
+    ];
+    prop::collection::vec(byte, 0..200)
+}
+
+/// The framer finds the same events in any pieces, and they are those of `sseer`.
+fn check_stream(text: &[u8], pieces: &[usize]) -> Result<(), TestCaseError> {
+    let found = events_of(text, pieces);
+    prop_assert_eq!(&found, &events_of(text, &[usize::MAX]));
+    prop_assert_eq!(found, events_of_sseer(text));
+    Ok(())
+}
+
+/// What is read of any bytes does not hang on how they came.
+fn check_bytes(head: &str, bytes: &[u8], pieces: &[usize]) -> Result<(), TestCaseError> {
+    let bytes = [head.as_bytes(), bytes].concat();
+    let whole = answer_to(&bytes, &[usize::MAX], FULL);
+    let parts = answer_to(&bytes, pieces, FULL);
+    prop_assert_eq!(
+        whole.outcome,
+        parts.outcome,
+        "{:?} / {:?}",
+        whole.error,
+        parts.error
+    );
+    prop_assert_eq!(whole.text, parts.text);
+    Ok(())
+}
+
+fn heads() -> impl Strategy<Value = &'static str> {
+    prop_oneof![
+        Just(""),
+        Just(test_server::SSE_HEAD),
+        Just(test_server::CLOSE_HEAD)
+    ]
+}
+
+/// A response in one of the framings of HTTP/1.1, cut off at its end or not.
+fn response() -> impl Strategy<Value = Vec<u8>> {
+    let chunked = (
+        sizes(),
+        prop_oneof![Just(""), Just(";a=b"), Just(" ;x")],
+        prop_oneof![Just(""), Just("x-sum: 1\r\n"), Just("a: b\r\nc: d\r\n")],
+    );
+    (
+        prop::collection::vec(any::<u8>(), 0..400),
+        0..4_u8,
+        chunked,
+        prop_oneof![Just(200_u16), Just(404), Just(503)],
+        prop_oneof![3 => Just(0_usize), 1 => 1_usize..60],
+    )
+        .prop_map(|(body, framing, (chunks, extension, trailer), status, cut)| {
+            let mut bytes = format!("HTTP/1.1 {status} Some Reason\r\nServer: x\r\n").into_bytes();
+            match framing {
+                0 => {
+                    bytes.extend_from_slice(format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes());
+                    bytes.extend_from_slice(&body);
+                }
+                1 => {
+                    bytes.extend_from_slice(b"\r\n");
+                    bytes.extend_from_slice(&body);
+                }
+                _ => {
+                    bytes.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
+                    let mut sizes = chunks.iter().copied().cycle();
+                    let mut rest = &body[..];
+                    while !rest.is_empty() {
+                        let (piece, after) = rest.split_at(sizes.next().unwrap().clamp(1, rest.len()));
+                        bytes.extend_from_slice(format!("{:X}{extension}\r\n", piece.len()).as_bytes());
+                        bytes.extend_from_slice(piece);
+                        bytes.extend_from_slice(b"\r\n");
+                        rest = after;
+                    }
+                    bytes.extend_from_slice(format!("0\r\n{trailer}\r\n").as_bytes());
+                }
+            }
+            bytes.truncate(bytes.len().saturating_sub(cut));
+            bytes
+        })
+}
+
 proptest! {
     #[test]
-    fn any_chunking_gives_the_same_events(text in stream_text(), pieces in sizes()) {
-        prop_assert_eq!(events_of(&text, &pieces), events_of(&text, &[usize::MAX]));
-    }
-
-    #[test]
-    fn the_events_are_those_of_sseer(text in stream_text(), pieces in sizes()) {
-        prop_assert_eq!(events_of(&text, &pieces), events_of_sseer(&text));
+    fn any_chunking_gives_the_events_of_sseer(text in stream_text(), pieces in sizes()) {
+        check_stream(&text, &pieces)?;
     }
 
     #[test]
     fn any_bytes_in_any_chunking_give_the_same_end(
-        bytes in prop::collection::vec(
-            prop_oneof![Just(b'\n'), Just(b'\r'), Just(b':'), Just(b'd'), Just(b'0'), any::<u8>()], 0..200),
-        pieces in sizes(),
-        head in prop_oneof![Just(""), Just(test_server::SSE_HEAD), Just(test_server::CLOSE_HEAD)],
+        bytes in any_bytes(), pieces in sizes(), head in heads(),
     ) {
-        let bytes = [head.as_bytes(), &bytes].concat();
-        let whole = answer_to(&bytes, &[usize::MAX], FULL);
-        let parts = answer_to(&bytes, &pieces, FULL);
-        prop_assert_eq!(whole.outcome, parts.outcome, "{:?} / {:?}", whole.error, parts.error);
-        prop_assert_eq!(whole.text, parts.text);
+        check_bytes(head, &bytes, &pieces)?;
     }
 
     #[test]
@@ -124,55 +201,84 @@ proptest! {
         pieces in sizes(),
         line_end in prop_oneof![Just("\n"), Just("\r\n"), Just("\r")],
     ) {
-        let mut body = String::new();
-        for data in std::iter::once(test_server::ROLE.to_owned())
-            .chain(tokens.iter().map(|t| serde_json::json!({"choices": [{"delta": {"content": t}}]}).to_string()))
-            .chain([test_server::FINISH.to_owned(), test_server::usage(tokens.len()), "[DONE]".to_owned()])
-        {
-            body += &format!(": note{line_end}data: {data}{line_end}{line_end}");
-        }
-        let answer = answer_to(&chunked_response(body.as_bytes(), &http_chunks), &pieces, FULL);
-        prop_assert_eq!(answer.outcome, crate::record::Outcome::Ok, "{:?}", answer.error);
-        prop_assert_eq!(&answer.text, &tokens.concat());
-        prop_assert_eq!(answer.chunks_us.len(), tokens.len());
-        prop_assert_eq!(answer.output_tokens, Some(tokens.len() as u64));
-        prop_assert!(answer.chunks_us.is_sorted());
-        let gaps_of_zero = answer.chunks_us.windows(2).filter(|pair| pair[0] == pair[1]).count();
-        prop_assert_eq!(answer.coalesced as usize, gaps_of_zero);
+        check_answer(&tokens, &http_chunks, &pieces, line_end)?;
     }
 
     #[test]
-    fn responses_are_read_as_hyper_reads_them(
-        body in prop::collection::vec(any::<u8>(), 0..400),
-        chunks in sizes(),
-        pieces in sizes(),
-        framing in 0..4_u8,
-        status in prop_oneof![Just(200_u16), Just(404), Just(503)],
-        extension in prop_oneof![Just(""), Just(";a=b"), Just(" ;x")],
-        trailer in prop_oneof![Just(""), Just("x-sum: 1\r\n"), Just("a: b\r\nc: d\r\n")],
-        cut in prop_oneof![3 => Just(0_usize), 1 => 1_usize..60],
-    ) {
-        let mut bytes = format!("HTTP/1.1 {status} Some Reason\r\nServer: x\r\n").into_bytes();
-        match framing {
-            0 => bytes.extend_from_slice(format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes()),
-            1 => bytes.extend_from_slice(b"\r\n"),
-            _ => {
-                bytes.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
-                let mut sizes = chunks.iter().copied().cycle();
-                let mut rest = &body[..];
-                while !rest.is_empty() {
-                    let (piece, after) = rest.split_at(sizes.next().unwrap().clamp(1, rest.len()));
-                    bytes.extend_from_slice(format!("{:X}{extension}\r\n", piece.len()).as_bytes());
-                    bytes.extend_from_slice(piece);
-                    bytes.extend_from_slice(b"\r\n");
-                    rest = after;
-                }
-                bytes.extend_from_slice(format!("0\r\n{trailer}\r\n").as_bytes());
-            }
-        }
-        bytes.truncate(bytes.len().saturating_sub(cut));
+    fn responses_are_read_as_hyper_reads_them(bytes in response(), pieces in sizes()) {
         prop_assert_eq!(read_by_us(&bytes, &pieces), read_by_hyper(&bytes, &pieces));
     }
+}
+
+#[test]
+#[ignore = "a long run, by command"]
+fn fuzz_sse() {
+    crate::fuzzing::run(
+        "SSE framer against sseer",
+        &(stream_text(), sizes()),
+        |(text, pieces)| check_stream(&text, &pieces),
+    );
+}
+
+#[test]
+#[ignore = "a long run, by command"]
+fn fuzz_any_bytes() {
+    let values = (heads(), any_bytes(), sizes());
+    crate::fuzzing::run(
+        "response reader and framer, any bytes",
+        &values,
+        |(head, bytes, pieces)| check_bytes(head, &bytes, &pieces),
+    );
+}
+
+#[test]
+#[ignore = "a long run, by command"]
+fn fuzz_http() {
+    crate::fuzzing::run(
+        "response reader against hyper",
+        &(response(), sizes()),
+        |(bytes, pieces)| {
+            prop_assert_eq!(read_by_us(&bytes, &pieces), read_by_hyper(&bytes, &pieces));
+            Ok(())
+        },
+    );
+}
+
+/// A whole answer in any HTTP chunks and any pieces is read as the tokens that were sent.
+fn check_answer(
+    tokens: &[String],
+    http_chunks: &[usize],
+    pieces: &[usize],
+    line_end: &str,
+) -> Result<(), TestCaseError> {
+    let mut body = String::new();
+    for data in std::iter::once(test_server::ROLE.to_owned())
+        .chain(
+            tokens
+                .iter()
+                .map(|t| serde_json::json!({"choices": [{"delta": {"content": t}}]}).to_string()),
+        )
+        .chain([
+            test_server::FINISH.to_owned(),
+            test_server::usage(tokens.len()),
+            "[DONE]".to_owned(),
+        ])
+    {
+        body += &format!(": note{line_end}data: {data}{line_end}{line_end}");
+    }
+    let answer = answer_to(&chunked_response(body.as_bytes(), http_chunks), pieces, FULL);
+    prop_assert_eq!(answer.outcome, crate::record::Outcome::Ok, "{:?}", answer.error);
+    prop_assert_eq!(&answer.text, &tokens.concat());
+    prop_assert_eq!(answer.chunks_us.len(), tokens.len());
+    prop_assert_eq!(answer.output_tokens, Some(tokens.len() as u64));
+    prop_assert!(answer.chunks_us.is_sorted());
+    let gaps_of_zero = answer
+        .chunks_us
+        .windows(2)
+        .filter(|pair| pair[0] == pair[1])
+        .count();
+    prop_assert_eq!(answer.coalesced as usize, gaps_of_zero);
+    Ok(())
 }
 
 /// Status, body, and whether it was whole. `None`: no response at all.

@@ -1,6 +1,6 @@
 //! Whatever the input, the parser answers, and every place that it names lies in the file.
 
-use proptest::{prelude::*, test_runner::TestRunner};
+use proptest::prelude::*;
 
 use super::{GOOD, env};
 use crate::plan::{PlanError, parse, spanned};
@@ -201,20 +201,8 @@ fn the_shipped_plans_are_read_as_serde_yaml_reads_them() {
     }
 }
 
-/// The long run: `FUZZ_PLAN_CASES=1000000 cargo test --lib -- --ignored fuzz_plan`.
 #[test]
-#[ignore = "runs for as many cases as FUZZ_PLAN_CASES says"]
+#[ignore = "a long run, by command"]
 fn fuzz_plan() {
-    let cases = std::env::var("FUZZ_PLAN_CASES")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(20_000);
-    let config = ProptestConfig {
-        cases,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    };
-    if let Err(error) = TestRunner::new(config).run(&anything(), |text| check(&text)) {
-        panic!("{error}");
-    }
+    crate::fuzzing::run("plan parser", &anything(), |text| check(&text));
 }

@@ -330,7 +330,8 @@ fn failing_probes_are_asked_again_and_then_given_up() {
         error,
         PromptError::ProbeFailed {
             attempts: 3,
-            last: "connection reset".to_owned()
+            last: "connection reset".to_owned(),
+            refused: false,
         }
     );
     assert_eq!(fake.counts, 3);
@@ -373,6 +374,34 @@ fn silent_truncation_is_an_error_that_names_the_remedy() {
         }
     );
     assert!(error.to_string().contains("OLLAMA_CONTEXT_LENGTH"));
+}
+
+#[test]
+fn a_length_that_cannot_be_had_costs_no_other_and_the_next_server_adds_it() {
+    let all = needs(&[128, 4_096], &[]);
+    let mut small = FakeServer::new(Digits::ByThree);
+    small.context = 2_048;
+    let mut calibration = block_on(calibrate("m", server(), &all, &mut small, &options())).unwrap();
+    assert_eq!(calibration.exact[&128].reached, 128);
+    assert!(!calibration.covers(&all));
+    assert_eq!(calibration.left_out.len(), 1);
+    let (what, why) = &calibration.left_out[0];
+    assert!(
+        what.contains("4096") && why.contains("cuts prompts silently"),
+        "{what}: {why}"
+    );
+
+    let first = calibration.exact[&128].clone();
+    let missing = calibration.missing(&all);
+    assert_eq!(missing, needs(&[4_096], &[]));
+    let mut large = FakeServer::new(Digits::ByThree);
+    let more = block_on(calibrate("m", server(), &missing, &mut large, &options())).unwrap();
+    assert!(calibration.add(more));
+    assert!(calibration.covers(&all));
+    assert_eq!(
+        calibration.exact[&128], first,
+        "the text that was sent already stays"
+    );
 }
 
 #[test]

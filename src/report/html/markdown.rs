@@ -155,6 +155,9 @@ struct TableState {
 /// Characters from which on a cell holds a sentence rather than a figure or a name.
 const SENTENCE: usize = 40;
 
+/// Characters of a name up to which it is kept on one line.
+const SHORT: usize = 24;
+
 impl Writer<'_> {
     fn event(&mut self, event: Event<'_>, after_heading: AfterHeading<'_>) {
         match event {
@@ -359,13 +362,20 @@ impl Writer<'_> {
                     self.page.framework(&table.text)
                 }
                 Some("verdict" | "seen" | "says" | "lane" | "lane's end") => badge(&table.text, inner),
+                // `llama-3.1-8b` is one word.
+                Some("model") if table.text.chars().count() <= SHORT => {
+                    format!("<span class=\"nb\">{inner}</span>")
+                }
                 Some("flags") => flags(&table.text, &self.page.prefix),
                 _ if right => figure(&inner),
-                _ => inner,
+                _ => moment(&table.text).unwrap_or(inner),
             };
             match (first, again) {
                 (true, true) if sentence => format!("<th scope=\"row\" class=\"again long\">{shown}</th>"),
-                (true, true) => format!("<th scope=\"row\" class=\"again\">{shown}</th>"),
+                (true, true) => {
+                    let n = if right { " n" } else { "" };
+                    format!("<th scope=\"row\" class=\"again{n}\">{shown}</th>")
+                }
                 (true, false) if sentence => format!("<th scope=\"row\" class=\"long\">{shown}</th>"),
                 (true, false) => format!("<th scope=\"row\"{class}>{shown}</th>"),
                 (false, _) => format!("<td{class}>{shown}</td>"),
@@ -397,17 +407,31 @@ fn safe_link(link: &str) -> String {
     }
 }
 
+/// A moment breaks between its date and its time, nowhere else.
+fn moment(text: &str) -> Option<String> {
+    let (date, time) = text.split_once(' ')?;
+    let is_date = date.len() == 10 && date.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+    (is_date && time.ends_with(" UTC")).then(|| {
+        format!(
+            "<span class=\"nb\">{}</span> <span class=\"nb\">{}</span>",
+            escape(date),
+            escape(time)
+        )
+    })
+}
+
 /// A number with its interval: the interval steps back.
 fn figure(html: &str) -> String {
-    match (html.find(" ["), html.find(']')) {
-        (Some(start), Some(end)) if start < end => format!(
-            "{} <span class=\"ci\">{}</span>{}",
-            &html[..start],
-            &html[start + 1..=end],
-            &html[end + 1..]
-        ),
-        _ => html.to_owned(),
+    let (Some(start), Some(end)) = (html.find(" ["), html.find(']')) else {
+        return html.to_owned();
+    };
+    if start > end {
+        return html.to_owned();
     }
+    let (number, interval, rest) = (&html[..start], &html[start + 1..=end], &html[end + 1..]);
+    // With a third figure behind it the cell would be wider than any other.
+    let tall = if rest.contains('δ') { " tall" } else { "" };
+    format!("<span class=\"num{tall}\">{number} <span class=\"ci\">{interval}</span>{rest}</span>")
 }
 
 /// A word that judges, with a shape of its own: colour never carries meaning alone.

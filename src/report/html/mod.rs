@@ -5,6 +5,7 @@
 //! SVG that needs no script, so that print and mail show them; `report.js` only adds what a pointer can ask for.
 //! Nothing is loaded from anywhere; the page's own policy forbids it.
 
+mod answers;
 pub mod charts;
 mod markdown;
 mod page;

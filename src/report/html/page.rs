@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
+    answers,
     charts::{self, Figure, Keys, Place, Scheme},
     markdown::{Entry, Page, html},
     text::{escape, with_korean},
@@ -10,7 +11,10 @@ use super::{
 use crate::{
     analysis::{RunSeries, Study},
     plan::Plan,
-    report::markdown::{About, Link, Section, sections, study_sections},
+    report::{
+        Transcripts,
+        markdown::{About, Link, Section, sections, study_sections},
+    },
 };
 
 /// The page's own policy: nothing from outside, whatever a text in it might ask for.
@@ -33,6 +37,8 @@ const DARK: &str = "--panel:#1d2127;--rule:#363d46;--link:#8ab4ff;--good:#83d6a2
 pub struct RunParts<'a> {
     /// The run's own plan (its frozen copy).
     pub plan: &'a Plan,
+    /// Answers side by side, where there are some.
+    pub transcripts: Option<&'a Transcripts>,
 }
 
 /// The whole page. `runs` and `series` are by machine and night, as in the study; where series are missing, so are the
@@ -50,6 +56,12 @@ pub fn report_html(study: &Study, runs: &[Vec<RunParts<'_>>], series: &[Vec<RunS
         }
         for (run, parts) in machine.runs.iter().zip(parts) {
             for section in sections(run, parts.plan) {
+                // After all scenarios, before what they ran on.
+                if section.about == About::Operations
+                    && let Some(transcripts) = parts.transcripts
+                {
+                    body.push_str(&answers::section(transcripts, &mut page));
+                }
                 body.push_str(&part(&section, &mut page, &figures_of(&figures, m)));
             }
         }

@@ -17,25 +17,35 @@
     const title = chart.querySelector(":scope > title");
     if (title) { chart.setAttribute("aria-label", title.textContent); chart.removeAttribute("aria-labelledby"); title.remove(); }
   }
-  let shown = null;
-  const hide = () => { tip.hidden = true; if (shown) shown.classList.remove("at"); shown = null; };
-  const show = (mark, x, y) => {
-    if (shown !== mark) { hide(); shown = mark; mark.classList.add("at"); tip.textContent = mark.dataset.tip; }
+  let shown = [];
+  const hide = () => { tip.hidden = true; shown.forEach((m) => m.classList.remove("at")); shown = []; };
+  const show = (marks, x, y) => {
+    if (marks.length !== shown.length || marks.some((m, i) => m !== shown[i])) {
+      hide();
+      shown = marks;
+      shown.forEach((m) => m.classList.add("at"));
+      tip.textContent = marks.map((m) => m.dataset.tip).join("\n\n");
+    }
     tip.hidden = false;
     const box = tip.getBoundingClientRect();
     const left = Math.max(4, Math.min(x + 12, innerWidth - box.width - 4));
     tip.style.left = `${left}px`;
     tip.style.top = `${y + 16 + box.height > innerHeight ? Math.max(4, y - box.height - 12) : y + 16}px`;
   };
-  document.addEventListener("pointermove", (e) => {
-    const mark = e.target.closest && e.target.closest("[data-tip]");
-    if (mark) show(mark, e.clientX, e.clientY); else if (e.pointerType === "mouse") hide();
-  });
-  document.addEventListener("pointerdown", (e) => {
-    const mark = e.target.closest && e.target.closest("[data-tip]");
-    if (mark) show(mark, e.clientX, e.clientY); else hide();
-  });
+  // Marks that lie on each other all speak.
+  const MOST = 4;
+  const under = (e) => {
+    const marks = document.elementsFromPoint(e.clientX, e.clientY).map((n) => n.closest(".chart [data-tip]"));
+    return [...new Set(marks.filter(Boolean))].slice(0, MOST);
+  };
+  const point = (e, leaves) => {
+    const marks = under(e);
+    if (marks.length) show(marks, e.clientX, e.clientY); else if (leaves) hide();
+  };
+  document.addEventListener("pointermove", (e) => point(e, e.pointerType === "mouse"));
+  document.addEventListener("pointerdown", (e) => point(e, true));
   addEventListener("scroll", hide, { passive: true });
+  addEventListener("beforeprint", hide);
 
   // By keyboard: into a chart, then from mark to mark.
   for (const chart of all("svg.chart[role=img]")) {
@@ -50,7 +60,7 @@
       e.preventDefault();
       at = at < 0 && step < 0 ? marks.length - 1 : (at + step + marks.length) % marks.length;
       const box = marks[at].getBoundingClientRect();
-      show(marks[at], box.left + box.width / 2, box.top + box.height / 2);
+      show([marks[at]], box.left + box.width / 2, box.top + box.height / 2);
     });
     chart.addEventListener("blur", hide);
   }
@@ -101,7 +111,10 @@
     reset.textContent = "Show the whole run";
     reset.hidden = true;
     chart.parentNode.after(reset);
+    let seen = [0, domain];
     const look = (from, to) => {
+      [from, to] = [Math.max(0, from), Math.min(domain, to)];
+      seen = [from, to];
       const full = from <= 0 && to >= domain;
       reset.hidden = full;
       zoom.setAttribute("viewBox", `${from} 0 ${to - from} ${height}`);
@@ -163,5 +176,22 @@
     });
     chart.addEventListener("dblclick", () => look(0, domain));
     reset.addEventListener("click", () => look(0, domain));
+    chart.addEventListener("keydown", (e) => {
+      const by = { "+": 0.5, "=": 0.5, "-": 2, "0": Infinity }[e.key];
+      if (!by || e.ctrlKey || e.metaKey) return;
+      e.preventDefault();
+      const [from, to] = seen, mark = shown.find((m) => zoom.contains(m)), box = mark && mark.getBoundingClientRect();
+      hide();
+      if (by === Infinity) { look(0, domain); return; }
+      // Around the mark that was shown, else around the middle.
+      const middle = box ? place({ clientX: box.left + box.width / 2 }) : (from + to) / 2;
+      const wide = Math.min(domain, Math.max((to - from) * by, domain / 1000));
+      const start = Math.max(0, Math.min(domain - wide, middle - wide / 2));
+      look(start, start + wide);
+    });
+    // On paper nothing is left out.
+    let before = seen;
+    addEventListener("beforeprint", () => { before = seen; look(0, domain); });
+    addEventListener("afterprint", () => look(...before));
   }
 })();

@@ -1,14 +1,8 @@
 //! On what machine, from what software, with what settings.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
-};
+use std::{collections::BTreeMap, fmt::Write as _};
 
-use super::{
-    super::{number::*, sentences},
-    Table, code_block, escape, framework, lanes_of, models,
-};
+use super::{super::number::*, Table, code_block, escape, fairness, framework};
 use crate::{
     analysis::{LaneSummary, RunSummary},
     journal::{ClientCalibration, EnvironmentInfo, RateLimit, RunInfo},
@@ -16,7 +10,10 @@ use crate::{
 };
 
 pub(super) fn section(summary: &RunSummary, plan: &Plan) -> String {
-    let mut text = "## Environment\n\n".to_owned();
+    let mut text = format!(
+        "## Environment and fairness\n\n{}### Machine and client\n\n",
+        fairness::section(summary)
+    );
     match &summary.info {
         Some(info) => text.push_str(&machine(info, plan)),
         None => text.push_str("`run.json` is missing: the machine is not known.\n\n"),
@@ -32,7 +29,6 @@ pub(super) fn section(summary: &RunSummary, plan: &Plan) -> String {
         r.warmup
     );
     text.push_str(&super::lanes::prompts(summary));
-    text.push_str(&differences(summary));
     text.push_str("### Servers\n\n");
     for lane in &summary.lanes {
         text.push_str(&server(lane, plan));
@@ -183,114 +179,6 @@ fn self_check(client: &ClientCalibration) -> String {
     )
 }
 
-/// Facts that should be the same for all frameworks of a model: how the difference is told, and what it means.
-const FACTS: [(&str, &str, &str); 3] = [
-    (
-        "context_length",
-        "the longest context is not the same",
-        "A longer one may keep more memory back for fewer requests at a time; a prompt that fits is answered alike.",
-    ),
-    (
-        "kv_cache_dtype",
-        "the KV cache is not kept in the same precision",
-        "A smaller one holds more tokens and is read faster, and may answer differently.",
-    ),
-    (
-        "prefix_cache",
-        "the prefix cache is not the same",
-        "Who has none computes every prompt anew.",
-    ),
-];
-
-/// Arguments by which servers reserve a share of the GPU's memory.
-const RESERVED: [&str; 2] = ["--gpu-memory-utilization", "--mem-fraction-static"];
-
-/// The share of the GPU's memory that a server was told to reserve.
-fn reserved(lane: &LaneSummary) -> Option<String> {
-    let argv = &lane.server.as_ref()?.argv;
-    let at = argv.iter().position(|arg| RESERVED.contains(&arg.as_str()))?;
-    Some(format!("{} (`{}`)", argv.get(at + 1)?, argv[at]))
-}
-
-/// `8,192 by vllm and sglang; 4,096 by ollama`, where there is more than one value.
-fn sides<'a>(values: impl Iterator<Item = (String, &'a str)>) -> Option<String> {
-    let mut by_value: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
-    for (value, framework) in values {
-        by_value.entry(value).or_default().insert(framework);
-    }
-    if by_value.len() < 2 {
-        return None;
-    }
-    let sides: Vec<String> = by_value
-        .iter()
-        .map(|(value, names)| {
-            let names: Vec<String> = names.iter().map(|n| escape(n)).collect();
-            format!("{value} by {}", sentences::list(&names))
-        })
-        .collect();
-    Some(sides.join("; "))
-}
-
-/// What differs between the frameworks of one model, beside the framework.
-fn differences(summary: &RunSummary) -> String {
-    let mut text = String::new();
-    for model in models(summary) {
-        let of = |fact: &'static str| {
-            lanes_of(summary, model)
-                .filter_map(move |lane| Some((lane.facts.get(fact)?, lane.lane.framework.as_str())))
-        };
-        let shown = escape(model);
-        if let Some(sides) = sides(of("precision").map(|(p, framework)| (escape(p), framework))) {
-            let _ = writeln!(
-                text,
-                "- **{shown}: the weights are not the same:** {sides}. Quantised weights are smaller and faster, and answer \
-                 differently: part of any difference is theirs, not the framework's.",
-            );
-        }
-        for (fact, told, means) in FACTS {
-            let values = of(fact).map(|(value, framework)| {
-                let value = match (value.to_ascii_lowercase().as_str(), value.parse()) {
-                    ("true", _) => "on".to_owned(),
-                    ("false", _) => "off".to_owned(),
-                    (_, Ok(number)) => count(number),
-                    _ => escape(value),
-                };
-                (value, framework)
-            });
-            if let Some(sides) = sides(values) {
-                let _ = writeln!(text, "- **{shown}: {told}:** {sides}. {means}");
-            }
-        }
-        let shares =
-            lanes_of(summary, model).filter_map(|lane| Some((reserved(lane)?, lane.lane.framework.as_str())));
-        if let Some(sides) = sides(shares) {
-            let _ = writeln!(
-                text,
-                "- **{shown}: the share of GPU memory to reserve is not the same:** {sides}. What is left of it after the \
-                 weights is KV cache: it decides how many requests run at a time before others wait.",
-            );
-        }
-    }
-    for lane in &summary.lanes {
-        let env = lane.server.iter().flat_map(|s| &s.env);
-        if let Some((_, parallel)) = env.into_iter().find(|(name, _)| name == "OLLAMA_NUM_PARALLEL") {
-            let _ = writeln!(
-                text,
-                "- **{} / {}: requests at once are limited by a setting** (`OLLAMA_NUM_PARALLEL={}`). What it does under load \
-                 is decided by this, not by how fast it could batch.",
-                framework(&lane.lane),
-                escape(&lane.lane.model),
-                escape(parallel)
-            );
-        }
-    }
-    if text.is_empty() {
-        text
-    } else {
-        format!("### What differs beside the framework\n\n{text}\n")
-    }
-}
-
 fn server(lane: &LaneSummary, plan: &Plan) -> String {
     let mut text = format!(
         "#### {} / {}\n\n",
@@ -328,38 +216,6 @@ fn server(lane: &LaneSummary, plan: &Plan) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn settings_that_differ_are_told_and_those_that_do_not_are_not() {
-        use crate::analysis::testing::{Builder, exact, lane_id};
-        let cell = exact("single/in512", crate::plan::ScenarioKind::Single, 1, 512);
-        let lanes = [lane_id("vllm", "llama"), lane_id("sglang", "llama")];
-        let mut run = Builder::new(lanes.iter().map(|l| (l.clone(), vec![cell.clone()])).collect());
-        for lane in &lanes {
-            run.ready(lane);
-        }
-        let mut summary = run.summary().expect("a summary");
-        assert_eq!(differences(&summary), "");
-        for (lane, [context, cache, flag, share]) in summary.lanes.iter_mut().zip([
-            ["8192", "True", "--gpu-memory-utilization", "0.85"],
-            ["4096", "true", "--mem-fraction-static", "0.80"],
-        ]) {
-            lane.facts.insert("context_length".to_owned(), context.to_owned());
-            lane.facts.insert("prefix_cache".to_owned(), cache.to_owned());
-            let server = lane.server.as_mut().expect("a server");
-            server.argv.extend([flag.to_owned(), share.to_owned()]);
-        }
-        let text = differences(&summary);
-        assert!(text.contains("4,096 by sglang; 8,192 by vllm"), "{text}");
-        assert!(
-            text.contains(
-                "0.80 (`--mem-fraction-static`) by sglang; 0.85 (`--gpu-memory-utilization`) by vllm"
-            ),
-            "{text}"
-        );
-        assert!(!text.contains("prefix cache"), "both are on: {text}");
-        assert_eq!(text.matches("- **").count(), 2, "{text}");
-    }
 
     #[test]
     fn what_a_framework_runs_from_is_told_and_what_is_not_known_is_a_dash() {

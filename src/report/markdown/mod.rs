@@ -4,6 +4,7 @@ mod agreement;
 mod compared;
 mod cross_check;
 mod environment;
+mod fairness;
 mod flags;
 pub(super) mod headline;
 mod korean;
@@ -60,13 +61,13 @@ pub(super) fn sections(summary: &RunSummary, plan: &Plan) -> Vec<Section> {
     let mut all = vec![
         (About::Title, title(summary)),
         (About::Verdicts, verdicts::table(&summary.verdicts)),
-        (About::Tests, verdicts::details(&summary.verdicts)),
         (About::Glance, headline::section(summary)),
     ];
     let scenarios = scenarios::sections(summary, plan).into_iter();
     all.extend(scenarios.map(|(kind, text)| (About::Scenario(kind), text)));
     all.extend([
         (About::Text, rankings(summary)),
+        (About::Tests, verdicts::details(&summary.verdicts)),
         (About::Text, agreement::section(summary)),
         (About::Text, lanes::rounds(summary)),
         (About::Operations, operations::section(summary)),

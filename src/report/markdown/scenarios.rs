@@ -58,7 +58,7 @@ pub(super) fn sections(summary: &RunSummary, plan: &Plan) -> Vec<(ScenarioKind, 
 }
 
 /// The section of the user's document that tells of a kind of scenario.
-fn document_section(kind: ScenarioKind) -> &'static str {
+pub(super) fn document_section(kind: ScenarioKind) -> &'static str {
     match kind {
         ScenarioKind::Single => "5.1",
         ScenarioKind::Concurrent => "5.2",

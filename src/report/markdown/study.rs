@@ -6,6 +6,7 @@ use super::{
     super::{number::*, sentences::list},
     About, Section, Table, compared, escape,
     operations::{energy_per_token, idle, kv_cache, load_time, rest, weights},
+    scenarios::document_section,
     verdicts,
 };
 use crate::{
@@ -18,22 +19,21 @@ pub(in crate::report) type Link<'a> = &'a dyn Fn(&RunSummary) -> Option<String>;
 
 /// The parts of the report of several runs, in their order.
 pub(in crate::report) fn study_sections(study: &Study, link: Link<'_>) -> Vec<Section> {
-    let mut all = vec![
-        (About::Title, title(study, link)),
-        (About::Glance, glance(study, &models(study))),
-    ];
+    let mut all = vec![(About::Title, title(study, link))];
     all.extend(
         study
             .machines
             .iter()
             .map(|machine| (About::Verdicts, verdicts_of(machine, study))),
     );
+    all.push((About::Glance, glance(study, &models(study))));
     all.extend(
         scenarios(study)
             .into_iter()
             .map(|(kind, text)| (About::Scenario(kind), text)),
     );
     all.extend([
+        (About::Text, rankings(study)),
         (About::Text, nights(study)),
         (About::Operations, operations(study)),
         (About::Text, notes(study)),
@@ -233,6 +233,29 @@ fn glance(study: &Study, models: &[&str]) -> String {
     text
 }
 
+/// What the document expects, and what was seen over the nights of each machine.
+fn expectations(study: &Study, section: &str) -> String {
+    let mut text = String::new();
+    for machine in &study.machines {
+        let table = verdicts::expectations(&machine.expectations, section);
+        if !table.is_empty() && study.machines.len() > 1 {
+            let _ = write!(text, "On {}. ", escape(&machine.name));
+        }
+        text.push_str(&table);
+    }
+    text
+}
+
+/// The document's rankings over all scenarios (9.2).
+fn rankings(study: &Study) -> String {
+    let tables = expectations(study, "9.2");
+    if tables.is_empty() {
+        tables
+    } else {
+        format!("## The document's rankings\n\n{tables}")
+    }
+}
+
 /// One section a scenario, in the order in which they were met.
 fn scenarios(study: &Study) -> Vec<(ScenarioKind, String)> {
     let cells = || study.machines.iter().flat_map(|m| &m.cells);
@@ -242,8 +265,15 @@ fn scenarios(study: &Study) -> Vec<(ScenarioKind, String)> {
             names.push((&cell.scenario, cell.kind));
         }
     }
+    // A second scenario of a kind does not tell the document's expectations again.
+    let mut told: Vec<&str> = Vec::new();
     let of_scenario = |(name, kind): (&str, ScenarioKind)| {
         let mut text = format!("## Scenario: {}\n\n", escape(name));
+        let section = document_section(kind);
+        if !told.contains(&section) {
+            told.push(section);
+            text.push_str(&expectations(study, section));
+        }
         for model in models(study) {
             if cells().any(|c| c.scenario == name && c.model == model) {
                 let _ = writeln!(text, "### {}\n\n{}", escape(model), scenario(study, model, name));

@@ -436,14 +436,14 @@ impl Tracks {
                     area.push('z');
                 }
             }
+            if mean.is_empty() {
+                continue;
+            }
             let _ = write!(out, "{}", key.open());
             if !area.is_empty() {
                 let _ = write!(out, "<path class=\"area\" d=\"{area}\"/>");
             }
-            if !mean.is_empty() {
-                let _ = write!(out, "<path class=\"track\" d=\"{mean}\"/>");
-            }
-            out.push_str("</g>");
+            let _ = write!(out, "<path class=\"track\" d=\"{mean}\"/></g>");
         }
     }
 }

@@ -75,7 +75,8 @@ fn draw(
     let y_scale = scale_for(extent(&lines), if positive { WIDE } else { f64::INFINITY });
     let y_label = format!("{}{}", of.y_label, kind_note(&y_scale));
     let x = Axis::new(of.x_label, Scale::log(low, high)).at(&at);
-    let mut plot = Plot::new(&of.title, &x, &Axis::new(&y_label, y_scale), true);
+    let names = lines.iter().map(|l| l.framework);
+    let mut plot = Plot::new(&of.title, &x, &Axis::new(&y_label, y_scale), names);
     let mut said = Vec::new();
     for line in &lines {
         let key = keys.key(line.framework);
@@ -289,7 +290,7 @@ fn efficiency(
         Scale::from_zero(most),
     )
     .unit(" %");
-    let mut plot = Plot::new(title, &x, &y, true);
+    let mut plot = Plot::new(title, &x, &y, lines.iter().map(|l| l.framework));
     plot.reference(100.0, "ideal");
     let mut said = Vec::new();
     for (line, shares) in lines.iter().zip(&shares) {

@@ -119,7 +119,7 @@ pub fn figures(study: &Study, series: &[Vec<RunSeries>]) -> Vec<Figure> {
             let caption = if sampled {
                 "One colour a framework. Below the lanes' names: the start and the stop (grey), the cells (light and dark by \
                  turns), the release of the memory (red, down to the axis). Lines are means, their bands the lowest and \
-                 highest sample of each moment. Drag to zoom, double click to see all."
+                 highest sample of each moment. Drag to zoom, double click to see all; by keyboard + and - and 0."
             } else {
                 "One colour a framework. Below the lanes' names: the start and the stop (grey), the cells (light and dark by \
                  turns). No GPU was sampled in this run."
@@ -176,7 +176,7 @@ fn of_model(view: &ModelView<'_>, keys: &Keys, id: &str) -> Vec<OfModel> {
     add(
         Place::Glance,
         "glance",
-        "At a glance",
+        "Throughput, TTFT, latency and memory",
         "Whiskers are 95 % intervals. \"Best\" stands only where the interval of the ratio to every other framework leaves \
          equality out; a percentile and a peak have no interval here, so they have no best."
             .to_owned(),

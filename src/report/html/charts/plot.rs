@@ -18,7 +18,11 @@ const TOP: f64 = 42.0;
 const BOTTOM: f64 = 36.0;
 const RIGHT: f64 = 10.0;
 /// Widest label at the end of a line.
-const LABEL_WIDTH: f64 = 62.0;
+const LABEL_WIDTH: f64 = 104.0;
+/// Least room kept for them, so that panels beside each other are alike.
+const LEAST_LABEL_WIDTH: f64 = 48.0;
+/// From the plot to the labels.
+const LABEL_GAP: f64 = 5.0;
 /// Size of labels and ticks.
 pub(super) const SMALL: f64 = 10.0;
 /// Radius of a point.
@@ -77,12 +81,28 @@ pub(super) struct Plot {
 }
 
 impl Plot {
-    /// A frame. `labelled` keeps room for labels at the ends of lines.
-    pub(super) fn new(title: &str, x: &Axis<'_>, y: &Axis<'_>, labelled: bool) -> Self {
-        Self::with(title, x, y, labelled, true)
+    /// A frame, with room for the frameworks' names at the ends of their lines; without names there is none.
+    pub(super) fn new<'n>(
+        title: &str,
+        x: &Axis<'_>,
+        y: &Axis<'_>,
+        names: impl IntoIterator<Item = &'n str>,
+    ) -> Self {
+        Self::with(title, x, y, names, true)
     }
 
-    fn with(title: &str, x: &Axis<'_>, y: &Axis<'_>, labelled: bool, x_ticks: bool) -> Self {
+    fn with<'n>(
+        title: &str,
+        x: &Axis<'_>,
+        y: &Axis<'_>,
+        names: impl IntoIterator<Item = &'n str>,
+        x_ticks: bool,
+    ) -> Self {
+        let label = names
+            .into_iter()
+            .map(|name| text_width(name, SMALL))
+            .reduce(f64::max)
+            .map(|widest| widest.clamp(LEAST_LABEL_WIDTH, LABEL_WIDTH));
         let bottom = HEIGHT - BOTTOM;
         let y_scale = y.scale.on(bottom, TOP);
         let y_ticks = if y.settings.is_empty() {
@@ -95,12 +115,7 @@ impl Plot {
             .map(|t| text_width(&y.text(t), SMALL))
             .fold(0.0, f64::max);
         let left = (widest + 8.0).max(24.0);
-        let right = WIDTH
-            - if labelled {
-                LABEL_WIDTH + RIGHT
-            } else {
-                RIGHT + 4.0
-            };
+        let right = WIDTH - label.map_or(RIGHT + 4.0, |label| label + LABEL_GAP);
         let x_scale = x.scale.on(left + 4.0, right - 4.0);
         let x_ticks = if !x_ticks {
             Vec::new()
@@ -264,8 +279,14 @@ impl Plot {
     }
 
     /// A frame whose x-axis has named places instead of numbers.
-    pub(super) fn bare(title: &str, x: &Axis<'_>, y: &Axis<'_>, places: &[(f64, &str)]) -> Self {
-        let mut plot = Self::with(title, x, y, true, false);
+    pub(super) fn bare<'n>(
+        title: &str,
+        x: &Axis<'_>,
+        y: &Axis<'_>,
+        places: &[(f64, &str)],
+        names: impl IntoIterator<Item = &'n str>,
+    ) -> Self {
+        let mut plot = Self::with(title, x, y, names, false);
         for (value, name) in places {
             let at = plot.x.at(*value);
             text(
@@ -286,7 +307,7 @@ impl Plot {
             let _ = write!(self.marks, "{}", key.open());
             text(
                 &mut self.marks,
-                self.right + 4.0,
+                self.right + LABEL_GAP,
                 y + 3.5,
                 Anchor::Start,
                 "s",
@@ -388,7 +409,7 @@ mod tests {
     fn a_point_stands_where_its_value_is() {
         let x = Axis::new("streams", Scale::log(1.0, 64.0)).at(&[1.0, 8.0, 64.0]);
         let y = Axis::new("tokens/s", Scale::linear(0.0, 100.0));
-        let mut plot = Plot::new("t", &x, &y, true);
+        let mut plot = Plot::new("t", &x, &y, ["vllm"]);
         let (left, right) = (plot.left + 4.0, plot.right - 4.0);
         let interval = Interval {
             low: 40.0,

@@ -55,7 +55,8 @@ fn along(view: &ModelView<'_>, keys: &Keys, id: &str, setting: &Setting<'_>) -> 
         Scale::linear(0.0, f64::from(last) + 2.0),
     );
     let title = format!("TTFT by request, {}{runs}", setting.cell);
-    let mut plot = Plot::new(&title, &x, &Axis::new(&y_label, y_scale), true);
+    let names = series.iter().map(|s| s.1);
+    let mut plot = Plot::new(&title, &x, &Axis::new(&y_label, y_scale), names);
     let number_of = |p: &RequestPoint| f64::from(p.from + p.to) / 2.0 + 1.0;
     for (key, _, points) in &series {
         let band: Vec<_> = points
@@ -148,6 +149,7 @@ fn first_and_later(
         &x,
         &Axis::new(&y_label, y_scale),
         &[(0.0, "first request"), (1.0, "later requests")],
+        pairs.iter().map(|p| p.1),
     );
     let mut said = Vec::new();
     let frameworks = pairs.len() as f64;

@@ -87,7 +87,7 @@ fn draw(
     let y = Axis::new("share of the requests at or below", Scale::linear(0.0, 100.0))
         .at(&[0.0, 25.0, 50.0, 75.0, 95.0])
         .unit(" %");
-    let mut plot = Plot::new(title, &x, &y, false);
+    let mut plot = Plot::new(title, &x, &y, []);
     let mut said = Vec::new();
     for (key, name, of_runs) in &spreads {
         for spread in of_runs {

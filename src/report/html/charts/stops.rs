@@ -52,6 +52,17 @@ impl Stop<'_> {
         points
     }
 
+    /// Bytes on the line between the samples around this moment.
+    fn on_line(&self, at: f64) -> f64 {
+        let memory = self.memory();
+        let next = memory.partition_point(|(t, _)| *t <= at);
+        match (next.checked_sub(1).and_then(|i| memory.get(i)), memory.get(next)) {
+            (Some((t0, b0)), Some((t1, b1))) if t1 > t0 => b0 + (at - t0) / (t1 - t0) * (b1 - b0),
+            (Some((_, bytes)), _) | (None, Some((_, bytes))) => *bytes,
+            (None, None) => 0.0,
+        }
+    }
+
     /// From the stop signal to the last that is known of it, seconds.
     fn length(&self) -> f64 {
         let last = self.attempt.released_unix_us.max(self.attempt.reaped_unix_us);
@@ -111,7 +122,7 @@ fn of_model(
         "GB in use; point: last process gone, open: memory back",
         Scale::from_zero(most),
     );
-    let mut plot = Plot::new(&title, &x, &y, false);
+    let mut plot = Plot::new(&title, &x, &y, []);
     if let Some(baseline) = stops.iter().find_map(|s| s.attempt.baseline_bytes) {
         plot.reference(baseline as f64 / 1e9, "before the first server");
     }
@@ -144,7 +155,8 @@ fn of_model(
                 "{of_stop}\n{} MB in the sample before the last process was gone",
                 megabytes(*bytes)
             );
-            plot.ring(stop.key, (at, bytes / 1e9), false, &tip);
+            // On the line, which goes on to the next sample.
+            plot.ring(stop.key, (at, stop.on_line(at) / 1e9), false, &tip);
         }
         if let (Some(at), Some(bytes)) = (stop.attempt.released_unix_us, stop.attempt.released_bytes) {
             let tip = format!("{of_stop}\n{} MB at the proof", megabytes(bytes as f64));

@@ -40,16 +40,20 @@ impl fmt::Display for Px {
     }
 }
 
-/// About how wide a text is in the page's font, pixels: Latin letters take 0.56 of the size, Hangul and Han all of it.
+/// About how wide a text is in the page's font, pixels: the widths of DejaVu Sans, which are the widest of the fonts that
+/// the page asks for, so that nothing is cut in the others. Hangul and Han take all of the size.
 pub(super) fn text_width(text: &str, size: f64) -> f64 {
     let of = |c: char| match c {
-        'i' | 'l' | 'j' | 'I' | '.' | ',' | ':' | '|' | '\'' => 0.3,
-        ' ' | '-' | '/' | 't' | 'f' | 'r' | '(' | ')' | '[' | ']' => 0.38,
-        'm' | 'w' | 'M' | 'W' | '%' => 0.85,
-        c if c.is_ascii_uppercase() => 0.66,
-        c if c.is_ascii() => 0.56,
+        'i' | 'l' | 'j' | 'I' | 'J' | '\'' => 0.29,
+        '.' | ',' | ':' | '|' | ';' | ' ' | '/' | 'f' | '-' => 0.35,
+        't' | 'r' | '(' | ')' | '[' | ']' => 0.41,
+        's' | 'z' | 'c' | '_' | '*' | '"' => 0.53,
+        'm' | 'W' | '%' | '@' => 0.98,
+        'w' | 'M' | 'O' | 'Q' | '+' | '=' | '<' | '>' | '×' | '~' => 0.84,
+        c if c.is_ascii_uppercase() => 0.71,
+        c if c.is_ascii() => 0.63,
         c if unicode_width::UnicodeWidthChar::width(c) == Some(2) => 1.0,
-        _ => 0.6,
+        _ => 0.65,
     };
     text.chars().map(of).sum::<f64>() * size
 }
