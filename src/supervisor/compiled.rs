@@ -86,7 +86,10 @@ fn grown(folder: &Path, before: &HashSet<PathBuf>) -> Option<CacheFolder> {
     })
 }
 
-/// Files below a folder; links are not followed, and what can't be read is not there.
+/// Endings of files that hold nothing compiled: logs and locks of those who compile.
+const NOT_COMPILED: [&str; 2] = ["log", "lock"];
+
+/// Files below a folder that may be something compiled; links are not followed, and what can't be read is not there.
 fn files_of(folder: &Path) -> HashSet<PathBuf> {
     let mut files = HashSet::new();
     let mut folders = vec![folder.to_owned()];
@@ -98,7 +101,11 @@ fn files_of(folder: &Path) -> HashSet<PathBuf> {
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => folders.push(entry.path()),
                 Ok(_) if files.len() < MOST_FILES => {
-                    files.insert(entry.path());
+                    let path = entry.path();
+                    let ending = path.extension().and_then(|ending| ending.to_str());
+                    if !ending.is_some_and(|ending| NOT_COMPILED.contains(&ending)) {
+                        files.insert(path);
+                    }
                 }
                 Ok(_) => return files,
                 Err(_) => {}
@@ -120,9 +127,11 @@ mod tests {
 
         std::fs::create_dir_all(cache.join("a/b")).unwrap();
         std::fs::write(cache.join("a/b/kernel.so"), "").unwrap();
-        std::fs::write(cache.join("lock"), "").unwrap();
+        std::fs::write(cache.join("old.so"), "").unwrap();
+        std::fs::write(cache.join("jit.log"), "").unwrap();
         let before = files_of(&cache);
-        std::fs::remove_file(cache.join("lock")).unwrap();
+        std::fs::remove_file(cache.join("old.so")).unwrap();
+        std::fs::write(cache.join("a/build.lock"), "").unwrap();
         std::fs::write(cache.join("a/other.so"), "").unwrap();
         let folder = grown(&cache, &before).unwrap();
         assert_eq!((folder.files_before, folder.files_new), (2, 1));

@@ -87,7 +87,7 @@ fn compiled(summary: &RunSummary) -> String {
         let warmth = caches.warmth();
         seen.insert(warmth);
         let (before, new) = (count(caches.files_before()), count(caches.files_new()));
-        let files = format!("{before} files were in its compile caches before, {new} came");
+        let files = format!("files in its compile caches before: {before}, new ones: {new}");
         let said = match (caches.loaded_lines > 0, caches.compiled_lines > 0) {
             (false, false) => "",
             (true, false) => "; its log says that it loaded them",
