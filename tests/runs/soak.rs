@@ -59,7 +59,7 @@ fn usual(samples: &[Taken], what: impl Fn(&Taken) -> u64) -> u64 {
 /// The most that benchd may grow by with a life, KiB. What it keeps of one, what the journal says of its lane and its
 /// cells, is some 3 KiB by a heap profile (`docs/night.md`); the rest is how the allocator fills its pages. A server's
 /// output, a cell's records or texts would be a hundred times that.
-const KEPT_OF_A_LIFE_KIB: f64 = 32.0;
+const KEPT_OF_A_LIFE_KIB: f64 = 64.0;
 
 #[test]
 #[ignore = "takes minutes; by command"]
