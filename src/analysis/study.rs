@@ -214,6 +214,14 @@ pub fn summarise_study(runs: Vec<AnalysedRun>) -> (Study, Vec<Vec<RunSeries>>) {
     (study, series)
 }
 
+/// A UUID's first group, which is enough to tell two apart in a table: `GPU-38dcc045`.
+fn short_unit(unit: &str) -> &str {
+    match unit.strip_prefix("GPU-").and_then(|rest| rest.split_once('-')) {
+        Some((first, _)) => &unit[.."GPU-".len() + first.len()],
+        None => unit,
+    }
+}
+
 /// Machines of one name get their host's, then their unit's beside it.
 fn tell_apart(machines: &mut [(Option<Machine>, MachineStudy)]) {
     let host = |study: &MachineStudy| {
@@ -231,7 +239,12 @@ fn tell_apart(machines: &mut [(Option<Machine>, MachineStudy)]) {
     for (at, (machine, study)) in machines.iter_mut().enumerate() {
         if same(&names, at) {
             let unit = match machine {
-                Some(machine) => machine.unit.join(", "),
+                Some(machine) => machine
+                    .unit
+                    .iter()
+                    .map(|u| short_unit(u))
+                    .collect::<Vec<_>>()
+                    .join(", "),
                 None => study.runs.first().map_or_else(String::new, |r| r.run_id.clone()),
             };
             study.name = format!("{}, {unit}", study.name);

@@ -34,8 +34,9 @@ pub enum Warmth {
     Warm,
     /// Something was there, and more was compiled.
     Partly,
-    /// Nothing was there and nothing came.
-    NothingCompiled,
+    /// Nothing was there and nothing came: it compiles nothing, or keeps it where nobody looked (a wrapper that sets the
+    /// folders itself).
+    NothingSeen,
 }
 
 impl CompileCaches {
@@ -62,7 +63,7 @@ impl CompileCaches {
             (true, true) => Warmth::Partly,
             (true, false) => Warmth::Warm,
             (false, true) => Warmth::Cold,
-            (false, false) => Warmth::NothingCompiled,
+            (false, false) => Warmth::NothingSeen,
         }
     }
 }
@@ -83,7 +84,7 @@ mod tests {
             compiled_lines,
         };
         for (given, expected) in [
-            ((0, 0, 0, 0), Warmth::NothingCompiled),
+            ((0, 0, 0, 0), Warmth::NothingSeen),
             ((0, 0, 0, 7), Warmth::Cold),
             ((0, 0, 7, 0), Warmth::Warm),
             ((0, 0, 7, 1), Warmth::Partly),

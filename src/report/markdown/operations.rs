@@ -98,7 +98,14 @@ fn compiled(summary: &RunSummary) -> String {
             Warmth::Cold => "cold start",
             Warmth::Warm => "warm start",
             Warmth::Partly => "partly warm start",
-            Warmth::NothingCompiled => "nothing compiled",
+            Warmth::NothingSeen => {
+                let _ = writeln!(
+                    text,
+                    "- {name}: **not seen**: nothing was in the folders that are known of it, and nothing came. It compiled \
+                     nothing, or it keeps it elsewhere (a wrapper may say where)"
+                );
+                continue;
+            }
         };
         let _ = writeln!(text, "- {name}: **{word}** ({files}{said})");
     }
