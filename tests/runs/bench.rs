@@ -42,7 +42,7 @@ pub(crate) struct Bench {
     pub(crate) flags: Vec<String>,
     ports: BTreeMap<String, Port>,
     gpu: Option<FakeGpu>,
-    nohup: bool,
+    hup: Option<&'static str>,
 }
 
 impl Bench {
@@ -66,13 +66,13 @@ impl Bench {
             flags: vec!["--no-selfcheck".to_owned()],
             ports: BTreeMap::new(),
             gpu: None,
-            nohup: false,
+            hup: None,
         }
     }
 
-    /// Starts `benchd run` with HUP ignored, as nohup(1) does.
-    pub(crate) fn nohup(mut self) -> Self {
-        self.nohup = true;
+    /// Starts `benchd run` with HUP `ignore`d, as nohup(1) does, or as is the `default`.
+    pub(crate) fn hup(mut self, disposition: &'static str) -> Self {
+        self.hup = Some(disposition);
         self
     }
 
@@ -212,12 +212,12 @@ impl Bench {
         all.extend(self.flags.iter().map(String::as_str));
         all.extend(args);
         let mut command = self.command(&all);
-        if self.nohup {
-            // A signal's disposition goes through exec, as it does through nohup(1).
+        if let Some(disposition) = self.hup {
+            // It goes through exec, as it does through nohup(1), under which these tests may run themselves.
             let benchd = command;
-            command = Command::new("sh");
+            command = Command::new("env");
             command
-                .args(["-c", "trap '' HUP; exec \"$0\" \"$@\""])
+                .arg(format!("--{disposition}-signal=HUP"))
                 .arg(benchd.get_program())
                 .args(benchd.get_args())
                 .current_dir(self.path())

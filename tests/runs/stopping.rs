@@ -106,7 +106,7 @@ fn a_second_signal_passes_over_the_grace() {
 
 #[test]
 fn a_terminal_that_goes_stops_the_run_cleanly() {
-    let bench = Bench::new().sim("a", &["--decode-rate", "100"]);
+    let bench = Bench::new().sim("a", &["--decode-rate", "100"]).hup("default");
     let run = bench.start(&[]);
     run.stores("a", 8);
     run.signal(Signal::SIGHUP);
@@ -116,7 +116,7 @@ fn a_terminal_that_goes_stops_the_run_cleanly() {
 
 #[test]
 fn under_nohup_a_run_outlives_its_terminal() {
-    let bench = Bench::new().sim("a", &["--decode-rate", "100"]).nohup();
+    let bench = Bench::new().sim("a", &["--decode-rate", "100"]).hup("ignore");
     let run = bench.start(&[]);
     run.stores("a", 8);
     run.signal(Signal::SIGHUP);
