@@ -73,12 +73,8 @@ impl Venv {
 /// Whether a package is of the version that is wanted. `0.32.0+cpu` is 0.32.0, built for the CPU: what a plan leaves
 /// open behind the `+` may be anything.
 pub fn is_version(found: &str, wanted: &str) -> bool {
-    let public = |version: &str| {
-        version
-            .split_once('+')
-            .map_or(version.to_owned(), |(public, _)| public.to_owned())
-    };
-    found == wanted || (!wanted.contains('+') && public(found) == wanted)
+    let public = found.split_once('+').map(|(public, _)| public);
+    found == wanted || (!wanted.contains('+') && public == Some(wanted))
 }
 
 /// Whether the recipe that made this venv never came to its end.

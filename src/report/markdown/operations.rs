@@ -85,7 +85,6 @@ fn compiled(summary: &RunSummary) -> String {
             continue;
         };
         let warmth = caches.warmth();
-        seen.insert(warmth);
         let (before, new) = (count(caches.files_before()), count(caches.files_new()));
         let files = format!("files in its compile caches before: {before}, new ones: {new}");
         let said = match (caches.loaded_lines > 0, caches.compiled_lines > 0) {
@@ -107,6 +106,7 @@ fn compiled(summary: &RunSummary) -> String {
                 continue;
             }
         };
+        seen.insert(warmth);
         let _ = writeln!(text, "- {name}: **{word}** ({files}{said})");
     }
     if text.is_empty() {
