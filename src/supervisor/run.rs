@@ -64,7 +64,12 @@ pub async fn run(options: RunOptions, signals: &Signals, display: &Display) -> R
     }
     let engine = LoadEngine::start(LoadOptions::default()).context("the load thread can't be started")?;
     let calibrations = read_calibrations(&begun)?;
-    let estimate = benchd_plan::estimate(&options.loaded.plan, &options.lanes, &Assumptions::default());
+    let estimate = benchd_plan::estimate(
+        &options.loaded.plan,
+        &options.lanes,
+        &Assumptions::default(),
+        benchd_frameworks::pace,
+    );
     let mut shared = Shared {
         plan: &options.loaded.plan,
         plan_path: &options.loaded.path,

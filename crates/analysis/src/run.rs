@@ -25,11 +25,12 @@ use super::{
     series::{self, GpuFold, LaneAttempt, LaneSeries, RunSeries},
 };
 use benchd_core::record::{Flag, FlagKind};
+use benchd_frameworks::kind;
 use benchd_journal::{
     self, ClientCalibration, DiskError, FinishedCell, JournalError, LaneOutcome, LaneState, RunDir, RunInfo,
     RunOutcome, ServerReady, State, TEMPLATE_WITH_SYSTEM,
 };
-use benchd_plan::{Cell, CellInput, Framework, FrameworkKind, GpuSelection, Lane, Plan, Source};
+use benchd_plan::{Cell, CellInput, Framework, GpuSelection, Lane, Plan, Source};
 use benchd_prompts::{Calibration, CountSource, Fitted};
 
 /// A run can't be summarised at all. A cell that can't be is named in its lane instead.
@@ -304,7 +305,7 @@ impl Run<'_> {
                 cell,
                 timeout: self.plan.request.timeout,
                 template_tokens: template_of(cell, ready),
-                model_id: model_id.filter(|_| framework.kind != FrameworkKind::Openai),
+                model_id: model_id.filter(|_| kind(framework.kind).echoes_model),
                 not_controlled: matches!(framework.source, Source::Url(_)),
                 gpu_expected: self.plan.host.gpu != GpuSelection::None,
                 gpu: gpu.as_ref().and_then(|g: &Vec<GpuWindow>| g.get(*at)),

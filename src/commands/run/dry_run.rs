@@ -26,7 +26,7 @@ pub(super) fn print(plan: &Plan, lanes: &[Lane], redactor: &Redactor) -> Command
 }
 
 fn render(plan: &Plan, lanes: &[Lane]) -> Result<String, Failure> {
-    let estimate = benchd_plan::estimate(plan, lanes, &Assumptions::default());
+    let estimate = benchd_plan::estimate(plan, lanes, &Assumptions::default(), benchd_frameworks::pace);
     let cells: usize = lanes.iter().map(|lane| lane.cells.len()).sum();
     let requests: u64 = lanes
         .iter()
