@@ -774,7 +774,7 @@ async fn a_cgroup_holds_what_escapes_everything_else() {
     let script = format!("{DAEMON}\nos.execvp('sleep', ['sleep', '1000'])");
     let mut spec = spec(dir.path(), "python3", &["-u", "-c", &script]);
     let cgroup = Cgroup::create(parent.path(), &spec.token).unwrap();
-    let cgroup_dir = Cgroup::place(parent.path(), &spec.token);
+    let cgroup_dir = Cgroup::dir_of(parent.path(), &spec.token);
     assert_eq!(cgroup.dir(), cgroup_dir);
     spec.cgroup = Some(cgroup);
     let server = ServerProcess::spawn(spec).unwrap();

@@ -9,11 +9,12 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::{
-    CallError, CallErrorKind,
+    error::{CallError, CallErrorKind},
     nvml::Chosen,
     ticks::{ErrorLog, Ticks},
-    watch::{Stranger, Watch, kin},
+    watch::{Stranger, Watch},
 };
+use crate::process::Seen;
 use benchd_core::record::{GPU_SAMPLE_VERSION, GpuProcess, GpuSample, micros};
 
 /// Default time between samples. NVML's own utilisation figure covers the last 1/6 s to 1 s (nvml.h,
@@ -23,7 +24,7 @@ use benchd_core::record::{GPU_SAMPLE_VERSION, GpuProcess, GpuSample, micros};
 pub const DEFAULT_SAMPLE_PERIOD: Duration = Duration::from_millis(100);
 
 /// The shortest period; a shorter one is taken as this.
-pub const MIN_SAMPLE_PERIOD: Duration = Duration::from_millis(5);
+const MIN_SAMPLE_PERIOD: Duration = Duration::from_millis(5);
 
 /// A lost device is asked again only every so many ticks (5 s at the default period): it hardly ever comes
 /// back without a reset, and each failed call may take long.
@@ -37,26 +38,26 @@ pub struct Sampling {
     /// Takes the samples. The NVML thread never waits for room: what does not fit is dropped and counted. The
     /// sampler ends when the receiver is closed.
     pub samples: mpsc::Sender<GpuSample>,
-    /// Takes what is noticed.
+    /// Takes what is noticed on the way; unbounded, for it is rare.
     pub events: mpsc::UnboundedSender<GpuEvent>,
     /// Processes that were on the devices before the first server.
     pub baseline: Vec<GpuProcess>,
 }
 
-/// Noticed while sampling.
+/// What the sampler notices beside its samples.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GpuEvent {
     /// The device fell off the bus or needs a reset. Reported once; the sampler goes on to ask at a slower pace
     /// and writes no samples of this device meanwhile.
     Lost {
-        /// Device index.
+        /// NVML index.
         device: u32,
         /// The call and NVML's words.
         detail: String,
     },
     /// A lost device answers again.
     Back {
-        /// Device index.
+        /// NVML index.
         device: u32,
     },
     /// A process appeared that is not ours. Reported once.
@@ -70,7 +71,7 @@ pub struct SamplerReport {
     pub ticks: u64,
     /// Ticks skipped because the calls before them took too long.
     pub missed: u64,
-    /// Samples sent.
+    /// Samples that found room, of all devices together.
     pub samples: u64,
     /// Samples dropped for want of room.
     pub dropped: u64,
@@ -136,7 +137,7 @@ impl Sampler {
                 .filter_map(|error| self.errors.note(device.index, error))
                 .collect();
             if let Some(processes) = &sample.processes {
-                for stranger in self.watch.look(processes, ours, benchd, &kin) {
+                for stranger in self.watch.look(processes, ours, benchd, &Seen::read) {
                     self.tell(GpuEvent::Stranger(stranger));
                 }
             }

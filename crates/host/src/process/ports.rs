@@ -19,7 +19,7 @@ use super::table;
 /// A process that has a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// Its pid.
+    /// Pid, as `/proc` names it.
     pub pid: i32,
     /// Its command line, shortened.
     pub command: String,
@@ -34,12 +34,12 @@ impl std::fmt::Display for Holder {
 /// Why a port can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PortTaken {
-    /// Somebody has it.
+    /// Another process listens there.
     #[error("port {port} on {host} is taken by {}", held_by(holders))]
     Held {
-        /// Address as asked.
+        /// Address or name, as asked for.
         host: String,
-        /// Port.
+        /// TCP port.
         port: u16,
         /// By whom; empty where benchd may not see it.
         holders: Vec<Holder>,
@@ -47,11 +47,11 @@ pub enum PortTaken {
     /// It can't be bound for another reason.
     #[error("cannot listen on {host}:{port}: {source}")]
     Unusable {
-        /// Address as asked.
+        /// Address or name, as asked for.
         host: String,
-        /// Port.
+        /// TCP port.
         port: u16,
-        /// Why.
+        /// The system's answer.
         source: io::Error,
     },
 }
