@@ -10,7 +10,7 @@ use serde_json::json;
 use super::args::Dialect;
 use super::dialect::{Finish, Script};
 use super::engine::Tick;
-use super::metronome::lock;
+use super::lock::lock;
 
 /// Upper bounds of vLLM's buckets of the time to the first token, seconds.
 const TTFT_BUCKETS: &[f64] = &[
