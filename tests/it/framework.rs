@@ -354,26 +354,48 @@ async fn recorded_streams_have_their_tokens_usage_and_end() {
         let dir = tempfile::tempdir().unwrap();
         let adapter = planned(name, dir.path());
         let answer = replayed(server, "chat-length", adapter.as_ref()).await;
-        assert_eq!(answer.outcome, Outcome::Ok, "{server}: {:?}", answer.error);
-        assert_eq!(answer.finish_reason.as_deref(), Some("length"), "{server}");
-        assert_eq!(answer.output_tokens, Some(12), "{server}");
+        assert_eq!(
+            answer.record.outcome,
+            Outcome::Ok,
+            "{server}: {:?}",
+            answer.record.error
+        );
+        assert_eq!(answer.record.finish_reason.as_deref(), Some("length"), "{server}");
+        assert_eq!(answer.record.output_tokens, Some(12), "{server}");
         assert!(
-            answer.chunks_us.len() <= 12,
+            answer.record.chunks_us.len() <= 12,
             "{server}: the role's chunk is no token"
         );
-        assert!(!answer.text.is_empty() && answer.reasoning.is_empty(), "{server}");
+        assert!(
+            !answer.record.text.is_empty() && answer.record.reasoning.is_empty(),
+            "{server}"
+        );
 
         let korean = replayed(server, "chat-korean", adapter.as_ref()).await;
-        assert_eq!(korean.outcome, Outcome::Ok, "{server}: {:?}", korean.error);
-        assert!(korean.prompt_tokens > Some(20), "{server}");
+        assert_eq!(
+            korean.record.outcome,
+            Outcome::Ok,
+            "{server}: {:?}",
+            korean.record.error
+        );
+        assert!(korean.record.prompt_tokens > Some(20), "{server}");
 
         let free = replayed(server, "chat-stop", adapter.as_ref()).await;
         let exact = replayed(server, "chat-ignore-eos", adapter.as_ref()).await;
-        assert_eq!(free.outcome, Outcome::Ok, "{server}: {:?}", free.error);
-        assert_eq!(free.finish_reason.as_deref(), Some("stop"), "{server}");
-        assert!(free.output_tokens < Some(64), "{server}");
-        assert_eq!(exact.output_tokens, Some(64), "{server} honours ignore_eos");
-        assert_eq!(exact.finish_reason.as_deref(), Some("length"), "{server}");
+        assert_eq!(
+            free.record.outcome,
+            Outcome::Ok,
+            "{server}: {:?}",
+            free.record.error
+        );
+        assert_eq!(free.record.finish_reason.as_deref(), Some("stop"), "{server}");
+        assert!(free.record.output_tokens < Some(64), "{server}");
+        assert_eq!(
+            exact.record.output_tokens,
+            Some(64),
+            "{server} honours ignore_eos"
+        );
+        assert_eq!(exact.record.finish_reason.as_deref(), Some("length"), "{server}");
     }
 }
 
@@ -384,9 +406,9 @@ async fn recorded_errors_are_failures_with_the_servers_words() {
         let adapter = planned(name, dir.path());
         for asked in ["bad-body", "too-long"] {
             let answer = replayed(server, asked, adapter.as_ref()).await;
-            assert_eq!(answer.outcome, Outcome::HttpStatus, "{server} {asked}");
+            assert_eq!(answer.record.outcome, Outcome::HttpStatus, "{server} {asked}");
             assert!(
-                answer.error.is_some_and(|text| !text.is_empty()),
+                answer.record.error.is_some_and(|text| !text.is_empty()),
                 "{server} {asked}"
             );
         }
@@ -400,9 +422,9 @@ async fn recorded_resets_empty_the_cache() {
         let adapter = planned(name, dir.path());
         let cached = replayed(server, "chat-cached", adapter.as_ref()).await;
         assert!(
-            cached.cached_tokens > Some(100),
+            cached.record.cached_tokens > Some(100),
             "{server}: {:?}",
-            cached.cached_tokens
+            cached.record.cached_tokens
         );
         if let CacheReset::Http { steps, .. } = adapter.cache_reset() {
             let (status, body) = recorded(server, "reset");
@@ -410,7 +432,7 @@ async fn recorded_resets_empty_the_cache() {
             let step = steps.last().expect("a call");
             assert_eq!(step.done.check(status, &body), Ok(()), "{server}");
             let after = replayed(server, "chat-after-reset", adapter.as_ref()).await;
-            assert_eq!(after.cached_tokens.unwrap_or(0), 0, "{server}");
+            assert_eq!(after.record.cached_tokens.unwrap_or(0), 0, "{server}");
         }
     }
 }
@@ -589,8 +611,17 @@ async fn lives(name: &str, processes: usize) {
     // The same through benchd's own client, and what it makes of what a server refuses.
     let asked = adapter.request_body(&request(&brief));
     let good = answered(&server, adapter, asked.clone()).await;
-    assert_eq!(good.outcome, Outcome::Ok, "{name}: {:?}", good.error);
-    assert_eq!(good.output_tokens, said["completion_tokens"].as_u64(), "{name}");
+    assert_eq!(
+        good.record.outcome,
+        Outcome::Ok,
+        "{name}: {:?}",
+        good.record.error
+    );
+    assert_eq!(
+        good.record.output_tokens,
+        said["completion_tokens"].as_u64(),
+        "{name}"
+    );
     assert_eq!(good.shown_shape(), adapter.stream_shape(), "{name}");
     let mut stranger = asked;
     stranger["model"] = "no-such-model".into();
@@ -598,21 +629,21 @@ async fn lives(name: &str, processes: usize) {
     // llama-server and SGLang serve whatever is asked for.
     if matches!(name, "vllm" | "ollama") {
         assert_eq!(
-            stranger.outcome,
+            stranger.record.outcome,
             Outcome::HttpStatus,
             "{name}: {:?}",
-            stranger.error
+            stranger.record.error
         );
     }
     let broken = sent(&server, adapter, "{\"model\": ".to_owned()).await;
-    assert_eq!(broken.outcome, Outcome::HttpStatus, "{name}");
+    assert_eq!(broken.record.outcome, Outcome::HttpStatus, "{name}");
     assert!(
-        broken.error.as_ref().is_some_and(|said| !said.is_empty()),
+        broken.record.error.as_ref().is_some_and(|said| !said.is_empty()),
         "{name}"
     );
     println!(
         "{name}: unknown model {:?} {:?}; bad body {:?} {:?}",
-        stranger.status, stranger.error, broken.status, broken.error
+        stranger.record.status, stranger.record.error, broken.record.status, broken.record.error
     );
 
     match adapter.cache_reset() {

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     ops::ControlFlow,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::mpsc;
@@ -15,7 +15,7 @@ use super::{
     watch::{Stranger, Watch},
 };
 use crate::process::Seen;
-use benchd_core::record::{GPU_SAMPLE_VERSION, GpuProcess, GpuSample, micros};
+use benchd_core::record::{GPU_SAMPLE_VERSION, GpuProcess, GpuSample, micros, unix_us};
 
 /// Default time between samples. NVML's own utilisation figure covers the last 1/6 s to 1 s (nvml.h,
 /// `nvmlUtilization_t`), so a faster rate would only repeat it; memory, power and clocks are instantaneous, and
@@ -180,13 +180,13 @@ impl Sampler {
 /// Reads one sample. A lost device is not asked for the rest.
 fn read(device: &Chosen<'_>) -> (GpuSample, Vec<CallError>) {
     let started = Instant::now();
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let started_unix_us = unix_us();
     let mut asked = Asked::default();
     let memory = asked.ask(|| device.memory());
     let utilisation = asked.ask(|| device.utilisation());
     let sample = GpuSample {
         v: GPU_SAMPLE_VERSION,
-        unix_us: micros(since_epoch),
+        unix_us: started_unix_us,
         device: device.index,
         memory_used_bytes: memory.map(|memory| memory.used_bytes),
         memory_reserved_bytes: memory.map(|memory| memory.reserved_bytes),

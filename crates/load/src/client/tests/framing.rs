@@ -7,6 +7,11 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
+use crate::client::{
+    block::EventKind,
+    http::{HttpError, Part, ResponseReader},
+    sse::MAX_EVENT_BYTES,
+};
 
 /// Events that the framer finds when the bytes come in pieces of these sizes.
 fn events_of(bytes: &[u8], pieces: &[usize]) -> Vec<(EventKind, Vec<u8>)> {
@@ -119,13 +124,13 @@ fn check_bytes(head: &str, bytes: &[u8], pieces: &[usize]) -> Result<(), TestCas
     let whole = answer_to(&bytes, &[usize::MAX], FULL);
     let parts = answer_to(&bytes, pieces, FULL);
     prop_assert_eq!(
-        whole.outcome,
-        parts.outcome,
+        whole.record.outcome,
+        parts.record.outcome,
         "{:?} / {:?}",
-        whole.error,
-        parts.error
+        whole.record.error,
+        parts.record.error
     );
-    prop_assert_eq!(whole.text, parts.text);
+    prop_assert_eq!(whole.record.text, parts.record.text);
     Ok(())
 }
 
@@ -268,21 +273,22 @@ fn check_answer(
     }
     let answer = answer_to(&chunked_response(body.as_bytes(), http_chunks), pieces, FULL);
     prop_assert_eq!(
-        answer.outcome,
+        answer.record.outcome,
         benchd_core::record::Outcome::Ok,
         "{:?}",
-        answer.error
+        answer.record.error
     );
-    prop_assert_eq!(&answer.text, &tokens.concat());
-    prop_assert_eq!(answer.chunks_us.len(), tokens.len());
-    prop_assert_eq!(answer.output_tokens, Some(tokens.len() as u64));
-    prop_assert!(answer.chunks_us.is_sorted());
+    prop_assert_eq!(&answer.record.text, &tokens.concat());
+    prop_assert_eq!(answer.record.chunks_us.len(), tokens.len());
+    prop_assert_eq!(answer.record.output_tokens, Some(tokens.len() as u64));
+    prop_assert!(answer.record.chunks_us.is_sorted());
     let gaps_of_zero = answer
+        .record
         .chunks_us
         .windows(2)
         .filter(|pair| pair[0] == pair[1])
         .count();
-    prop_assert_eq!(answer.coalesced as usize, gaps_of_zero);
+    prop_assert_eq!(answer.record.coalesced as usize, gaps_of_zero);
     Ok(())
 }
 
@@ -473,10 +479,10 @@ fn broken_chunk_framing_is_seen() {
         for size in [1, usize::MAX] {
             let answer = answer_to(bytes.as_bytes(), &[size], FULL);
             assert_eq!(
-                answer.outcome,
+                answer.record.outcome,
                 benchd_core::record::Outcome::Malformed,
                 "{body:?}: {:?}",
-                answer.error
+                answer.record.error
             );
         }
     }
