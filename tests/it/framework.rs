@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use benchd_core::record::{CacheReset, HttpCall, Message, Method, Outcome, Step};
+use benchd_core::record::{CacheReset, HttpCall, Message, Method, Outcome, RequestRecord, Step};
 use benchd_frameworks::{Adapter, ChatRequest, Context, adapter};
 use benchd_load::client::{Answer, OneOff, Target, request_once};
 use benchd_plan::{Framework, FrameworkKind, Model, Provision, Source};
@@ -279,7 +279,7 @@ fn recorded(server: &str, name: &str) -> (u16, Vec<u8>) {
 }
 
 /// Answers one request with recorded bytes, as a chunked stream, and gives what the client makes of them.
-async fn replayed(server: &str, name: &str, adapter: &dyn Adapter) -> Answer {
+async fn replayed(server: &str, name: &str, adapter: &dyn Adapter) -> RequestRecord {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let (status, body) = recorded(server, name);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
@@ -314,7 +314,7 @@ async fn replayed(server: &str, name: &str, adapter: &dyn Adapter) -> Answer {
     let target = Target::new(addr, adapter.chat_path());
     let answer = request_once(&target, "{}".into(), how).await.expect("a target");
     serving.await.expect("the server's task");
-    answer
+    answer.record
 }
 
 /// A framework of plans/cpu.yaml serving its model, on a free port.
@@ -354,48 +354,26 @@ async fn recorded_streams_have_their_tokens_usage_and_end() {
         let dir = tempfile::tempdir().unwrap();
         let adapter = planned(name, dir.path());
         let answer = replayed(server, "chat-length", adapter.as_ref()).await;
-        assert_eq!(
-            answer.record.outcome,
-            Outcome::Ok,
-            "{server}: {:?}",
-            answer.record.error
-        );
-        assert_eq!(answer.record.finish_reason.as_deref(), Some("length"), "{server}");
-        assert_eq!(answer.record.output_tokens, Some(12), "{server}");
+        assert_eq!(answer.outcome, Outcome::Ok, "{server}: {:?}", answer.error);
+        assert_eq!(answer.finish_reason.as_deref(), Some("length"), "{server}");
+        assert_eq!(answer.output_tokens, Some(12), "{server}");
         assert!(
-            answer.record.chunks_us.len() <= 12,
+            answer.chunks_us.len() <= 12,
             "{server}: the role's chunk is no token"
         );
-        assert!(
-            !answer.record.text.is_empty() && answer.record.reasoning.is_empty(),
-            "{server}"
-        );
+        assert!(!answer.text.is_empty() && answer.reasoning.is_empty(), "{server}");
 
         let korean = replayed(server, "chat-korean", adapter.as_ref()).await;
-        assert_eq!(
-            korean.record.outcome,
-            Outcome::Ok,
-            "{server}: {:?}",
-            korean.record.error
-        );
-        assert!(korean.record.prompt_tokens > Some(20), "{server}");
+        assert_eq!(korean.outcome, Outcome::Ok, "{server}: {:?}", korean.error);
+        assert!(korean.prompt_tokens > Some(20), "{server}");
 
         let free = replayed(server, "chat-stop", adapter.as_ref()).await;
         let exact = replayed(server, "chat-ignore-eos", adapter.as_ref()).await;
-        assert_eq!(
-            free.record.outcome,
-            Outcome::Ok,
-            "{server}: {:?}",
-            free.record.error
-        );
-        assert_eq!(free.record.finish_reason.as_deref(), Some("stop"), "{server}");
-        assert!(free.record.output_tokens < Some(64), "{server}");
-        assert_eq!(
-            exact.record.output_tokens,
-            Some(64),
-            "{server} honours ignore_eos"
-        );
-        assert_eq!(exact.record.finish_reason.as_deref(), Some("length"), "{server}");
+        assert_eq!(free.outcome, Outcome::Ok, "{server}: {:?}", free.error);
+        assert_eq!(free.finish_reason.as_deref(), Some("stop"), "{server}");
+        assert!(free.output_tokens < Some(64), "{server}");
+        assert_eq!(exact.output_tokens, Some(64), "{server} honours ignore_eos");
+        assert_eq!(exact.finish_reason.as_deref(), Some("length"), "{server}");
     }
 }
 
@@ -406,9 +384,9 @@ async fn recorded_errors_are_failures_with_the_servers_words() {
         let adapter = planned(name, dir.path());
         for asked in ["bad-body", "too-long"] {
             let answer = replayed(server, asked, adapter.as_ref()).await;
-            assert_eq!(answer.record.outcome, Outcome::HttpStatus, "{server} {asked}");
+            assert_eq!(answer.outcome, Outcome::HttpStatus, "{server} {asked}");
             assert!(
-                answer.record.error.is_some_and(|text| !text.is_empty()),
+                answer.error.is_some_and(|text| !text.is_empty()),
                 "{server} {asked}"
             );
         }
@@ -422,9 +400,9 @@ async fn recorded_resets_empty_the_cache() {
         let adapter = planned(name, dir.path());
         let cached = replayed(server, "chat-cached", adapter.as_ref()).await;
         assert!(
-            cached.record.cached_tokens > Some(100),
+            cached.cached_tokens > Some(100),
             "{server}: {:?}",
-            cached.record.cached_tokens
+            cached.cached_tokens
         );
         if let CacheReset::Http { steps, .. } = adapter.cache_reset() {
             let (status, body) = recorded(server, "reset");
@@ -432,7 +410,7 @@ async fn recorded_resets_empty_the_cache() {
             let step = steps.last().expect("a call");
             assert_eq!(step.done.check(status, &body), Ok(()), "{server}");
             let after = replayed(server, "chat-after-reset", adapter.as_ref()).await;
-            assert_eq!(after.record.cached_tokens.unwrap_or(0), 0, "{server}");
+            assert_eq!(after.cached_tokens.unwrap_or(0), 0, "{server}");
         }
     }
 }

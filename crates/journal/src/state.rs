@@ -100,7 +100,7 @@ pub struct FinishedCell {
 }
 
 /// One server's life, and the witnesses by which its processes can be found again.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ServerLife {
     /// Attempt of the lane, 1 on.
     pub lane_attempt: u32,
@@ -327,18 +327,7 @@ impl State {
                     argv: e.argv.clone(),
                     env: e.env.clone(),
                     port: e.port,
-                    leader: None,
-                    output_pipes: Vec::new(),
-                    descendants: Vec::new(),
-                    launched_unix_us: None,
-                    ready: None,
-                    ready_unix_us: None,
-                    stopping_unix_us: None,
-                    reaped: None,
-                    reaped_unix_us: None,
-                    released: None,
-                    held: None,
-                    never_launched: false,
+                    ..ServerLife::default()
                 });
             }
             Event::ServerLaunched(e) => {

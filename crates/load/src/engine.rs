@@ -58,12 +58,6 @@ pub struct LoadEngine {
     open_loop_cap: u32,
 }
 
-impl std::fmt::Debug for Command {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Command({} requests)", self.checked.batch.bodies.len())
-    }
-}
-
 /// A batch that runs. Dropping the handle cancels the batch.
 #[derive(Debug)]
 pub struct BatchHandle {

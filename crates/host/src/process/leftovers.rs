@@ -127,13 +127,9 @@ impl StopTarget for AbandonedServer {
             .map(|leader| table::pipe_holders(&table, &self.output_pipes, leader.start_ticks))
             .unwrap_or_default();
         let around = Surroundings {
-            own_pid: table::own_pid(),
-            own_pgid: table::own_pgid(),
-            adopts: false,
-            leaders: spawn::leaders(),
             carriers,
             pipe_holders,
-            in_cgroup: self.cgroup.as_ref().map(Cgroup::pids).unwrap_or_default(),
+            ..spawn::surroundings(self.cgroup.as_ref())
         };
         lock(&self.family).update(&table, &around)
     }

@@ -227,9 +227,7 @@ impl LogWriter {
             self.view.lost(lines, None);
         }
     }
-}
 
-impl LogWriter {
     /// Hands over what is in hand and lets the disk's thread end when all is written. The caller decides how
     /// long to wait for it: the disk may hang.
     pub(super) fn close(mut self) -> JoinHandle<()> {

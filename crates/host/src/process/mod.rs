@@ -41,7 +41,7 @@ pub use ports::{Holder, PortTaken, describe, listener_owners, port_is_free};
 pub use signal::{ProcessHandle, become_subreaper};
 pub use spawn::{ServerProcess, SpawnError, SpawnSpec};
 pub use stop::{StopPolicy, StopReport, Stuck};
-pub use table::{ProcessTable, Seen, boot_id, carriers, group_members, identity, new_token};
+pub use table::{ProcessTable, Seen, boot_id, carriers, identity, new_token};
 
 #[cfg(test)]
 pub(crate) use table::tests::seen;

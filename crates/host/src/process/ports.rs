@@ -111,19 +111,13 @@ fn plain_bind(address: SocketAddr) -> nix::Result<()> {
 }
 
 /// Pids that listen on `address`, or on all addresses of its port. The second list holds sockets (inodes)
-/// whose process benchd may not see.
-///
-/// # Errors
-/// `/proc/net` can't be read.
-pub fn listener_owners(address: SocketAddr) -> io::Result<(Vec<i32>, Vec<u64>)> {
+/// whose process benchd may not see. Both are empty where `/proc/net` can't be read.
+pub fn listener_owners(address: SocketAddr) -> (BTreeSet<i32>, BTreeSet<u64>) {
     let (listening, _) = inodes_on(address);
     let owners = owners(&listening);
     let seen: BTreeSet<u64> = owners.iter().map(|(_, inode)| *inode).collect();
-    let pids: BTreeSet<i32> = owners.into_iter().map(|(pid, _)| pid).collect();
-    Ok((
-        pids.into_iter().collect(),
-        listening.difference(&seen).copied().collect(),
-    ))
+    let pids = owners.into_iter().map(|(pid, _)| pid).collect();
+    (pids, listening.difference(&seen).copied().collect())
 }
 
 /// Sockets that listen on an overlapping address of the port, and all sockets that use the port there.
@@ -223,8 +217,8 @@ mod tests {
         assert_eq!(holders.len(), 1);
         assert_eq!(holders[0].pid, table::own_pid());
         assert_eq!(
-            listener_owners(address).unwrap(),
-            (vec![table::own_pid()], vec![])
+            listener_owners(address),
+            (BTreeSet::from([table::own_pid()]), BTreeSet::new())
         );
         // Also when one asks for every address, and the listener has only one.
         assert!(port_is_free("0.0.0.0", address.port()).is_err());

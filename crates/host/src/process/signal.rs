@@ -56,17 +56,8 @@ impl ProcessHandle {
     /// # Errors
     /// The kernel's: no permission.
     fn signal(&self, signal: Signal) -> std::io::Result<bool> {
-        let signal = match signal {
-            Signal::SIGKILL => rustix::process::Signal::KILL,
-            Signal::SIGCONT => rustix::process::Signal::CONT,
-            Signal::SIGTERM => rustix::process::Signal::TERM,
-            other => {
-                return Err(std::io::Error::new(
-                    std::io::ErrorKind::InvalidInput,
-                    format!("benchd never sends {other}"),
-                ));
-            }
-        };
+        let signal = rustix::process::Signal::from_named_raw(signal as i32)
+            .ok_or_else(|| std::io::Error::other(format!("{signal} is no signal that a pidfd takes")))?;
         match rustix::process::pidfd_send_signal(&self.0, signal) {
             Ok(()) => Ok(true),
             Err(rustix::io::Errno::SRCH) => Ok(false),

@@ -88,9 +88,16 @@ fn run_hint(error: &std::io::Error) -> &'static str {
 /// Leaders of all servers that this benchd runs: what each sweep must leave alone.
 static LEADERS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 
-/// Pids of the leaders of all servers that this benchd runs.
-pub(super) fn leaders() -> BTreeSet<i32> {
-    lock(&LEADERS).clone()
+/// benchd itself, the leaders of all servers that it runs, and who is in `cgroup`. To be called after the look at
+/// `/proc`, see [`ServerProcess::spawn`].
+pub(super) fn surroundings(cgroup: Option<&Cgroup>) -> Surroundings {
+    Surroundings {
+        own_pid: table::own_pid(),
+        own_pgid: table::own_pgid(),
+        leaders: lock(&LEADERS).clone(),
+        in_cgroup: cgroup.map(Cgroup::pids).unwrap_or_default(),
+        ..Surroundings::default()
+    }
 }
 
 /// A server's entry among the leaders.
@@ -253,15 +260,10 @@ impl ServerProcess {
             Vec::new()
         };
         let around = Surroundings {
-            own_pid: table::own_pid(),
-            own_pgid: table::own_pgid(),
             adopts: true,
-            // After the look at /proc, see `spawn`.
-            leaders: leaders(),
             carriers,
-            // benchd is subreaper: who held one only would have come to it.
-            pipe_holders: Vec::new(),
-            in_cgroup: self.cgroup.as_ref().map(Cgroup::pids).unwrap_or_default(),
+            // Nobody is asked for its pipes: benchd is subreaper, who held one only would have come to it.
+            ..surroundings(self.cgroup.as_ref())
         };
         lock(&self.family).update(&table, &around)
     }

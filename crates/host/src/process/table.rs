@@ -112,16 +112,6 @@ pub fn identity(pid: i32) -> Option<ProcessIdentity> {
     Seen::read(pid).map(|s| s.identity)
 }
 
-/// Members of a process group.
-pub fn group_members(pgid: i32) -> Vec<ProcessIdentity> {
-    let table = ProcessTable::read();
-    table
-        .iter()
-        .filter(|s| s.identity.pgid == pgid)
-        .map(|s| s.identity.clone())
-        .collect()
-}
-
 /// Processes with `BENCHD_TOKEN=<token>` in their environment. Environments that benchd may not read (other
 /// users', ended processes') are passed over.
 pub fn carriers(table: &ProcessTable, token: &str) -> Vec<ProcessIdentity> {

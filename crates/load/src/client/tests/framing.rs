@@ -121,16 +121,16 @@ fn check_stream(text: &[u8], pieces: &[usize]) -> Result<(), TestCaseError> {
 /// What is read of any bytes does not hang on how they came.
 fn check_bytes(head: &str, bytes: &[u8], pieces: &[usize]) -> Result<(), TestCaseError> {
     let bytes = [head.as_bytes(), bytes].concat();
-    let whole = answer_to(&bytes, &[usize::MAX], FULL);
-    let parts = answer_to(&bytes, pieces, FULL);
+    let whole = record_of(&bytes, &[usize::MAX], FULL);
+    let parts = record_of(&bytes, pieces, FULL);
     prop_assert_eq!(
-        whole.record.outcome,
-        parts.record.outcome,
+        whole.outcome,
+        parts.outcome,
         "{:?} / {:?}",
-        whole.record.error,
-        parts.record.error
+        whole.error,
+        parts.error
     );
-    prop_assert_eq!(whole.record.text, parts.record.text);
+    prop_assert_eq!(whole.text, parts.text);
     Ok(())
 }
 
@@ -271,24 +271,23 @@ fn check_answer(
     {
         body += &format!(": note{line_end}data: {data}{line_end}{line_end}");
     }
-    let answer = answer_to(&chunked_response(body.as_bytes(), http_chunks), pieces, FULL);
+    let answer = record_of(&chunked_response(body.as_bytes(), http_chunks), pieces, FULL);
     prop_assert_eq!(
-        answer.record.outcome,
+        answer.outcome,
         benchd_core::record::Outcome::Ok,
         "{:?}",
-        answer.record.error
+        answer.error
     );
-    prop_assert_eq!(&answer.record.text, &tokens.concat());
-    prop_assert_eq!(answer.record.chunks_us.len(), tokens.len());
-    prop_assert_eq!(answer.record.output_tokens, Some(tokens.len() as u64));
-    prop_assert!(answer.record.chunks_us.is_sorted());
+    prop_assert_eq!(&answer.text, &tokens.concat());
+    prop_assert_eq!(answer.chunks_us.len(), tokens.len());
+    prop_assert_eq!(answer.output_tokens, Some(tokens.len() as u64));
+    prop_assert!(answer.chunks_us.is_sorted());
     let gaps_of_zero = answer
-        .record
         .chunks_us
         .windows(2)
         .filter(|pair| pair[0] == pair[1])
         .count();
-    prop_assert_eq!(answer.record.coalesced as usize, gaps_of_zero);
+    prop_assert_eq!(answer.coalesced as usize, gaps_of_zero);
     Ok(())
 }
 
@@ -477,12 +476,12 @@ fn broken_chunk_framing_is_seen() {
     ] {
         let bytes = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{body}");
         for size in [1, usize::MAX] {
-            let answer = answer_to(bytes.as_bytes(), &[size], FULL);
+            let answer = record_of(bytes.as_bytes(), &[size], FULL);
             assert_eq!(
-                answer.record.outcome,
+                answer.outcome,
                 benchd_core::record::Outcome::Malformed,
                 "{body:?}: {:?}",
-                answer.record.error
+                answer.error
             );
         }
     }

@@ -9,11 +9,15 @@ use benchd_core::record::Outcome;
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(150);
 
-async fn ask(addr: std::net::SocketAddr, timeout: Duration) -> Answer {
+async fn ask(addr: std::net::SocketAddr, timeout: Duration) -> RequestRecord {
     ask_until(addr, timeout, CancellationToken::new()).await
 }
 
-async fn ask_until(addr: std::net::SocketAddr, timeout: Duration, cancel: CancellationToken) -> Answer {
+async fn ask_until(
+    addr: std::net::SocketAddr,
+    timeout: Duration,
+    cancel: CancellationToken,
+) -> RequestRecord {
     let target = Target::new(addr, "/v1/chat/completions");
     let how = OneOff {
         timeout,
@@ -24,20 +28,21 @@ async fn ask_until(addr: std::net::SocketAddr, timeout: Duration, cancel: Cancel
     request_once(&target, Bytes::from_static(b"{\"q\":1}"), how)
         .await
         .unwrap()
+        .record
 }
 
 /// The answer of a server that serves each connection so.
-async fn answer_of(timeout: Duration, serve: impl Fn(Served) + Send + Sync + 'static) -> Answer {
+async fn answer_of(timeout: Duration, serve: impl Fn(Served) + Send + Sync + 'static) -> RequestRecord {
     ask(TestServer::start(serve).addr, timeout).await
 }
 
-fn assert_two_tokens_kept(answer: &Answer) {
-    assert_eq!(answer.record.text, "t0 t1 ");
-    assert_eq!(answer.record.chunks_us.len(), 2);
-    assert_eq!(answer.record.status, Some(200));
-    assert!(answer.record.first_chunk_us <= answer.record.first_token_us);
-    assert!(Some(answer.record.end_us) >= answer.record.last_token_us);
-    assert!(answer.record.connect_us.is_some());
+fn assert_two_tokens_kept(answer: &RequestRecord) {
+    assert_eq!(answer.text, "t0 t1 ");
+    assert_eq!(answer.chunks_us.len(), 2);
+    assert_eq!(answer.status, Some(200));
+    assert!(answer.first_chunk_us <= answer.first_token_us);
+    assert!(Some(answer.end_us) >= answer.last_token_us);
+    assert!(answer.connect_us.is_some());
 }
 
 fn two_tokens(served: &mut Served) {
@@ -60,18 +65,15 @@ async fn ok() {
         served.answer(5);
     });
     let answer = ask(server.addr, LONG).await;
-    assert_eq!(answer.record.outcome, Outcome::Ok, "{:?}", answer.record.error);
-    assert_eq!(answer.record.error, None);
-    assert_eq!(answer.record.text, "t0 t1 t2 t3 t4 ");
-    assert_eq!(
-        (answer.record.prompt_tokens, answer.record.output_tokens),
-        (Some(7), Some(5))
-    );
-    assert_eq!(answer.record.chunks_us.len(), 5);
-    assert!(answer.record.chunks_us.is_sorted());
-    assert_eq!(answer.record.queued_us, None);
-    assert!(answer.record.sent_unix_us > 1_700_000_000_000_000);
-    assert_eq!(answer.record.response_id.as_deref(), Some("r1"));
+    assert_eq!(answer.outcome, Outcome::Ok, "{:?}", answer.error);
+    assert_eq!(answer.error, None);
+    assert_eq!(answer.text, "t0 t1 t2 t3 t4 ");
+    assert_eq!((answer.prompt_tokens, answer.output_tokens), (Some(7), Some(5)));
+    assert_eq!(answer.chunks_us.len(), 5);
+    assert!(answer.chunks_us.is_sorted());
+    assert_eq!(answer.queued_us, None);
+    assert!(answer.sent_unix_us > 1_700_000_000_000_000);
+    assert_eq!(answer.response_id.as_deref(), Some("r1"));
 }
 
 #[tokio::test]
@@ -87,7 +89,7 @@ async fn done_ends_the_request_though_the_connection_stays_open() {
         closed.send(()).unwrap();
     })
     .await;
-    assert_eq!(answer.record.outcome, Outcome::Ok, "{:?}", answer.record.error);
+    assert_eq!(answer.outcome, Outcome::Ok, "{:?}", answer.error);
     was_closed.recv().await.unwrap();
 }
 
@@ -108,7 +110,7 @@ async fn a_late_end_of_the_body_is_awaited_before_closing() {
         result.send(read.is_ok()).unwrap();
     });
     let answer = ask(server.addr, LONG).await;
-    assert!(answer.record.is_ok());
+    assert!(answer.is_ok());
     go.send(()).unwrap();
     assert!(results.recv().await.unwrap(), "the connection was reset");
 }
@@ -116,53 +118,28 @@ async fn a_late_end_of_the_body_is_awaited_before_closing() {
 #[tokio::test]
 async fn connect_refused() {
     let answer = ask(TestServer::nobody(), LONG).await;
-    assert_eq!(answer.record.outcome, Outcome::Connect);
-    assert_eq!(
-        (
-            answer.record.status,
-            answer.record.connect_us,
-            answer.record.end_us
-        ),
-        (None, None, 0)
-    );
-    assert!(answer.record.error.unwrap().contains("refused"));
+    assert_eq!(answer.outcome, Outcome::Connect);
+    assert_eq!((answer.status, answer.connect_us, answer.end_us), (None, None, 0));
+    assert!(answer.error.unwrap().contains("refused"));
 }
 
 #[tokio::test]
 async fn connect_closed_reset_or_garbage_before_a_status_line() {
     let answer = answer_of(LONG, drop).await;
-    assert_eq!(
-        answer.record.outcome,
-        Outcome::Connect,
-        "{:?}",
-        answer.record.error
-    );
+    assert_eq!(answer.outcome, Outcome::Connect, "{:?}", answer.error);
     let answer = answer_of(LONG, Served::reset).await;
-    assert_eq!(
-        answer.record.outcome,
-        Outcome::Connect,
-        "{:?}",
-        answer.record.error
-    );
+    assert_eq!(answer.outcome, Outcome::Connect, "{:?}", answer.error);
     let answer = answer_of(LONG, |mut served| {
         served.send("220 smtp.example ESMTP\r\n");
         served.wait_for_close();
     })
     .await;
-    assert_eq!(
-        answer.record.outcome,
-        Outcome::Connect,
-        "{:?}",
-        answer.record.error
-    );
+    assert_eq!(answer.outcome, Outcome::Connect, "{:?}", answer.error);
     let answer = answer_of(LONG, |mut served| {
         served.send("HTTP/1.1 2");
     })
     .await;
-    assert_eq!(
-        (answer.record.outcome, answer.record.status),
-        (Outcome::Connect, None)
-    );
+    assert_eq!((answer.outcome, answer.status), (Outcome::Connect, None));
 }
 
 #[tokio::test]
@@ -188,12 +165,9 @@ async fn http_status_with_the_bodys_message() {
             served.wait_for_close();
         })
         .await;
-        assert_eq!(
-            (answer.record.outcome, answer.record.status),
-            (Outcome::HttpStatus, Some(404))
-        );
-        assert_eq!(answer.record.error.as_deref(), Some(message));
-        assert_eq!(answer.record.first_chunk_us, None);
+        assert_eq!((answer.outcome, answer.status), (Outcome::HttpStatus, Some(404)));
+        assert_eq!(answer.error.as_deref(), Some(message));
+        assert_eq!(answer.first_chunk_us, None);
     }
 }
 
@@ -205,7 +179,7 @@ async fn http_status_wins_over_what_happens_to_its_body_and_the_body_is_bounded(
     })
     .await;
     assert_eq!(
-        (answer.record.outcome, answer.record.error.as_deref()),
+        (answer.outcome, answer.error.as_deref()),
         (Outcome::HttpStatus, Some("503: wait"))
     );
     let answer = answer_of(LONG, |mut served| {
@@ -216,11 +190,8 @@ async fn http_status_wins_over_what_happens_to_its_body_and_the_body_is_bounded(
         served.reset();
     })
     .await;
-    assert_eq!(
-        (answer.record.outcome, answer.record.status),
-        (Outcome::HttpStatus, Some(500))
-    );
-    assert!(answer.record.error.unwrap().len() < 2_000);
+    assert_eq!((answer.outcome, answer.status), (Outcome::HttpStatus, Some(500)));
+    assert!(answer.error.unwrap().len() < 2_000);
 }
 
 #[tokio::test]
@@ -245,9 +216,9 @@ async fn a_refusal_before_the_whole_request_was_read_is_read() {
     let body = Bytes::from(vec![b'x'; 32 << 20]);
     let (stream, answer) = tokio::join!(server, request_once(&target, body, how));
     drop(stream);
-    let answer = answer.unwrap();
+    let answer = answer.unwrap().record;
     assert_eq!(
-        (answer.record.outcome, answer.record.error.as_deref()),
+        (answer.outcome, answer.error.as_deref()),
         (Outcome::HttpStatus, Some("413: big"))
     );
 }
@@ -255,18 +226,15 @@ async fn a_refusal_before_the_whole_request_was_read_is_read() {
 #[tokio::test]
 async fn timeout_before_and_within_the_stream() {
     let answer = answer_of(SHORT, |mut served| served.wait_for_close()).await;
-    assert_eq!(
-        (answer.record.outcome, answer.record.status),
-        (Outcome::Timeout, None)
-    );
-    assert!(answer.record.end_us >= benchd_core::record::micros(SHORT));
+    assert_eq!((answer.outcome, answer.status), (Outcome::Timeout, None));
+    assert!(answer.end_us >= benchd_core::record::micros(SHORT));
     let answer = answer_of(SHORT, |mut served| {
         two_tokens(&mut served);
         served.wait_for_close();
     })
     .await;
-    assert_eq!(answer.record.outcome, Outcome::Timeout);
-    assert!(answer.record.end_us >= benchd_core::record::micros(SHORT));
+    assert_eq!(answer.outcome, Outcome::Timeout);
+    assert!(answer.end_us >= benchd_core::record::micros(SHORT));
     assert_two_tokens_kept(&answer);
 }
 
@@ -277,8 +245,8 @@ async fn timeout_while_tokens_keep_coming() {
         while served.event(&token(0)) {}
     })
     .await;
-    assert_eq!(answer.record.outcome, Outcome::Timeout);
-    assert!(!answer.record.chunks_us.is_empty());
+    assert_eq!(answer.outcome, Outcome::Timeout);
+    assert!(!answer.chunks_us.is_empty());
 }
 
 #[tokio::test]
@@ -291,7 +259,7 @@ async fn stream_error() {
     })
     .await;
     assert_eq!(
-        (answer.record.outcome, answer.record.error.as_deref()),
+        (answer.outcome, answer.error.as_deref()),
         (Outcome::StreamError, Some("engine died"))
     );
     assert_two_tokens_kept(&answer);
@@ -303,19 +271,14 @@ async fn stream_error() {
         served.end();
     })
     .await;
-    assert_eq!(answer.record.outcome, Outcome::StreamError);
+    assert_eq!(answer.outcome, Outcome::StreamError);
     assert_two_tokens_kept(&answer);
 }
 
 #[tokio::test]
 async fn truncated_by_close_reset_or_a_short_stream() {
     let answer = answer_of(LONG, |mut served| two_tokens(&mut served)).await;
-    assert_eq!(
-        answer.record.outcome,
-        Outcome::Truncated,
-        "{:?}",
-        answer.record.error
-    );
+    assert_eq!(answer.outcome, Outcome::Truncated, "{:?}", answer.error);
     assert_two_tokens_kept(&answer);
 
     let answer = answer_of(LONG, |mut served| {
@@ -326,9 +289,9 @@ async fn truncated_by_close_reset_or_a_short_stream() {
     .await;
     // A reset may overtake bytes that the client had not read yet: the class is what is certain.
     assert!(
-        matches!(answer.record.outcome, Outcome::Truncated | Outcome::Connect),
+        matches!(answer.outcome, Outcome::Truncated | Outcome::Connect),
         "{:?}",
-        answer.record.error
+        answer.error
     );
 
     // A body that ends with the connection, as Ollama's do when its runner dies: no finish reason, no end.
@@ -341,12 +304,7 @@ async fn truncated_by_close_reset_or_a_short_stream() {
         ));
     })
     .await;
-    assert_eq!(
-        answer.record.outcome,
-        Outcome::Truncated,
-        "{:?}",
-        answer.record.error
-    );
+    assert_eq!(answer.outcome, Outcome::Truncated, "{:?}", answer.error);
     assert_two_tokens_kept(&answer);
 }
 
@@ -380,13 +338,8 @@ async fn a_reset_after_what_was_read_is_truncated() {
         .with_body(Bytes::new());
     let mut sink = Telling(Assembly::new(FULL, REASONING), Some(go), 0);
     let closing = exchange(connection, request, LONG, None, &cancel, &mut sink).await;
-    let answer = sink.0.finish(closing);
-    assert_eq!(
-        answer.record.outcome,
-        Outcome::Truncated,
-        "{:?}",
-        answer.record.error
-    );
+    let answer = sink.0.finish(closing).record;
+    assert_eq!(answer.outcome, Outcome::Truncated, "{:?}", answer.error);
     assert_two_tokens_kept(&answer);
 }
 
@@ -400,7 +353,7 @@ async fn malformed() {
             served.end();
         })
         .await;
-        assert_eq!(answer.record.outcome, Outcome::Malformed);
+        assert_eq!(answer.outcome, Outcome::Malformed);
         assert_two_tokens_kept(&answer);
     }
     let answer = answer_of(LONG, |mut served| {
@@ -409,7 +362,7 @@ async fn malformed() {
         served.wait_for_close();
     })
     .await;
-    assert_eq!(answer.record.outcome, Outcome::Malformed);
+    assert_eq!(answer.outcome, Outcome::Malformed);
     assert_two_tokens_kept(&answer);
 }
 
@@ -423,14 +376,11 @@ async fn cancelled() {
         served.wait_for_close();
     });
     let answer = ask_until(server.addr, LONG, cancel.clone()).await;
-    assert_eq!(answer.record.outcome, Outcome::Cancelled);
+    assert_eq!(answer.outcome, Outcome::Cancelled);
     assert_eq!(server.connections.load(std::sync::atomic::Ordering::SeqCst), 1);
     // Before anything was sent.
     let answer = ask_until(server.addr, LONG, cancel).await;
-    assert_eq!(
-        (answer.record.outcome, answer.record.connect_us),
-        (Outcome::Cancelled, None)
-    );
+    assert_eq!((answer.outcome, answer.connect_us), (Outcome::Cancelled, None));
 }
 
 #[tokio::test]
@@ -444,12 +394,16 @@ async fn a_server_that_accepts_nothing_is_bounded() {
         let cancel = CancellationToken::new();
         match Connection::open(addr, SHORT, &cancel).await {
             Ok(connection) => held.push(connection),
-            Err(failure) => break Assembly::new(FULL, REASONING).finish(failure.closing(None)),
+            Err(failure) => {
+                break Assembly::new(FULL, REASONING)
+                    .finish(failure.closing(None))
+                    .record;
+            }
         }
         assert!(held.len() < 64, "the queue does not fill");
     };
-    assert_eq!(answer.record.outcome, Outcome::Connect);
-    assert!(answer.record.error.unwrap().contains("not open after"));
+    assert_eq!(answer.outcome, Outcome::Connect);
+    assert!(answer.error.unwrap().contains("not open after"));
 }
 
 #[test]

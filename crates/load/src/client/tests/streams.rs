@@ -57,53 +57,40 @@ fn recorded_streams_of_real_servers_decode_to_the_right_counts() {
         );
         let body = std::fs::read(&path).unwrap();
         for (chunks, pieces) in [(usize::MAX, usize::MAX), (100, 7), (1, 1), (333, 64)] {
-            let answer = answer_to(&chunked_response(&body, &[chunks]), &[pieces], FULL);
+            let whole = answer_to(&chunked_response(&body, &[chunks]), &[pieces], FULL);
+            assert_eq!(whole.shown_shape(), FULL);
+            let answer = whole.record;
             let name = expected.file;
-            assert_eq!(
-                answer.record.outcome,
-                Outcome::Ok,
-                "{name}: {:?}",
-                answer.record.error
-            );
-            assert_eq!(answer.record.chunks_us.len(), expected.token_events, "{name}");
-            assert_eq!(answer.record.output_tokens, Some(24), "{name}");
-            assert_eq!(
-                answer.record.prompt_tokens,
-                Some(expected.prompt_tokens),
-                "{name}"
-            );
-            assert_eq!(answer.record.cached_tokens, None, "{name}");
-            assert_eq!(answer.record.token_source, TokenSource::Usage);
-            assert_eq!(answer.record.finish_reason.as_deref(), Some("length"), "{name}");
-            assert_eq!(answer.record.text, expected.text, "{name}");
-            assert_eq!(answer.record.reasoning, "");
-            assert_eq!(answer.record.response_model.as_deref(), Some(expected.model));
-            assert_eq!(answer.shown_shape(), FULL);
+            assert_eq!(answer.outcome, Outcome::Ok, "{name}: {:?}", answer.error);
+            assert_eq!(answer.chunks_us.len(), expected.token_events, "{name}");
+            assert_eq!(answer.output_tokens, Some(24), "{name}");
+            assert_eq!(answer.prompt_tokens, Some(expected.prompt_tokens), "{name}");
+            assert_eq!(answer.cached_tokens, None, "{name}");
+            assert_eq!(answer.token_source, TokenSource::Usage);
+            assert_eq!(answer.finish_reason.as_deref(), Some("length"), "{name}");
+            assert_eq!(answer.text, expected.text, "{name}");
+            assert_eq!(answer.reasoning, "");
+            assert_eq!(answer.response_model.as_deref(), Some(expected.model));
             // The role chunk comes first and is no token.
-            assert!(answer.record.first_chunk_us <= answer.record.first_token_us);
+            assert!(answer.first_chunk_us <= answer.first_token_us);
             if pieces == 1 {
-                assert!(
-                    answer.record.first_chunk_us < answer.record.first_token_us,
-                    "{name}"
-                );
-                assert_eq!(answer.record.coalesced, 0);
+                assert!(answer.first_chunk_us < answer.first_token_us, "{name}");
+                assert_eq!(answer.coalesced, 0);
             }
-            assert_eq!(
-                answer.record.first_token_us,
-                answer.record.chunks_us.first().copied()
-            );
-            assert_eq!(answer.record.first_content_us, answer.record.first_token_us);
-            assert_eq!(
-                answer.record.last_token_us,
-                answer.record.chunks_us.last().copied()
-            );
-            assert!(Some(answer.record.end_us) >= answer.record.last_token_us);
+            assert_eq!(answer.first_token_us, answer.chunks_us.first().copied());
+            assert_eq!(answer.first_content_us, answer.first_token_us);
+            assert_eq!(answer.last_token_us, answer.chunks_us.last().copied());
+            assert!(Some(answer.end_us) >= answer.last_token_us);
         }
     }
 }
 
-/// The answer to these events, one a read.
-fn answer_to_events(events: &[&str], shape: StreamShape) -> Answer {
+/// The record of the answer to these events, one a read.
+fn answer_to_events(events: &[&str], shape: StreamShape) -> RequestRecord {
+    whole_answer_to_events(events, shape).record
+}
+
+fn whole_answer_to_events(events: &[&str], shape: StreamShape) -> Answer {
     let mut bytes = test_server::SSE_HEAD.as_bytes().to_vec();
     let mut sizes = vec![bytes.len()];
     for event in events {
@@ -130,17 +117,17 @@ fn the_same_reasoning_under_two_names_counts_once() {
         ],
         FULL,
     );
-    assert_eq!(answer.record.outcome, Outcome::Ok, "{:?}", answer.record.error);
-    assert_eq!(answer.record.reasoning, "Hm, so.!");
-    assert_eq!(answer.record.text, "Yes");
-    assert_eq!(answer.record.chunks_us, [3_000, 4_000, 5_000, 6_000]);
-    assert_eq!(answer.record.first_chunk_us, Some(2_000));
-    assert_eq!(answer.record.first_token_us, Some(3_000));
-    assert_eq!(answer.record.first_content_us, Some(6_000));
-    assert_eq!(answer.record.last_token_us, Some(6_000));
-    assert_eq!(answer.record.end_us, 8_000);
-    assert_eq!(answer.record.cached_tokens, Some(8));
-    assert_eq!(answer.record.finish_reason.as_deref(), Some("stop"));
+    assert_eq!(answer.outcome, Outcome::Ok, "{:?}", answer.error);
+    assert_eq!(answer.reasoning, "Hm, so.!");
+    assert_eq!(answer.text, "Yes");
+    assert_eq!(answer.chunks_us, [3_000, 4_000, 5_000, 6_000]);
+    assert_eq!(answer.first_chunk_us, Some(2_000));
+    assert_eq!(answer.first_token_us, Some(3_000));
+    assert_eq!(answer.first_content_us, Some(6_000));
+    assert_eq!(answer.last_token_us, Some(6_000));
+    assert_eq!(answer.end_us, 8_000);
+    assert_eq!(answer.cached_tokens, Some(8));
+    assert_eq!(answer.finish_reason.as_deref(), Some("stop"));
 }
 
 #[test]
@@ -154,16 +141,17 @@ fn transformers_serve_ends_with_the_body_and_sends_usage_in_the_last_choice() {
         r#"{"id":"a","model":"/m@main","choices":[{"delta":{"content":"Hi"},"index":0}]}"#,
         r#"{"id":"a","model":"/m@main","choices":[{"delta":{},"finish_reason":"stop","index":0}],"usage":{"completion_tokens":2,"prompt_tokens":3,"total_tokens":5}}"#,
     ];
-    let answer = answer_to_events(&events, shape);
-    assert_eq!(answer.record.outcome, Outcome::Ok, "{:?}", answer.record.error);
-    assert_eq!(answer.record.output_tokens, Some(2));
-    assert_eq!(answer.shown_shape(), shape);
+    let whole = whole_answer_to_events(&events, shape);
+    assert_eq!(whole.shown_shape(), shape);
+    let answer = whole.record;
+    assert_eq!(answer.outcome, Outcome::Ok, "{:?}", answer.error);
+    assert_eq!(answer.output_tokens, Some(2));
     // The end of the body is the end of the answer.
-    assert_eq!(answer.record.end_us, 5_000);
+    assert_eq!(answer.end_us, 5_000);
     // A server that showed [DONE] when it was ready owes it.
     let answer = answer_to_events(&events, FULL);
-    assert_eq!(answer.record.outcome, Outcome::Truncated);
-    assert_eq!(answer.record.text, "Hi");
+    assert_eq!(answer.outcome, Outcome::Truncated);
+    assert_eq!(answer.text, "Hi");
 }
 
 #[test]
@@ -177,13 +165,10 @@ fn completions_streams_and_timings_and_other_models_keys_are_read() {
         ],
         FULL,
     );
-    assert_eq!(answer.record.outcome, Outcome::Ok, "{:?}", answer.record.error);
-    assert_eq!(answer.record.text, "a\"béc");
-    assert_eq!(answer.record.response_id, None);
-    assert_eq!(
-        answer.record.server_timings,
-        Some(serde_json::json!({"prompt_ms": 1.5}))
-    );
+    assert_eq!(answer.outcome, Outcome::Ok, "{:?}", answer.error);
+    assert_eq!(answer.text, "a\"béc");
+    assert_eq!(answer.response_id, None);
+    assert_eq!(answer.server_timings, Some(serde_json::json!({"prompt_ms": 1.5})));
 }
 
 #[test]
@@ -195,7 +180,7 @@ fn continuous_usage_ends_with_the_last_count() {
     };
     let events: Vec<String> = (1..=5).map(with_usage).chain(["[DONE]".to_owned()]).collect();
     let events: Vec<&str> = events.iter().map(String::as_str).collect();
-    assert_eq!(answer_to_events(&events, FULL).record.output_tokens, Some(5));
+    assert_eq!(answer_to_events(&events, FULL).output_tokens, Some(5));
 }
 
 #[test]
@@ -216,7 +201,7 @@ fn each_part_of_success_is_needed() {
             .collect();
         let events: Vec<&str> = events.iter().map(String::as_str).collect();
         let answer = answer_to_events(&events, shape);
-        (answer.record.outcome, answer.record.error.unwrap_or_default())
+        (answer.outcome, answer.error.unwrap_or_default())
     };
     assert_eq!(outcome("", FULL).0, Outcome::Ok);
     assert_eq!(outcome("ROLE", FULL).0, Outcome::Ok);
@@ -266,19 +251,16 @@ fn errors_in_the_stream_are_found_in_every_form_and_decide() {
             ],
             FULL,
         );
-        assert_eq!(answer.record.outcome, Outcome::StreamError, "{event}");
-        assert_eq!(answer.record.error.as_deref(), Some(message));
-        assert_eq!(answer.record.text, "t0 ");
-        assert_eq!(answer.record.chunks_us, [3_000]);
+        assert_eq!(answer.outcome, Outcome::StreamError, "{event}");
+        assert_eq!(answer.error.as_deref(), Some(message));
+        assert_eq!(answer.text, "t0 ");
+        assert_eq!(answer.chunks_us, [3_000]);
         // The failure is where the error came, not where the stream went on to.
-        assert_eq!(answer.record.end_us, 4_000);
-        assert_eq!(answer.record.status, Some(200));
+        assert_eq!(answer.end_us, 4_000);
+        assert_eq!(answer.status, Some(200));
     }
     let answer = answer_to_events(&[r#"{"error":null,"choices":[{"delta":{"content":"x"}}]}"#], FULL);
-    assert_eq!(
-        (answer.record.outcome, answer.record.text.as_str()),
-        (Outcome::Truncated, "x")
-    );
+    assert_eq!((answer.outcome, answer.text.as_str()), (Outcome::Truncated, "x"));
 }
 
 #[test]
@@ -291,30 +273,30 @@ fn what_is_no_chunk_is_malformed_and_the_first_failure_decides() {
         "{\"choices\":[{\"delta\":{\"content\":[1]}}]}",
     ] {
         let answer = answer_to_events(&[&test_server::token(0), event, r#"{"error":"later"}"#], FULL);
-        assert_eq!(answer.record.outcome, Outcome::Malformed, "{event}");
-        assert_eq!(answer.record.text, "t0 ");
-        assert_eq!(answer.record.end_us, 3_000);
+        assert_eq!(answer.outcome, Outcome::Malformed, "{event}");
+        assert_eq!(answer.text, "t0 ");
+        assert_eq!(answer.end_us, 3_000);
     }
     let mut body = b"data: {\"choices\":[{\"delta\":{\"content\":\"".to_vec();
     body.extend_from_slice(b"\xEA\xB0\"}}]}\n\n");
-    let answer = answer_to(&chunked_response(&body, &[100]), &[10], FULL);
-    assert_eq!(answer.record.outcome, Outcome::Malformed);
-    assert!(answer.record.error.unwrap().contains("UTF-8"));
+    let answer = record_of(&chunked_response(&body, &[100]), &[10], FULL);
+    assert_eq!(answer.outcome, Outcome::Malformed);
+    assert!(answer.error.unwrap().contains("UTF-8"));
     // Skipped keys are looked at too: bytes that are no text are no event, wherever they stand.
-    let answer = answer_to(
+    let answer = record_of(
         &chunked_response(b"data: {\"other\":\"\xFF\"}\n\n", &[100]),
         &[10],
         FULL,
     );
-    assert_eq!(answer.record.outcome, Outcome::Malformed);
+    assert_eq!(answer.outcome, Outcome::Malformed);
 }
 
 #[test]
 fn blank_events_and_comments_are_no_chunks() {
     let body = b": hello\n\ndata:\n\ndata:  \n\nid: 3\n\n";
-    let answer = answer_to(&chunked_response(body, &[100]), &[10], FULL);
+    let answer = record_of(&chunked_response(body, &[100]), &[10], FULL);
     assert_eq!(
-        (answer.record.outcome, answer.record.first_chunk_us),
+        (answer.outcome, answer.first_chunk_us),
         (Outcome::Truncated, None)
     );
 }
@@ -324,14 +306,14 @@ fn json_instead_of_a_stream_is_told_as_such() {
     let response = |body: &str| {
         let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\n";
         let bytes = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
-        answer_to(bytes.as_bytes(), &[30], FULL)
+        record_of(bytes.as_bytes(), &[30], FULL)
     };
     let answer = response(r#"{"choices":[{"message":{"content":"whole"}}]}"#);
-    assert_eq!(answer.record.outcome, Outcome::Malformed);
-    assert!(answer.record.error.unwrap().contains("no event stream"));
+    assert_eq!(answer.outcome, Outcome::Malformed);
+    assert!(answer.error.unwrap().contains("no event stream"));
     let answer = response(r#"{"error":{"message":"out of memory"}}"#);
     assert_eq!(
-        (answer.record.outcome, answer.record.error.as_deref()),
+        (answer.outcome, answer.error.as_deref()),
         (Outcome::StreamError, Some("out of memory"))
     );
 }
