@@ -143,7 +143,7 @@ impl Reader {
         // ("srv          init: model loaded" where the server runs inside Python, by xllamacpp).
         if line.contains("load_model: loading model") {
             self.llama_began_ms = llama_clock(line);
-        } else if line.contains(" llama_server: model loaded") || line.contains(" init: model loaded") {
+        } else if line.contains("llama_server: model loaded") || line.contains(" init: model loaded") {
             let took = llama_clock(line)
                 .zip(self.llama_began_ms.take())
                 .and_then(|(end, began)| end.checked_sub(began));
