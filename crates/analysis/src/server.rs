@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{CheckedFigure, CrossCheck, Distribution, ServerSays};
+use super::{CheckedFigure, CrossCheck, Distribution, ServerSays, distribution::Mean};
 use benchd_core::record::RequestRecord;
 use benchd_frameworks::own_figures;
 
@@ -38,23 +38,6 @@ pub(super) struct Timings {
     prompt_ms: Vec<f64>,
     predicted_ms: Vec<f64>,
     ttft_less_prompt_ms: Vec<f64>,
-}
-
-#[derive(Default)]
-struct Mean {
-    sum: f64,
-    n: u64,
-}
-
-impl Mean {
-    fn add(&mut self, value: f64) {
-        self.sum += value;
-        self.n += 1;
-    }
-
-    fn get(&self) -> Option<f64> {
-        (self.n > 0).then(|| self.sum / self.n as f64)
-    }
 }
 
 impl Timings {

@@ -3,8 +3,9 @@
 use super::{
     super::{TestRole, VerdictOutcome},
     configuration,
-    evidence::{Cast, Evidence, Role},
-    question::{Gap, Place, Question},
+    decision::{TestCells, TestSpec, Undecided},
+    evidence::Evidence,
+    roles::{Role, RoleFrameworks},
     settle::{Family, no_lead},
 };
 use benchd_plan::{
@@ -21,36 +22,34 @@ pub(super) const CLAIMS_KO: [&str; 5] = [
     "한국어 입력/출력 시 영어 대비 토큰 효율성과 처리량이 프레임워크마다 다르다",
 ];
 
-/// The players of some parts, and a gap for each part that nobody plays.
-fn players<'a, const N: usize>(cast: &Cast<'a>, roles: [Role; N]) -> ([Option<&'a str>; N], Vec<Gap>) {
-    let found = roles.map(|role| cast.get(role));
-    let gaps = roles
-        .iter()
-        .zip(&found)
-        .filter(|(_, player)| player.is_none())
-        .map(|(role, _)| Gap::Role(*role))
-        .collect();
-    (found, gaps)
+/// The frameworks that take some roles, and what can't be tested for want of them.
+fn frameworks_of<'a, const N: usize>(
+    roles: &RoleFrameworks<'a>,
+    wanted: [Role; N],
+) -> ([Option<&'a str>; N], Vec<Undecided>) {
+    let missing = wanted.iter().filter(|role| roles.get(**role).is_none());
+    let impossible = missing.map(|role| Undecided::NoFramework(*role)).collect();
+    (wanted.map(|role| roles.get(role)), impossible)
 }
 
-/// The closed-loop cells of a kind; a gap where there are none.
-fn cells(evidence: &Evidence<'_>, kind: ScenarioKind, gaps: &mut Vec<Gap>) -> Vec<Cell> {
+/// The closed-loop cells of a kind; where there are none, nothing can be tested.
+fn cells(evidence: &Evidence<'_>, kind: ScenarioKind, impossible: &mut Vec<Undecided>) -> Vec<Cell> {
     let mut cells = evidence.cells_of(kind);
     cells.retain(|c| c.arrival == Arrival::Closed);
     if cells.is_empty() {
-        gaps.push(Gap::Scenario(kind));
+        impossible.push(Undecided::NoScenario(kind));
     }
     cells
 }
 
 pub(super) fn shared_prefix<'a>(
     evidence: &Evidence<'a>,
-    cast: &Cast<'a>,
+    roles: &RoleFrameworks<'a>,
     model: &str,
     test: SharedPrefixTest,
 ) -> Family<'a> {
-    let ([sglang, vllm], mut gaps) = players(cast, [Role::Sglang, Role::Vllm]);
-    let shared = cells(evidence, ScenarioKind::PrefixCache, &mut gaps);
+    let ([sglang, vllm], mut impossible) = frameworks_of(roles, [Role::Sglang, Role::Vllm]);
+    let shared = cells(evidence, ScenarioKind::PrefixCache, &mut impossible);
     let (mut deciding, mut beside) = (Vec::new(), Vec::new());
     let (throughput, ttft, gain) = (
         Bound::AtLeast(test.throughput),
@@ -58,24 +57,30 @@ pub(super) fn shared_prefix<'a>(
         Bound::AtMost(test.cache_gain),
     );
     for cell in &shared {
-        let ask = |role, figure, of, against, bound| Question {
+        let spec = |role, figure, of, against, bound| TestSpec {
             role,
             figure,
             of,
             against,
-            at: Place::Cell(cell.clone()),
+            at: TestCells::Cell(cell.clone()),
             bound,
         };
         if let (Some(sglang), Some(vllm)) = (sglang, vllm) {
-            deciding.push(ask(
+            deciding.push(spec(
                 TestRole::Deciding,
                 Figure::OutputTokensPerS,
                 sglang,
                 vllm,
                 throughput,
             ));
-            beside.push(ask(TestRole::Supporting, Figure::LaterTtftMs, sglang, vllm, ttft));
-            beside.push(ask(
+            beside.push(spec(
+                TestRole::Supporting,
+                Figure::LaterTtftMs,
+                sglang,
+                vllm,
+                ttft,
+            ));
+            beside.push(spec(
                 TestRole::Supporting,
                 Figure::LaterOverFirst,
                 sglang,
@@ -83,15 +88,15 @@ pub(super) fn shared_prefix<'a>(
                 gain,
             ));
         }
-        if let (Some(vllm), Some(control)) = (vllm, cast.control) {
-            beside.push(ask(
+        if let (Some(vllm), Some(control)) = (vllm, roles.control) {
+            beside.push(spec(
                 TestRole::Control,
                 Figure::OutputTokensPerS,
                 vllm,
                 control,
                 throughput,
             ));
-            beside.push(ask(TestRole::Control, Figure::LaterTtftMs, vllm, control, ttft));
+            beside.push(spec(TestRole::Control, Figure::LaterTtftMs, vllm, control, ttft));
         }
     }
     // Where nothing is shared, a prefix cache has nothing to give: what differs there has another cause.
@@ -100,23 +105,23 @@ pub(super) fn shared_prefix<'a>(
         .into_iter()
         .max_by_key(super::words::prompt_tokens);
     if let (Some(sglang), Some(vllm), Some(cell)) = (sglang, vllm, longest) {
-        beside.push(Question {
+        beside.push(TestSpec {
             role: TestRole::Control,
             figure: Figure::TokensPerS,
             of: sglang,
             against: vllm,
-            at: Place::Cell(cell),
+            at: TestCells::Cell(cell),
             bound: Bound::Within((test.throughput.max(1.0 / test.throughput) - 1.0).max(0.01)),
         });
     }
-    let frameworks = [sglang, vllm, cast.control];
+    let frameworks = [sglang, vllm, roles.control];
     let mut configuration = configuration::prefix_caches(evidence, model, &frameworks);
     configuration.extend(configuration::precision(evidence, model, &[sglang, vllm]));
     Family {
         rule: Rule::All,
         deciding,
         beside,
-        gaps,
+        impossible,
         lead: no_lead,
         configuration,
     }
@@ -124,16 +129,17 @@ pub(super) fn shared_prefix<'a>(
 
 pub(super) fn concurrency<'a>(
     evidence: &Evidence<'a>,
-    cast: &Cast<'a>,
+    roles: &RoleFrameworks<'a>,
     model: &str,
     test: ConcurrencyTest,
 ) -> Family<'a> {
-    let ([sglang, vllm, ollama], mut gaps) = players(cast, [Role::Sglang, Role::Vllm, Role::Ollama]);
-    let mut levels = cells(evidence, ScenarioKind::Concurrent, &mut gaps);
+    let ([sglang, vllm, ollama], mut impossible) =
+        frameworks_of(roles, [Role::Sglang, Role::Vllm, Role::Ollama]);
+    let mut levels = cells(evidence, ScenarioKind::Concurrent, &mut impossible);
     levels.retain(|c| c.concurrency > 1);
     let highest = levels.iter().map(|c| c.concurrency).max().unwrap_or(0);
-    if highest == 0 && !gaps.contains(&Gap::Scenario(ScenarioKind::Concurrent)) {
-        gaps.push(Gap::Scenario(ScenarioKind::Concurrent));
+    if highest == 0 && !impossible.contains(&Undecided::NoScenario(ScenarioKind::Concurrent)) {
+        impossible.push(Undecided::NoScenario(ScenarioKind::Concurrent));
     }
     let from = test.from_concurrency.min(highest);
     let (mut deciding, mut beside) = (Vec::new(), Vec::new());
@@ -143,7 +149,7 @@ pub(super) fn concurrency<'a>(
         };
         for cell in &levels {
             let decides = cell.concurrency >= from;
-            let question = Question {
+            let spec = TestSpec {
                 role: if decides {
                     TestRole::Deciding
                 } else {
@@ -152,21 +158,21 @@ pub(super) fn concurrency<'a>(
                 figure: Figure::OutputTokensPerS,
                 of,
                 against,
-                at: Place::Cell(cell.clone()),
+                at: TestCells::Cell(cell.clone()),
                 bound: Bound::AtLeast(test.overwhelming),
             };
             if cell.concurrency == highest {
-                beside.push(Question {
+                beside.push(TestSpec {
                     role: TestRole::Supporting,
                     figure: Figure::TtftMs,
                     bound: Bound::AtMost(1.0 / test.overwhelming),
-                    ..question.clone()
+                    ..spec.clone()
                 });
             }
             if decides {
-                deciding.push(question);
+                deciding.push(spec);
             } else {
-                beside.push(question);
+                beside.push(spec);
             }
         }
     }
@@ -180,7 +186,7 @@ pub(super) fn concurrency<'a>(
         rule: Rule::All,
         deciding,
         beside,
-        gaps,
+        impossible,
         lead: |outcome| match outcome {
             VerdictOutcome::Supported => "Every test holds; the narrowest:",
             _ => "",
@@ -191,37 +197,38 @@ pub(super) fn concurrency<'a>(
 
 pub(super) fn single_request<'a>(
     evidence: &Evidence<'a>,
-    cast: &Cast<'a>,
+    roles: &RoleFrameworks<'a>,
     model: &str,
     test: SingleRequestTest,
 ) -> Family<'a> {
-    let ([ollama, sglang, vllm], mut gaps) = players(cast, [Role::Ollama, Role::Sglang, Role::Vllm]);
-    let lengths = cells(evidence, ScenarioKind::Single, &mut gaps);
+    let ([ollama, sglang, vllm], mut impossible) =
+        frameworks_of(roles, [Role::Ollama, Role::Sglang, Role::Vllm]);
+    let lengths = cells(evidence, ScenarioKind::Single, &mut impossible);
     let (mut deciding, mut beside) = (Vec::new(), Vec::new());
     for against in [sglang, vllm].into_iter().flatten() {
         let Some(of) = ollama else { continue };
         for cell in &lengths {
-            let question = Question {
+            let spec = TestSpec {
                 role: TestRole::Deciding,
                 figure: Figure::LatencyMs,
                 of,
                 against,
-                at: Place::Cell(cell.clone()),
+                at: TestCells::Cell(cell.clone()),
                 bound: Bound::AtMost(1.0 + test.margin),
             };
-            beside.push(Question {
+            beside.push(TestSpec {
                 role: TestRole::Supporting,
                 figure: Figure::TtftMs,
-                ..question.clone()
+                ..spec.clone()
             });
-            deciding.push(question);
+            deciding.push(spec);
         }
     }
     Family {
         rule: Rule::All,
         deciding,
         beside,
-        gaps,
+        impossible,
         lead: |outcome| match outcome {
             VerdictOutcome::Supported => "It keeps within the margin of both; the narrowest:",
             _ => "",
@@ -231,13 +238,13 @@ pub(super) fn single_request<'a>(
 }
 
 /// The frameworks that run a kind of scenario, in the plan's order, without the control.
-fn running<'a>(evidence: &Evidence<'a>, cast: &Cast<'a>, kind: ScenarioKind) -> Vec<&'a str> {
+fn running<'a>(evidence: &Evidence<'a>, roles: &RoleFrameworks<'a>, kind: ScenarioKind) -> Vec<&'a str> {
     let names: Vec<&str> = evidence.scenarios(kind).map(|(s, _)| s.name.as_str()).collect();
     evidence
         .plan
         .frameworks
         .values()
-        .filter(|f| cast.control != Some(f.name.as_str()))
+        .filter(|f| roles.control != Some(f.name.as_str()))
         .filter(|f| match &f.scenarios {
             None => !names.is_empty(),
             Some(only) => only.iter().any(|name| names.contains(&name.as_str())),
@@ -257,13 +264,13 @@ fn pairs<'a>(frameworks: &[&'a str]) -> Vec<(&'a str, &'a str)> {
 
 pub(super) fn degradation<'a>(
     evidence: &Evidence<'a>,
-    cast: &Cast<'a>,
+    roles: &RoleFrameworks<'a>,
     model: &str,
     test: DegradationTest,
 ) -> Family<'a> {
-    let mut gaps = Vec::new();
-    let cells = cells(evidence, ScenarioKind::Concurrent, &mut gaps);
-    let frameworks = running(evidence, cast, ScenarioKind::Concurrent);
+    let mut impossible = Vec::new();
+    let cells = cells(evidence, ScenarioKind::Concurrent, &mut impossible);
+    let frameworks = running(evidence, roles, ScenarioKind::Concurrent);
     let mut deciding = Vec::new();
     for (of, against) in pairs(&frameworks) {
         for cell in &cells {
@@ -275,12 +282,12 @@ pub(super) fn degradation<'a>(
             let Some(base) = base.filter(|base| base.concurrency < cell.concurrency) else {
                 continue;
             };
-            deciding.push(Question {
+            deciding.push(TestSpec {
                 role: TestRole::Deciding,
                 figure: Figure::ScalingEfficiency,
                 of,
                 against,
-                at: Place::Scaling {
+                at: TestCells::Scaling {
                     cell: cell.clone(),
                     base: base.clone(),
                 },
@@ -288,10 +295,10 @@ pub(super) fn degradation<'a>(
             });
         }
     }
-    if deciding.is_empty() && gaps.is_empty() {
-        gaps.push(Gap::OneOnly(ScenarioKind::Concurrent));
+    if deciding.is_empty() && impossible.is_empty() {
+        impossible.push(Undecided::NothingToCompare(ScenarioKind::Concurrent));
     }
-    let mut configuration = configuration::parallel(evidence, model, cast.ollama);
+    let mut configuration = configuration::parallel(evidence, model, roles.ollama);
     configuration.extend(configuration::identical_prompts(
         evidence,
         ScenarioKind::Concurrent,
@@ -300,7 +307,7 @@ pub(super) fn degradation<'a>(
         rule: Rule::Any,
         deciding,
         beside: Vec::new(),
-        gaps,
+        impossible,
         lead: |outcome| match outcome {
             VerdictOutcome::Supported => "The curves differ, most clearly here:",
             VerdictOutcome::Refuted => "No two frameworks differ by as much; the widest difference:",
@@ -322,13 +329,13 @@ const KOREAN_BESIDE: [Figure; 2] = [Figure::KoOverEnTtftMs, Figure::KoOverEnLate
 
 pub(super) fn korean<'a>(
     evidence: &Evidence<'a>,
-    cast: &Cast<'a>,
+    roles: &RoleFrameworks<'a>,
     model: &str,
     test: KoreanTest,
 ) -> Family<'a> {
-    let mut gaps = Vec::new();
-    let all = cells(evidence, ScenarioKind::Korean, &mut gaps);
-    let frameworks = running(evidence, cast, ScenarioKind::Korean);
+    let mut impossible = Vec::new();
+    let all = cells(evidence, ScenarioKind::Korean, &mut impossible);
+    let frameworks = running(evidence, roles, ScenarioKind::Korean);
     // A scenario's cells of one concurrency belong together.
     let mut groups: Vec<(&str, u32, Vec<Cell>)> = Vec::new();
     for cell in &all {
@@ -343,12 +350,12 @@ pub(super) fn korean<'a>(
     let (mut deciding, mut beside) = (Vec::new(), Vec::new());
     for (of, against) in pairs(&frameworks) {
         for (n, (_, concurrency, cells)) in groups.iter().enumerate() {
-            let ask = |role, figure| Question {
+            let spec = |role, figure| TestSpec {
                 role,
                 figure,
                 of,
                 against,
-                at: Place::Korean {
+                at: TestCells::Korean {
                     concurrency: *concurrency,
                     cells: cells.clone(),
                 },
@@ -357,21 +364,21 @@ pub(super) fn korean<'a>(
             for figure in KOREAN_DECIDING {
                 // A tokenizer does not know how many streams there are: once is enough.
                 if figure != Figure::KoOverEnPromptTokens || n == 0 {
-                    deciding.push(ask(TestRole::Deciding, figure));
+                    deciding.push(spec(TestRole::Deciding, figure));
                 }
             }
-            beside.extend(KOREAN_BESIDE.map(|figure| ask(TestRole::Supporting, figure)));
+            beside.extend(KOREAN_BESIDE.map(|figure| spec(TestRole::Supporting, figure)));
         }
     }
-    if deciding.is_empty() && gaps.is_empty() {
-        gaps.push(Gap::OneOnly(ScenarioKind::Korean));
+    if deciding.is_empty() && impossible.is_empty() {
+        impossible.push(Undecided::NothingToCompare(ScenarioKind::Korean));
     }
     let frameworks: Vec<Option<&str>> = frameworks.into_iter().map(Some).collect();
     Family {
         rule: Rule::Any,
         deciding,
         beside,
-        gaps,
+        impossible,
         lead: |outcome| match outcome {
             VerdictOutcome::Supported => "The frameworks differ, most clearly here:",
             VerdictOutcome::Refuted => "No two frameworks differ by as much; the widest difference:",

@@ -12,9 +12,11 @@ use super::{
     super::{
         compare::{COMPARED_VALUES, prompt_ratios},
         distribution::SEED,
-        samples::RequestValues,
+        measured::{MeasuredCell, Strata, Stratum},
+        samples::RequestFigure,
     },
-    evidence::{Evidence, SeenCell, Strata, Stratum},
+    evidence::Evidence,
+    roles::shown,
 };
 use benchd_core::stats::{Interval, LogContrast, Sorted, Term, stratified_median_interval};
 use benchd_plan::{Cell, CellInput, Figure, Language, PromptType};
@@ -169,7 +171,7 @@ impl Evidence<'_> {
                     Err(why) => {
                         let why = format!(
                             "{} has no {figure} for `{}` ({why})",
-                            self.shown(part.framework),
+                            shown(part.framework),
                             part.cell.id
                         );
                         without = Some(absent(part, why));
@@ -212,7 +214,7 @@ impl Evidence<'_> {
     fn paired(
         &self,
         model: &str,
-        figure: fn(&RequestValues) -> f64,
+        figure: RequestFigure,
         of: &str,
         against: &str,
         cell: &Cell,
@@ -350,7 +352,7 @@ impl Evidence<'_> {
 }
 
 /// A figure of single requests; `None` where it is one of passes.
-fn of_request(figure: Figure) -> Option<fn(&RequestValues) -> f64> {
+fn of_request(figure: Figure) -> Option<RequestFigure> {
     match figure {
         Figure::TtftMs => Some(|r| r.ttft_ms),
         Figure::LatencyMs => Some(|r| r.latency_ms),
@@ -362,7 +364,7 @@ fn of_request(figure: Figure) -> Option<fn(&RequestValues) -> f64> {
 }
 
 /// The independent values of a figure in a cell: one a request where they come one after another, else one a pass.
-fn values(seen: &SeenCell<'_>, figure: Figure) -> Result<Vec<f64>, &'static str> {
+fn values(seen: &MeasuredCell<'_>, figure: Figure) -> Result<Vec<f64>, &'static str> {
     let samples = seen.samples;
     let given = |values: &[f64], why| {
         if values.is_empty() {
@@ -404,7 +406,7 @@ fn values(seen: &SeenCell<'_>, figure: Figure) -> Result<Vec<f64>, &'static str>
 
 /// Output tokens per second by pass. A pass without any counts as one token: what failed is slow, not absent, and a
 /// ratio needs something to divide by.
-fn rates(seen: &SeenCell<'_>) -> Result<Vec<f64>, &'static str> {
+fn rates(seen: &MeasuredCell<'_>) -> Result<Vec<f64>, &'static str> {
     let cell = seen.cell;
     let longest_s = cell.passes_s.iter().copied().fold(0.0, f64::max);
     let all_failed = cell.requests > 0 && cell.failed == cell.requests;
