@@ -135,58 +135,26 @@ pub(super) fn machine_text(info: Option<&RunInfo>) -> String {
 /// something different tell nothing of each other.
 pub(super) fn asked_differently(a: &AnalysedRun, b: &AnalysedRun, of_a: &Cell, of_b: &Cell) -> Vec<String> {
     let mut out = Vec::new();
-    let mut differ = |what: &str, a: String, b: String| {
+    let mut differ = |what: &str, of: &dyn Fn(&AnalysedRun, &Cell) -> String| {
+        let (a, b) = (of(a, of_a), of(b, of_b));
         if a != b {
             out.push(format!("{what}: {a} against {b}"));
         }
     };
-    differ("kind", of_a.kind.to_string(), of_b.kind.to_string());
-    differ(
-        "streams",
-        of_a.concurrency.to_string(),
-        of_b.concurrency.to_string(),
-    );
-    differ(
-        "prompts",
-        format!("{:?}", of_a.input),
-        format!("{:?}", of_b.input),
-    );
-    differ(
-        "prompt mode",
-        format!("{:?}", of_a.prompts),
-        format!("{:?}", of_b.prompts),
-    );
-    differ(
-        "output tokens",
-        of_a.output_tokens.to_string(),
-        of_b.output_tokens.to_string(),
-    );
+    differ("kind", &|_, c| c.kind.to_string());
+    differ("streams", &|_, c| c.concurrency.to_string());
+    differ("prompts", &|_, c| format!("{:?}", c.input));
+    differ("prompt mode", &|_, c| format!("{:?}", c.prompts));
+    differ("output tokens", &|_, c| c.output_tokens.to_string());
     // More passes or repeats only make a figure surer; more requests a pass change what a pass is.
     if of_a.concurrency > 1 {
-        differ(
-            "requests a pass",
-            of_a.requests_per_pass.to_string(),
-            of_b.requests_per_pass.to_string(),
-        );
+        differ("requests a pass", &|_, c| c.requests_per_pass.to_string());
     }
-    differ(
-        "arrivals",
-        format!("{:?}", of_a.arrival),
-        format!("{:?}", of_b.arrival),
-    );
-    differ("cache", format!("{:?}", of_a.cache), format!("{:?}", of_b.cache));
-    let (ra, rb) = (&a.plan.request, &b.plan.request);
-    differ(
-        "temperature",
-        ra.temperature.to_string(),
-        rb.temperature.to_string(),
-    );
-    differ("top_p", ra.top_p.to_string(), rb.top_p.to_string());
-    differ(
-        "time limit",
-        format!("{:?}", ra.timeout),
-        format!("{:?}", rb.timeout),
-    );
+    differ("arrivals", &|_, c| format!("{:?}", c.arrival));
+    differ("cache", &|_, c| format!("{:?}", c.cache));
+    differ("temperature", &|run, _| run.plan.request.temperature.to_string());
+    differ("top_p", &|run, _| run.plan.request.top_p.to_string());
+    differ("time limit", &|run, _| format!("{:?}", run.plan.request.timeout));
     out
 }
 

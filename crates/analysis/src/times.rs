@@ -48,7 +48,21 @@ impl RequestTimes {
     }
 }
 
+/// Gaps between events, microseconds.
+struct Gaps(Histogram<u64>);
+
+impl Default for Gaps {
+    fn default() -> Self {
+        let histogram = Histogram::new_with_bounds(1, LONGEST_GAP_US, GAP_DIGITS);
+        Self(
+            histogram
+                .unwrap_or_else(|_| unreachable!("1 and an hour are bounds, 3 digits are within 0 to 5")),
+        )
+    }
+}
+
 /// Times of a cell's requests, added one by one.
+#[derive(Default)]
 pub(super) struct TimesFold {
     timeout_us: u64,
     timeouts: u64,
@@ -63,7 +77,7 @@ pub(super) struct TimesFold {
     connect_ms: Vec<f64>,
     queued_ms: Vec<f64>,
     tokens_per_s: Vec<f64>,
-    gaps_us: Histogram<u64>,
+    gaps_us: Gaps,
     coalesced: u64,
 }
 
@@ -87,23 +101,9 @@ pub(super) struct TimesFigures {
 
 impl TimesFold {
     pub(super) fn new(timeout: Duration) -> Self {
-        let gaps_us = Histogram::new_with_bounds(1, LONGEST_GAP_US, GAP_DIGITS)
-            .unwrap_or_else(|_| unreachable!("1 and an hour are bounds, 3 digits are within 0 to 5"));
         Self {
             timeout_us: micros(timeout),
-            timeouts: 0,
-            ttft_timeouts: 0,
-            ttft_ms: Vec::new(),
-            first_chunk_ms: Vec::new(),
-            first_content_ms: Vec::new(),
-            latency_ms: Vec::new(),
-            latency_full_ms: Vec::new(),
-            tpot_ms: Vec::new(),
-            connect_ms: Vec::new(),
-            queued_ms: Vec::new(),
-            tokens_per_s: Vec::new(),
-            gaps_us,
-            coalesced: 0,
+            ..Self::default()
         }
     }
 
@@ -130,7 +130,7 @@ impl TimesFold {
                 let gap = pair[1].saturating_sub(pair[0]);
                 // A gap of zero is two events in one read; those are counted apart.
                 if gap > 0 {
-                    self.gaps_us.saturating_record(gap);
+                    self.gaps_us.0.saturating_record(gap);
                 }
             }
         }
@@ -153,7 +153,7 @@ impl TimesFold {
             connect_ms: Distribution::of_values(self.connect_ms, 0),
             queued_ms: Distribution::of_values(self.queued_ms, 0),
             request_tokens_per_s: of(&tokens_per_s, 0),
-            chunk_gap_ms: chunk_gaps(&self.gaps_us, self.coalesced),
+            chunk_gap_ms: chunk_gaps(&self.gaps_us.0, self.coalesced),
             ttft,
             latency,
             latency_full,

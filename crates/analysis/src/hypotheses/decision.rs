@@ -13,7 +13,7 @@ use super::{
 use benchd_core::{
     format::{count, number},
     record::FlagKind,
-    stats::Interval,
+    stats::{DEFAULT_LEVEL, Interval},
 };
 use benchd_plan::{Bound, Cell, Figure, ScenarioKind};
 
@@ -64,12 +64,28 @@ impl TestCells {
 /// One test of a family, before it is made.
 #[derive(Debug, Clone)]
 pub(super) struct TestSpec<'a> {
-    pub(super) role: TestRole,
     pub(super) figure: Figure,
     pub(super) of: &'a str,
     pub(super) against: &'a str,
     pub(super) at: TestCells,
     pub(super) bound: Bound,
+}
+
+impl<'a> TestSpec<'a> {
+    pub(super) fn new(
+        figure: Figure,
+        (of, against): (&'a str, &'a str),
+        at: TestCells,
+        bound: Bound,
+    ) -> Self {
+        Self {
+            figure,
+            of,
+            against,
+            at,
+            bound,
+        }
+    }
 }
 
 /// What keeps a test from being decided.
@@ -138,6 +154,12 @@ pub(super) struct Levels {
     /// Corrected for the number of tests.
     pub(super) strict: f64,
 }
+
+/// Without a correction.
+pub(super) const AT_95: Levels = Levels {
+    shown: DEFAULT_LEVEL,
+    strict: DEFAULT_LEVEL,
+};
 
 /// On which side of the threshold an interval lies.
 pub(super) fn outcome(bound: Bound, interval: &Interval) -> VerdictOutcome {
@@ -258,16 +280,11 @@ impl Evidence<'_> {
         let effect = match &spec.at {
             TestCells::Cell(cell) => self.ratio(model, spec.figure, spec.of, spec.against, cell),
             TestCells::Scaling { cell, base } => {
-                let part = |power, framework, cell| Part {
-                    power,
-                    framework,
-                    cell,
-                };
                 let parts = [
-                    part(1.0, spec.of, cell),
-                    part(-1.0, spec.of, base),
-                    part(-1.0, spec.against, cell),
-                    part(1.0, spec.against, base),
+                    Part::new(1.0, spec.of, cell),
+                    Part::new(-1.0, spec.of, base),
+                    Part::new(-1.0, spec.against, cell),
+                    Part::new(1.0, spec.against, base),
                 ];
                 self.product(model, spec.figure, &parts)
             }
@@ -277,48 +294,44 @@ impl Evidence<'_> {
         };
         let (side, threshold) = side(spec.bound);
         let cells = spec.at.cells();
-        let mut test = VerdictTest {
-            what: format!("{}{}", noun(spec.figure), spec.at.words()),
-            role: spec.role,
-            figure: spec.figure.as_str().to_owned(),
-            framework: spec.of.to_owned(),
-            against: spec.against.to_owned(),
-            effect: None,
-            interval: None,
-            threshold,
-            side,
-            outcome: VerdictOutcome::Inconclusive,
-            why: None,
-            says: String::new(),
-            cells: cells.iter().map(|c| c.id.clone()).collect(),
+        let mut result = TestResult {
+            test: VerdictTest {
+                what: format!("{}{}", noun(spec.figure), spec.at.words()),
+                role: TestRole::Deciding,
+                figure: spec.figure.as_str().to_owned(),
+                framework: spec.of.to_owned(),
+                against: spec.against.to_owned(),
+                effect: None,
+                interval: None,
+                threshold,
+                side,
+                outcome: VerdictOutcome::Inconclusive,
+                why: None,
+                says: String::new(),
+                cells: cells.iter().map(|c| c.id.clone()).collect(),
+            },
+            strict: VerdictOutcome::Inconclusive,
+            margin: None,
+            sentence: String::new(),
+            weaknesses: Vec::new(),
+            undecided: None,
         };
         let effect = match effect {
             Ok(effect) => effect,
             Err(absent) => {
-                test.why = Some(absent.why.clone());
-                return TestResult {
-                    sentence: absent.why.clone(),
-                    test,
-                    strict: VerdictOutcome::Inconclusive,
-                    margin: None,
-                    weaknesses: Vec::new(),
-                    undecided: Some(Undecided::Missing(absent)),
-                };
+                result.sentence.clone_from(&absent.why);
+                result.test.why = Some(absent.why.clone());
+                result.undecided = Some(Undecided::Missing(absent));
+                return result;
             }
         };
         let interval = effect.interval(levels.shown).filter(|_| effect.is_trusted());
         let strict = effect.interval(levels.strict).filter(|_| effect.is_trusted());
-        test.effect = Some(effect.estimate);
-        test.interval = interval;
-        let (weaknesses, void) = self.weaknesses(model, spec, &cells);
-        let mut result = TestResult {
-            sentence: String::new(),
-            strict: VerdictOutcome::Inconclusive,
-            margin: None,
-            weaknesses,
-            undecided: None,
-            test,
-        };
+        result.test.effect = Some(effect.estimate);
+        result.test.interval = interval;
+        result.weaknesses = self.weaknesses(model, spec, &cells);
+        let void = |w: &&Weakness| weight(w.kind, spec.figure) == Weight::Void;
+        let void = result.weaknesses.iter().find(void).cloned();
         let said = self.said(model, spec, &effect, interval.as_ref());
         let leave_open = |mut result: TestResult, why: String, undecided: Undecided| {
             result.sentence = format!("{said}; {why}");
@@ -327,13 +340,19 @@ impl Evidence<'_> {
             result
         };
         let scenario = spec.at.scenario().unwrap_or_default().to_owned();
-        if let Some((framework, cell, kind, text)) = void {
+        if let Some(Weakness {
+            lane,
+            cell,
+            kind,
+            text,
+        }) = void
+        {
             let why = format!(
                 "it does not count, since `{cell}` of {} is flagged {kind} ({text})",
-                shown(&framework)
+                shown(&lane.framework)
             );
             let undecided = Undecided::Flagged {
-                framework,
+                framework: lane.framework,
                 cell,
                 kind,
             };
@@ -414,45 +433,25 @@ impl Evidence<'_> {
         said
     }
 
-    /// The flags that weaken a test, and the first that makes it worthless.
-    #[expect(
-        clippy::type_complexity,
-        reason = "framework, cell, flag and its text, used once"
-    )]
-    fn weaknesses(
-        &self,
-        model: &str,
-        spec: &TestSpec<'_>,
-        cells: &[&Cell],
-    ) -> (Vec<Weakness>, Option<(String, String, FlagKind, String)>) {
-        let (mut weaknesses, mut void) = (Vec::new(), None);
+    /// The flags that weaken a test or make it worthless.
+    fn weaknesses(&self, model: &str, spec: &TestSpec<'_>, cells: &[&Cell]) -> Vec<Weakness> {
+        let mut weaknesses = Vec::new();
         for framework in [spec.of, spec.against] {
-            for cell in cells {
-                for seen in self.strata(model, framework, &cell.id).values() {
-                    for flag in &seen.cell.flags {
-                        let weight = weight(flag.kind, spec.figure);
-                        if weight == Weight::Silent {
-                            continue;
-                        }
-                        if weight == Weight::Void && void.is_none() {
-                            void = Some((
-                                framework.to_owned(),
-                                cell.id.clone(),
-                                flag.kind,
-                                flag.seen.clone(),
-                            ));
-                        }
-                        weaknesses.push(Weakness {
-                            lane: seen.lane.lane.clone(),
-                            cell: cell.id.clone(),
-                            kind: flag.kind,
-                            text: flag.seen.clone(),
-                        });
-                    }
-                }
+            for seen in cells
+                .iter()
+                .flat_map(|c| self.strata(model, framework, &c.id).values())
+            {
+                let flags = seen.cell.flags.iter();
+                let telling = flags.filter(|f| weight(f.kind, spec.figure) != Weight::Silent);
+                weaknesses.extend(telling.map(|flag| Weakness {
+                    lane: seen.lane.lane.clone(),
+                    cell: seen.cell.cell.clone(),
+                    kind: flag.kind,
+                    text: flag.seen.clone(),
+                }));
             }
         }
-        (weaknesses, void)
+        weaknesses
     }
 
     /// The client's own error, where two times to the first token are nearer to each other than that in every stratum.

@@ -1,12 +1,12 @@
 //! H1 to H5 of the user's document as families of tests.
 
 use super::{
-    super::{TestRole, VerdictOutcome},
+    super::TestRole,
     configuration,
     decision::{TestCells, TestSpec, Undecided},
     evidence::Evidence,
     roles::{Role, RoleFrameworks},
-    settle::{Family, no_lead},
+    settle::Family,
 };
 use benchd_plan::{
     Arrival, Bound, Cell, ConcurrencyTest, DegradationTest, Figure, KoreanTest, Rule, ScenarioKind,
@@ -57,46 +57,20 @@ pub(super) fn shared_prefix<'a>(
         Bound::AtMost(test.cache_gain),
     );
     for cell in &shared {
-        let spec = |role, figure, of, against, bound| TestSpec {
-            role,
-            figure,
-            of,
-            against,
-            at: TestCells::Cell(cell.clone()),
-            bound,
-        };
-        if let (Some(sglang), Some(vllm)) = (sglang, vllm) {
-            deciding.push(spec(
-                TestRole::Deciding,
-                Figure::OutputTokensPerS,
-                sglang,
-                vllm,
-                throughput,
-            ));
-            beside.push(spec(
-                TestRole::Supporting,
-                Figure::LaterTtftMs,
-                sglang,
-                vllm,
-                ttft,
-            ));
-            beside.push(spec(
-                TestRole::Supporting,
-                Figure::LaterOverFirst,
-                sglang,
-                vllm,
-                gain,
-            ));
+        let spec = |figure, pair, bound| TestSpec::new(figure, pair, TestCells::Cell(cell.clone()), bound);
+        if let Some(pair) = sglang.zip(vllm) {
+            deciding.push(spec(Figure::OutputTokensPerS, pair, throughput));
+            for (figure, bound) in [(Figure::LaterTtftMs, ttft), (Figure::LaterOverFirst, gain)] {
+                beside.push((TestRole::Supporting, spec(figure, pair, bound)));
+            }
         }
-        if let (Some(vllm), Some(control)) = (vllm, roles.control) {
-            beside.push(spec(
-                TestRole::Control,
-                Figure::OutputTokensPerS,
-                vllm,
-                control,
-                throughput,
-            ));
-            beside.push(spec(TestRole::Control, Figure::LaterTtftMs, vllm, control, ttft));
+        if let Some(pair) = vllm.zip(roles.control) {
+            for (figure, bound) in [
+                (Figure::OutputTokensPerS, throughput),
+                (Figure::LaterTtftMs, ttft),
+            ] {
+                beside.push((TestRole::Control, spec(figure, pair, bound)));
+            }
         }
     }
     // Where nothing is shared, a prefix cache has nothing to give: what differs there has another cause.
@@ -104,15 +78,10 @@ pub(super) fn shared_prefix<'a>(
         .cells_of(ScenarioKind::Single)
         .into_iter()
         .max_by_key(super::words::prompt_tokens);
-    if let (Some(sglang), Some(vllm), Some(cell)) = (sglang, vllm, longest) {
-        beside.push(TestSpec {
-            role: TestRole::Control,
-            figure: Figure::TokensPerS,
-            of: sglang,
-            against: vllm,
-            at: TestCells::Cell(cell),
-            bound: Bound::Within((test.throughput.max(1.0 / test.throughput) - 1.0).max(0.01)),
-        });
+    if let Some((pair, cell)) = sglang.zip(vllm).zip(longest) {
+        let bound = Bound::Within((test.throughput.max(1.0 / test.throughput) - 1.0).max(0.01));
+        let spec = TestSpec::new(Figure::TokensPerS, pair, TestCells::Cell(cell), bound);
+        beside.push((TestRole::Control, spec));
     }
     let frameworks = [sglang, vllm, roles.control];
     let mut configuration = configuration::prefix_caches(evidence, model, &frameworks);
@@ -122,7 +91,7 @@ pub(super) fn shared_prefix<'a>(
         deciding,
         beside,
         impossible,
-        lead: no_lead,
+        lead: ("", ""),
         configuration,
     }
 }
@@ -143,36 +112,18 @@ pub(super) fn concurrency<'a>(
     }
     let from = test.from_concurrency.min(highest);
     let (mut deciding, mut beside) = (Vec::new(), Vec::new());
-    for (of, against) in [(sglang, ollama), (vllm, ollama)] {
-        let (Some(of), Some(against)) = (of, against) else {
-            continue;
-        };
+    for pair in [sglang, vllm].into_iter().filter_map(|of| of.zip(ollama)) {
         for cell in &levels {
-            let decides = cell.concurrency >= from;
-            let spec = TestSpec {
-                role: if decides {
-                    TestRole::Deciding
-                } else {
-                    TestRole::Supporting
-                },
-                figure: Figure::OutputTokensPerS,
-                of,
-                against,
-                at: TestCells::Cell(cell.clone()),
-                bound: Bound::AtLeast(test.overwhelming),
-            };
+            let spec = |figure, bound| TestSpec::new(figure, pair, TestCells::Cell(cell.clone()), bound);
             if cell.concurrency == highest {
-                beside.push(TestSpec {
-                    role: TestRole::Supporting,
-                    figure: Figure::TtftMs,
-                    bound: Bound::AtMost(1.0 / test.overwhelming),
-                    ..spec.clone()
-                });
+                let ttft = spec(Figure::TtftMs, Bound::AtMost(1.0 / test.overwhelming));
+                beside.push((TestRole::Supporting, ttft));
             }
-            if decides {
-                deciding.push(spec);
+            let throughput = spec(Figure::OutputTokensPerS, Bound::AtLeast(test.overwhelming));
+            if cell.concurrency >= from {
+                deciding.push(throughput);
             } else {
-                beside.push(spec);
+                beside.push((TestRole::Supporting, throughput));
             }
         }
     }
@@ -187,10 +138,7 @@ pub(super) fn concurrency<'a>(
         deciding,
         beside,
         impossible,
-        lead: |outcome| match outcome {
-            VerdictOutcome::Supported => "Every test holds; the narrowest:",
-            _ => "",
-        },
+        lead: ("Every test holds; the narrowest:", ""),
         configuration,
     }
 }
@@ -205,23 +153,15 @@ pub(super) fn single_request<'a>(
         frameworks_of(roles, [Role::Ollama, Role::Sglang, Role::Vllm]);
     let lengths = cells(evidence, ScenarioKind::Single, &mut impossible);
     let (mut deciding, mut beside) = (Vec::new(), Vec::new());
-    for against in [sglang, vllm].into_iter().flatten() {
-        let Some(of) = ollama else { continue };
+    for pair in [sglang, vllm]
+        .into_iter()
+        .filter_map(|against| ollama.zip(against))
+    {
         for cell in &lengths {
-            let spec = TestSpec {
-                role: TestRole::Deciding,
-                figure: Figure::LatencyMs,
-                of,
-                against,
-                at: TestCells::Cell(cell.clone()),
-                bound: Bound::AtMost(1.0 + test.margin),
-            };
-            beside.push(TestSpec {
-                role: TestRole::Supporting,
-                figure: Figure::TtftMs,
-                ..spec.clone()
-            });
-            deciding.push(spec);
+            let bound = Bound::AtMost(1.0 + test.margin);
+            let spec = |figure| TestSpec::new(figure, pair, TestCells::Cell(cell.clone()), bound);
+            beside.push((TestRole::Supporting, spec(Figure::TtftMs)));
+            deciding.push(spec(Figure::LatencyMs));
         }
     }
     Family {
@@ -229,10 +169,7 @@ pub(super) fn single_request<'a>(
         deciding,
         beside,
         impossible,
-        lead: |outcome| match outcome {
-            VerdictOutcome::Supported => "It keeps within the margin of both; the narrowest:",
-            _ => "",
-        },
+        lead: ("It keeps within the margin of both; the narrowest:", ""),
         configuration: configuration::precision(evidence, model, &[sglang, vllm, ollama]),
     }
 }
@@ -272,7 +209,7 @@ pub(super) fn degradation<'a>(
     let cells = cells(evidence, ScenarioKind::Concurrent, &mut impossible);
     let frameworks = running(evidence, roles, ScenarioKind::Concurrent);
     let mut deciding = Vec::new();
-    for (of, against) in pairs(&frameworks) {
+    for pair in pairs(&frameworks) {
         for cell in &cells {
             // The fewest streams of the same scenario and prompt length.
             let base = cells
@@ -282,17 +219,12 @@ pub(super) fn degradation<'a>(
             let Some(base) = base.filter(|base| base.concurrency < cell.concurrency) else {
                 continue;
             };
-            deciding.push(TestSpec {
-                role: TestRole::Deciding,
-                figure: Figure::ScalingEfficiency,
-                of,
-                against,
-                at: TestCells::Scaling {
-                    cell: cell.clone(),
-                    base: base.clone(),
-                },
-                bound: Bound::DiffersBy(test.difference),
-            });
+            let at = TestCells::Scaling {
+                cell: cell.clone(),
+                base: base.clone(),
+            };
+            let bound = Bound::DiffersBy(test.difference);
+            deciding.push(TestSpec::new(Figure::ScalingEfficiency, pair, at, bound));
         }
     }
     if deciding.is_empty() && impossible.is_empty() {
@@ -308,11 +240,10 @@ pub(super) fn degradation<'a>(
         deciding,
         beside: Vec::new(),
         impossible,
-        lead: |outcome| match outcome {
-            VerdictOutcome::Supported => "The curves differ, most clearly here:",
-            VerdictOutcome::Refuted => "No two frameworks differ by as much; the widest difference:",
-            VerdictOutcome::Inconclusive => "",
-        },
+        lead: (
+            "The curves differ, most clearly here:",
+            "No two frameworks differ by as much; the widest difference:",
+        ),
         configuration,
     }
 }
@@ -348,26 +279,21 @@ pub(super) fn korean<'a>(
         }
     }
     let (mut deciding, mut beside) = (Vec::new(), Vec::new());
-    for (of, against) in pairs(&frameworks) {
+    for pair in pairs(&frameworks) {
         for (n, (_, concurrency, cells)) in groups.iter().enumerate() {
-            let spec = |role, figure| TestSpec {
-                role,
-                figure,
-                of,
-                against,
-                at: TestCells::Korean {
-                    concurrency: *concurrency,
-                    cells: cells.clone(),
-                },
-                bound: Bound::DiffersBy(test.difference),
+            let at = TestCells::Korean {
+                concurrency: *concurrency,
+                cells: cells.clone(),
             };
+            let bound = Bound::DiffersBy(test.difference);
+            let spec = |figure| TestSpec::new(figure, pair, at.clone(), bound);
             for figure in KOREAN_DECIDING {
                 // A tokenizer does not know how many streams there are: once is enough.
                 if figure != Figure::KoOverEnPromptTokens || n == 0 {
-                    deciding.push(spec(TestRole::Deciding, figure));
+                    deciding.push(spec(figure));
                 }
             }
-            beside.extend(KOREAN_BESIDE.map(|figure| spec(TestRole::Supporting, figure)));
+            beside.extend(KOREAN_BESIDE.map(|figure| (TestRole::Supporting, spec(figure))));
         }
     }
     if deciding.is_empty() && impossible.is_empty() {
@@ -379,11 +305,10 @@ pub(super) fn korean<'a>(
         deciding,
         beside,
         impossible,
-        lead: |outcome| match outcome {
-            VerdictOutcome::Supported => "The frameworks differ, most clearly here:",
-            VerdictOutcome::Refuted => "No two frameworks differ by as much; the widest difference:",
-            VerdictOutcome::Inconclusive => "",
-        },
+        lead: (
+            "The frameworks differ, most clearly here:",
+            "No two frameworks differ by as much; the widest difference:",
+        ),
         configuration: configuration::precision(evidence, model, &frameworks),
     }
 }

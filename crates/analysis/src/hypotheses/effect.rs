@@ -113,6 +113,16 @@ pub(super) struct Part<'a> {
     pub(super) cell: &'a Cell,
 }
 
+impl<'a> Part<'a> {
+    pub(super) fn new(power: f64, framework: &'a str, cell: &'a Cell) -> Self {
+        Self {
+            power,
+            framework,
+            cell,
+        }
+    }
+}
+
 impl Evidence<'_> {
     /// A figure of one framework over the same of another in one cell.
     pub(super) fn ratio(
@@ -129,12 +139,8 @@ impl Evidence<'_> {
         {
             return Ok(paired);
         }
-        let part = |power, framework| Part {
-            power,
-            framework,
-            cell,
-        };
-        self.product(model, figure, &[part(1.0, of), part(-1.0, against)])
+        let parts = [Part::new(1.0, of, cell), Part::new(-1.0, against, cell)];
+        self.product(model, figure, &parts)
     }
 
     /// A product of powers of a figure's means.

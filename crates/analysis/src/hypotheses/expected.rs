@@ -13,8 +13,8 @@ mod requests;
 use items::{EASE, ITEMS};
 
 use super::{
-    super::{Expectation, Seen, TestRole, VerdictOutcome, compare::COMPARED_VALUES, measured::Night},
-    decision::{Levels, TestCells, TestResult, TestSpec, Undecided, outcome},
+    super::{Expectation, Seen, VerdictOutcome, compare::COMPARED_VALUES, measured::Night},
+    decision::{AT_95, TestCells, TestResult, TestSpec, Undecided, outcome},
     effect::{Absent, Effect, Part},
     evidence::Evidence,
     roles::{Role, RoleFrameworks},
@@ -136,11 +136,6 @@ struct ModelEvidence<'e, 'a> {
     model: &'e str,
 }
 
-const AT_95: Levels = Levels {
-    shown: DEFAULT_LEVEL,
-    strict: DEFAULT_LEVEL,
-};
-
 fn of_outcome(outcome: VerdictOutcome) -> Seen {
     match outcome {
         VerdictOutcome::Supported => Seen::AsExpected,
@@ -208,14 +203,7 @@ impl<'a> ModelEvidence<'_, 'a> {
         let results: Vec<TestResult> = settings
             .into_iter()
             .map(|at| {
-                let spec = TestSpec {
-                    role: TestRole::Deciding,
-                    figure,
-                    of,
-                    against,
-                    at,
-                    bound,
-                };
+                let spec = TestSpec::new(figure, (of, against), at, bound);
                 self.evidence.test(self.model, &spec, AT_95)
             })
             .collect();
@@ -246,13 +234,11 @@ impl<'a> ModelEvidence<'_, 'a> {
     }
 
     fn over(&self, figure: Figure, framework: &str, above: &Cell, below: &Cell) -> Result<Effect, Absent> {
-        let part = |power, cell| Part {
-            power,
-            framework,
-            cell,
-        };
-        self.evidence
-            .product(self.model, figure, &[part(1.0, above), part(-1.0, below)])
+        let parts = [
+            Part::new(1.0, framework, above),
+            Part::new(-1.0, framework, below),
+        ];
+        self.evidence.product(self.model, figure, &parts)
     }
 
     fn margin(&self) -> f64 {

@@ -1,7 +1,6 @@
 //! The plan's own hypotheses.
 
 use super::{
-    super::{TestRole, VerdictOutcome},
     decision::{TestCells, TestSpec, Undecided},
     evidence::Evidence,
     settle::Family,
@@ -25,14 +24,8 @@ pub(super) fn family<'a>(evidence: &Evidence<'a>, own: &'a OwnHypothesis) -> Fam
         beside: Vec::new(),
         impossible,
         lead: match own.rule {
-            Rule::All => |outcome| match outcome {
-                VerdictOutcome::Supported => "Every test holds; the narrowest:",
-                _ => "",
-            },
-            Rule::Any => |outcome| match outcome {
-                VerdictOutcome::Refuted => "No test holds; the nearest:",
-                _ => "",
-            },
+            Rule::All => ("Every test holds; the narrowest:", ""),
+            Rule::Any => ("", "No test holds; the nearest:"),
         },
         configuration: Vec::new(),
     }
@@ -48,14 +41,7 @@ fn specs<'a>(evidence: &Evidence<'a>, test: &'a OwnTest) -> Vec<TestSpec<'a>> {
         (test.concurrency.is_empty() || test.concurrency.contains(&cell.concurrency))
             && (test.input_tokens.is_empty() || test.input_tokens.contains(&prompt_tokens(cell)))
     };
-    let spec = |at| TestSpec {
-        role: TestRole::Deciding,
-        figure: test.figure,
-        of: &test.of,
-        against: &test.against,
-        at,
-        bound: test.bound,
-    };
+    let spec = |at| TestSpec::new(test.figure, (&test.of, &test.against), at, test.bound);
     if test.figure.is_korean_over_english() {
         let mut levels: Vec<u32> = all.iter().filter(|c| fits(c)).map(|c| c.concurrency).collect();
         levels.dedup();

@@ -6,8 +6,8 @@
 //! could not be made count in that number: it is fixed before anything is measured.
 
 use super::{
-    super::{ModelVerdict, VerdictOutcome, Weakness, compare::COMPARED_VALUES},
-    decision::{Levels, TestResult, TestSpec, Undecided},
+    super::{ModelVerdict, TestRole, VerdictOutcome, Weakness, compare::COMPARED_VALUES},
+    decision::{AT_95, Levels, TestResult, TestSpec, Undecided},
     effect::Unit,
     evidence::Evidence,
     roles::shown,
@@ -28,18 +28,13 @@ pub(super) struct Family<'a> {
     /// The verdict follows from these.
     pub(super) deciding: Vec<TestSpec<'a>>,
     /// Told beside it.
-    pub(super) beside: Vec<TestSpec<'a>>,
+    pub(super) beside: Vec<(TestRole, TestSpec<'a>)>,
     /// Tests that the plan has no way to make.
     pub(super) impossible: Vec<Undecided>,
-    /// What stands before the test that speaks for all, by outcome.
-    pub(super) lead: fn(VerdictOutcome) -> &'static str,
+    /// What stands before the test that speaks for all: where the family is supported, and where it is refuted.
+    pub(super) lead: (&'static str, &'static str),
     /// What was decided beforehand.
     pub(super) configuration: Vec<String>,
-}
-
-/// No words before the test that speaks for all.
-pub(super) fn no_lead(_: VerdictOutcome) -> &'static str {
-    ""
 }
 
 pub(super) fn settle(evidence: &Evidence<'_>, model: &str, family: Family<'_>) -> ModelVerdict {
@@ -55,10 +50,6 @@ pub(super) fn settle(evidence: &Evidence<'_>, model: &str, family: Family<'_>) -
             strict,
         },
     };
-    let beside_levels = Levels {
-        shown: DEFAULT_LEVEL,
-        strict: DEFAULT_LEVEL,
-    };
     let deciding: Vec<TestResult> = family
         .deciding
         .iter()
@@ -67,7 +58,11 @@ pub(super) fn settle(evidence: &Evidence<'_>, model: &str, family: Family<'_>) -
     let beside: Vec<TestResult> = family
         .beside
         .iter()
-        .map(|spec| evidence.test(model, spec, beside_levels))
+        .map(|(role, spec)| {
+            let mut result = evidence.test(model, spec, AT_95);
+            result.test.role = *role;
+            result
+        })
         .collect();
     let outcome = combine(family.rule, &deciding, family.impossible.is_empty());
     let because = because(outcome, family.rule, &deciding, &family.impossible, family.lead);
@@ -136,7 +131,7 @@ fn because(
     rule: Rule,
     deciding: &[TestResult],
     impossible: &[Undecided],
-    lead: fn(VerdictOutcome) -> &'static str,
+    lead: (&str, &str),
 ) -> String {
     let by_margin = |a: &&TestResult, b: &&TestResult| {
         let margin = |a: &TestResult| a.margin.unwrap_or(0.0);
@@ -154,7 +149,11 @@ fn because(
     };
     if let Some(result) = decided {
         let several = deciding.len() > 1;
-        let lead = if several { lead(outcome) } else { "" };
+        let lead = match outcome {
+            VerdictOutcome::Supported if several => lead.0,
+            VerdictOutcome::Refuted if several => lead.1,
+            _ => "",
+        };
         let space = if lead.is_empty() { "" } else { " " };
         return format!("{lead}{space}{}", sentence(&result.sentence));
     }

@@ -152,11 +152,7 @@ impl ModelEvidence<'_, '_> {
             .cells(ScenarioKind::PrefixCache)
             .iter()
             .map(|cell| {
-                let part = Part {
-                    power: 1.0,
-                    framework,
-                    cell,
-                };
+                let part = Part::new(1.0, framework, cell);
                 let said = format!(
                     "{}'s later requests had {{}} times the first one's time to first token",
                     shown(framework)
