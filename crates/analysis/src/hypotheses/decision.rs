@@ -20,20 +20,16 @@ use benchd_plan::{Bound, Cell, Figure, ScenarioKind};
 /// The cells that a test takes its figure from.
 #[derive(Debug, Clone)]
 pub(super) enum TestCells {
-    /// In one cell.
     Cell(Cell),
     /// In one cell over the same scenario's cell of the fewest streams.
     Scaling {
-        /// The cell.
         cell: Cell,
         /// That of the fewest streams.
         base: Cell,
     },
     /// In the Korean and English cells of one concurrency.
     Korean {
-        /// Streams.
         concurrency: u32,
-        /// The cells.
         cells: Vec<Cell>,
     },
 }
@@ -101,38 +97,27 @@ pub(super) enum Undecided {
     Missing(Absent),
     /// A flag makes the cell worthless for this figure.
     Flagged {
-        /// The framework.
         framework: String,
-        /// The cell.
         cell: String,
-        /// The flag.
         kind: FlagKind,
     },
-    /// Too few values.
     TooFew {
-        /// Values.
         has: usize,
-        /// What they are.
         unit: Unit,
-        /// Where.
         scenario: String,
     },
     /// The difference is smaller than the client's own error.
     BelowClientError,
     /// The interval holds the threshold.
     NearThreshold {
-        /// Values.
         has: usize,
-        /// What they are.
         unit: Unit,
-        /// Where.
         scenario: String,
         /// How many times as many values would do, if the effect and the spread stay as they are.
         factor: f64,
     },
 }
 
-/// What came of a test.
 #[derive(Debug, Clone)]
 pub(super) struct TestResult {
     pub(super) test: VerdictTest,
@@ -140,7 +125,6 @@ pub(super) struct TestResult {
     pub(super) strict: VerdictOutcome,
     /// How far the interval is from the threshold, as a difference of logarithms; `None` where it is not decided.
     pub(super) margin: Option<f64>,
-    /// The same in words.
     pub(super) sentence: String,
     pub(super) weaknesses: Vec<Weakness>,
     pub(super) undecided: Option<Undecided>,
@@ -275,7 +259,6 @@ fn weight(kind: FlagKind, figure: Figure) -> Weight {
 }
 
 impl Evidence<'_> {
-    /// Makes a test for one model.
     pub(super) fn test(&self, model: &str, spec: &TestSpec<'_>, levels: Levels) -> TestResult {
         let effect = match &spec.at {
             TestCells::Cell(cell) => self.ratio(model, spec.figure, spec.of, spec.against, cell),

@@ -13,13 +13,25 @@ use benchd_plan::{
     SharedPrefixTest, SingleRequestTest,
 };
 
-/// The claims in the document's own words.
-pub(super) const CLAIMS_KO: [&str; 5] = [
-    "SGLang이 공유 접두사 시나리오에서 vLLM보다 높은 처리량을 보인다",
-    "SGLang/vLLM이 Ollama보다 동시 요청 처리에서 압도적으로 우수하다",
-    "Ollama가 단일 요청 레이턴시에서 경쟁력을 보인다",
-    "동시 요청 수 증가에 따른 성능 저하 패턴이 프레임워크마다 다르다",
-    "한국어 입력/출력 시 영어 대비 토큰 효율성과 처리량이 프레임워크마다 다르다",
+/// The claims in the document's own words, by hypothesis.
+pub(super) const CLAIMS_KO: [(&str, &str); 5] = [
+    (
+        "H1",
+        "SGLang이 공유 접두사 시나리오에서 vLLM보다 높은 처리량을 보인다",
+    ),
+    (
+        "H2",
+        "SGLang/vLLM이 Ollama보다 동시 요청 처리에서 압도적으로 우수하다",
+    ),
+    ("H3", "Ollama가 단일 요청 레이턴시에서 경쟁력을 보인다"),
+    (
+        "H4",
+        "동시 요청 수 증가에 따른 성능 저하 패턴이 프레임워크마다 다르다",
+    ),
+    (
+        "H5",
+        "한국어 입력/출력 시 영어 대비 토큰 효율성과 처리량이 프레임워크마다 다르다",
+    ),
 ];
 
 /// The frameworks that take some roles, and what can't be tested for want of them.
@@ -190,7 +202,6 @@ fn running<'a>(evidence: &Evidence<'a>, roles: &RoleFrameworks<'a>, kind: Scenar
         .collect()
 }
 
-/// Every two of them.
 fn pairs<'a>(frameworks: &[&'a str]) -> Vec<(&'a str, &'a str)> {
     let mut pairs = Vec::new();
     for (n, first) in frameworks.iter().enumerate() {

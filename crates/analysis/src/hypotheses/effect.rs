@@ -24,7 +24,6 @@ use benchd_plan::{Cell, CellInput, Figure, Language, PromptType};
 /// What an effect's values are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unit {
-    /// Passes of a cell.
     Passes,
     /// Requests, one after another.
     Requests,
@@ -37,7 +36,6 @@ pub(super) enum Unit {
 }
 
 impl Unit {
-    /// In words, for so many.
     pub(super) fn words(self, n: usize) -> &'static str {
         match (self, n) {
             (Self::Passes, 1) => "pass",
@@ -61,14 +59,11 @@ enum Source {
     Pairs(Vec<Sorted>),
 }
 
-/// A ratio and what it rests on.
 #[derive(Debug, Clone)]
 pub(super) struct Effect {
-    /// The ratio.
     pub(super) estimate: f64,
     /// Values of its smallest sample.
     pub(super) values: usize,
-    /// What they are.
     pub(super) unit: Unit,
     source: Source,
 }

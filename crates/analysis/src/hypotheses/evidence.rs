@@ -13,7 +13,6 @@ use super::{
 use benchd_journal::EnvironmentInfo;
 use benchd_plan::{self, Cell, Plan, Scenario, ScenarioKind};
 
-/// All that a machine measured.
 pub(super) struct Evidence<'a> {
     pub(super) plan: &'a Plan,
     pub(super) nights: &'a [Night<'a>],

@@ -84,30 +84,22 @@ fn claim(roles: &RoleFrameworks<'_>, hypothesis: &Hypothesis) -> (String, Option
         roles.name(Role::Vllm),
         roles.name(Role::Ollama),
     );
-    let (n, claim) = match hypothesis {
-        Hypothesis::H1(_) => (
-            0,
-            format!("{sglang} has a higher throughput than {vllm} on a shared prefix"),
-        ),
-        Hypothesis::H2(_) => (
-            1,
-            format!("{sglang} and {vllm} serve concurrent requests overwhelmingly better than {ollama}"),
-        ),
-        Hypothesis::H3(_) => (
-            2,
-            format!("{ollama} is competitive in the latency of a single request"),
-        ),
-        Hypothesis::H4(_) => (
-            3,
-            "The frameworks differ in how performance degrades as concurrent requests increase".to_owned(),
-        ),
-        Hypothesis::H5(_) => (
-            4,
-            "The frameworks differ in token efficiency and throughput of Korean against English".to_owned(),
-        ),
+    let claim = match hypothesis {
+        Hypothesis::H1(_) => format!("{sglang} has a higher throughput than {vllm} on a shared prefix"),
+        Hypothesis::H2(_) => {
+            format!("{sglang} and {vllm} serve concurrent requests overwhelmingly better than {ollama}")
+        }
+        Hypothesis::H3(_) => format!("{ollama} is competitive in the latency of a single request"),
+        Hypothesis::H4(_) => {
+            "The frameworks differ in how performance degrades as concurrent requests increase".to_owned()
+        }
+        Hypothesis::H5(_) => {
+            "The frameworks differ in token efficiency and throughput of Korean against English".to_owned()
+        }
         Hypothesis::Own(own) => return (own.claim.clone(), None),
     };
-    (claim, Some(CLAIMS_KO[n].to_owned()))
+    let claim_ko = CLAIMS_KO.iter().find(|(name, _)| *name == hypothesis.name());
+    (claim, claim_ko.map(|(_, words)| (*words).to_owned()))
 }
 
 /// What all models say, else inconclusive.

@@ -31,7 +31,6 @@ pub(super) fn family<'a>(evidence: &Evidence<'a>, own: &'a OwnHypothesis) -> Fam
     }
 }
 
-/// One test for each cell that fits.
 fn specs<'a>(evidence: &Evidence<'a>, test: &'a OwnTest) -> Vec<TestSpec<'a>> {
     let Some(scenario) = evidence.plan.scenarios.get(&test.scenario) else {
         return Vec::new();

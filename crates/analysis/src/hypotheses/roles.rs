@@ -34,7 +34,6 @@ impl Role {
         }
     }
 
-    /// As people write it.
     pub(super) fn shown(self) -> &'static str {
         match self {
             Self::Sglang => "SGLang",

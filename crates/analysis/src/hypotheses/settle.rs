@@ -101,7 +101,6 @@ pub(super) fn settle(evidence: &Evidence<'_>, model: &str, family: Family<'_>) -
     }
 }
 
-/// The outcome of a family.
 pub(super) fn combine(rule: Rule, deciding: &[TestResult], complete: bool) -> VerdictOutcome {
     use VerdictOutcome::{Inconclusive, Refuted, Supported};
     let shown = |outcome| move |a: &TestResult| a.test.outcome == outcome;
