@@ -1,9 +1,6 @@
 //! What is shown of a cell on its way, and what feeds the watchdog meanwhile.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::{
     Pace, Tone,
@@ -11,7 +8,6 @@ use super::{
     run::say,
 };
 use crate::scenario::CellProgress;
-use benchd_analysis::{self, CellContext};
 use benchd_plan::{Arrival, Cell};
 use benchd_report;
 
@@ -74,21 +70,8 @@ pub(super) fn tell(work: &LaneWork<'_, '_>, cell: &Cell) {
         .cloned();
     let Some(finished) = finished else { return };
     // Only the figures are shown here; flags that need the GPU's samples or the prompts come with the report.
-    let (none, no_sizes) = (BTreeSet::new(), HashMap::new());
-    let context = CellContext {
-        cell,
-        timeout: work.shared.plan.request.timeout,
-        template_tokens: None,
-        model_id: None,
-        not_controlled: false,
-        gpu_expected: false,
-        gpu: None,
-        own_pids: &none,
-        strangers: &none,
-        max_events_per_s: None,
-        prompts: &no_sizes,
-    };
-    match benchd_analysis::summarise_cell(work.shared.run.dir.root(), &finished, &context) {
+    let root = work.shared.run.dir.root();
+    match benchd_analysis::summarise_cell(root, &finished, cell, work.shared.plan.request.timeout) {
         Ok(summary) => {
             let tone = if summary.failed > 0 {
                 Tone::Warn

@@ -25,7 +25,7 @@ pub use process::ProcessIdentity;
 pub use redact::{
     REDACTED, Redactor, SHORTEST_SECRET, is_secret_name, secrets_of_arguments, secrets_of_environment,
 };
-pub use request::{Outcome, Phase, REQUEST_RECORD_VERSION, RequestRecord, TokenSource, Transcript};
+pub use request::{Outcome, Phase, REQUEST_RECORD_VERSION, RequestRecord, TokenSource};
 pub use stream::{EndMarker, StreamShape};
 
 /// The name under which a lane's results are stored and reported: one framework serving one model, in one

@@ -97,15 +97,6 @@ pub enum TokenSource {
     None,
 }
 
-/// The text that a request brought back.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Transcript {
-    /// The answer.
-    pub text: String,
-    /// The reasoning before it, where the server sends it apart.
-    pub reasoning: String,
-}
-
 /// One line of `requests.jsonl`. Times with `_us` are integer microseconds; those without another origin in
 /// their description count from the send (the instant before the request's first byte was written, with the
 /// connection already open).
