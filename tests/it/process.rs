@@ -282,7 +282,7 @@ import os, sys
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
-        print("daemon", os.getpid(), flush=True)
+        os.write(1, b"daemon %d\n" % os.getpid())  # whole: others write to the same pipe meanwhile, and `print` writes in bits
         null = os.open("/dev/null", os.O_RDWR)
         for fd in (0, 1, 2): os.dup2(null, fd)
         os.execve("/bin/sh", ["sh", "-c", "trap '' TERM; while :; do sleep 1000; done"], {})
@@ -592,12 +592,18 @@ async fn supervisor_to_be_killed() {
     // A worker in the group, a child in a session of its own, and a daemon whose environment tells nothing.
     let script = format!(
         "import subprocess\n{DAEMON}\nsubprocess.Popen(['sh', '-c', \"trap '' TERM; while :; do sleep 1000; done\"])\n\
-         subprocess.Popen(['sleep', '1000'], start_new_session=True)\nprint('ready', flush=True)\n\
+         subprocess.Popen(['sleep', '1000'], start_new_session=True)\n\
          os.execvp('sleep', ['sleep', '1000'])"
     );
     let server = python(&dir, &script);
-    says(&server, "ready").await;
-    let members = server.processes();
+    // All of them, each come to what it stays: leader, worker, its sleep, session child, daemon, its sleep.
+    let members = until("the server's processes", || {
+        let members = server.processes();
+        let mut names: Vec<&str> = members.iter().map(|m| m.name.as_str()).collect();
+        names.sort_unstable();
+        (names == ["sh", "sh", "sleep", "sleep", "sleep", "sleep"]).then_some(members)
+    })
+    .await;
     let told = serde_json::json!({ "token": server.token(), "leader": server.leader(), "members": members,
         "pipes": server.output_pipes() });
     std::fs::write(dir.join("witnesses.tmp"), told.to_string()).unwrap();
@@ -617,10 +623,14 @@ async fn killed_supervisor(dir: &Path) -> Witnesses {
         ])
         .env("SUPERVISED_DIR", dir)
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(std::fs::File::create(dir.join("supervisor.err")).unwrap())
         .spawn()
         .unwrap();
     let told: serde_json::Value = until("the witnesses", || {
+        if let Some(status) = supervisor.try_wait().unwrap() {
+            let said = std::fs::read_to_string(dir.join("supervisor.err")).unwrap();
+            panic!("the supervisor ended by itself, {status}: {said}");
+        }
         serde_json::from_str(&std::fs::read_to_string(dir.join("witnesses.json")).ok()?).ok()
     })
     .await;
@@ -645,8 +655,7 @@ async fn what_a_killed_benchd_left_is_found_and_cleared_and_a_stranger_is_not() 
     // The leader died with benchd's death? It did not: nobody told it. Now it does, to make it harder.
     let leader = witnesses.leader.clone().unwrap();
     let left = process::leftovers(&witnesses);
-    // Leader, worker, its sleep, session child, daemon, its sleep.
-    assert!(left.ours.len() >= 5, "{left:?}");
+    assert_eq!(left.ours.len(), witnesses.members.len(), "{left:?}");
     assert!(
         left.ours
             .iter()
