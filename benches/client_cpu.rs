@@ -11,10 +11,10 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use benchd::client::Target;
-use benchd::load::{Batch, BatchReport, Completed, Job, LoadEngine, LoadOptions};
-use benchd::plan::Arrival;
-use benchd::record::{EndMarker, StreamShape};
+use benchd_core::record::{EndMarker, StreamShape};
+use benchd_load::client::Target;
+use benchd_load::{Batch, BatchReport, Completed, Job, LoadEngine, LoadOptions};
+use benchd_plan::Arrival;
 use nix::time::{ClockId, clock_gettime, clock_nanosleep};
 
 /// Tokens of a stream.

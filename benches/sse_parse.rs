@@ -6,7 +6,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use benchd::client::{Block, Framer, Intake, Stamp};
+use benchd_load::client::{Block, Framer, Intake, Stamp};
 
 /// A stream's size.
 const EVENTS: usize = 20_000;

@@ -48,7 +48,7 @@ pub enum Command {
     /// Print the JSON Schema of the plan, or of a file that benchd writes
     Schema(SchemaArgs),
     /// Serve the simulated inference server
-    Sim(Box<crate::sim::Args>),
+    Sim(Box<benchd_sim::Args>),
 }
 
 /// Where results and logs lie.
@@ -219,8 +219,8 @@ pub struct SelfcheckArgs {
 #[derive(Debug, Args)]
 pub struct SchemaArgs {
     /// What the schema is of
-    #[arg(long, value_enum, default_value_t = crate::report::SchemaOf::Plan)]
-    pub of: crate::report::SchemaOf,
+    #[arg(long, value_enum, default_value_t = benchd_report::SchemaOf::Plan)]
+    pub of: benchd_report::SchemaOf,
 }
 
 /// Arguments of `benchd env`.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::finding::{Area, Finding};
-use crate::plan::{Cell, CellInput};
+use benchd_plan::{Cell, CellInput};
 
 /// What to do where there is no room.
 const REMEDY: &str = "make room, or choose another folder with --results / --logs";
@@ -175,8 +175,8 @@ mod tests {
         let plan = "version: 1\nname: x\nmodels: { m: { openai: m } }\n\
              frameworks: { f: { kind: openai, command: [x, \"{port}\"], port: 1 } }\n\
              scenarios: { single: { input_tokens: [1000], output_tokens: 100, repeats: 10, warmup: 0 } }\n";
-        let plan = crate::plan::parse("x.yaml", plan, &|_| None).unwrap();
-        let lanes = crate::plan::lanes(&plan, &crate::plan::Only::parse(&[]).unwrap());
+        let plan = benchd_plan::parse("x.yaml", plan, &|_| None).unwrap();
+        let lanes = benchd_plan::lanes(&plan, &benchd_plan::Only::parse(&[]).unwrap());
         let hour = Duration::from_secs(3600);
         let one = expected(&lanes[0].cells, 1, 1, hour);
         assert_eq!(one.results, OTHER_BYTES + 10 * (1024 + 1600 + 6000) + 3600 * 6400);

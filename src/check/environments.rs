@@ -7,11 +7,9 @@ use std::{
 };
 
 use super::finding::{Area, Finding};
-use crate::{
-    env::{self, Missing, Venv},
-    plan::{Framework, FrameworkKind, Plan, Provision, Source},
-    record::GpuHost,
-};
+use crate::env::{self, Missing, Venv};
+use benchd_core::record::GpuHost;
+use benchd_plan::{Framework, FrameworkKind, Plan, Provision, Source};
 
 /// Limit of a program that is asked for its version, and of a server that is asked whether it is there.
 const ASK_LIMIT: Duration = Duration::from_secs(10);

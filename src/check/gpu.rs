@@ -1,12 +1,10 @@
 //! The GPU: what it is, how well it is, who is on it, and whether the models fit.
 
 use super::finding::{Area, Finding, size};
-use crate::{
-    framework::Demand,
-    gpu::{DeviceHealth, Gpu, GpuError, check_expectations},
-    plan::{GpuSelection, Host},
-    record::{GpuDevice, GpuHost, GpuProcess, ThrottleReason},
-};
+use benchd_core::record::{GpuDevice, GpuHost, GpuProcess, ThrottleReason};
+use benchd_frameworks::Demand;
+use benchd_host::gpu::{DeviceHealth, Gpu, GpuError, check_expectations};
+use benchd_plan::{GpuSelection, Host};
 
 /// An idle GPU above this is not cooled as it should be, degrees Celsius.
 const HOT_WHEN_IDLE_C: u32 = 75;

@@ -21,10 +21,8 @@ use std::{collections::BTreeSet, path::Path};
 
 pub use finding::{Area, Finding, Severity};
 
-use crate::{
-    gpu::Gpu,
-    plan::{self, Assumptions, Cell, Framework, Lane, Plan, most_streams},
-};
+use benchd_host::gpu::Gpu;
+use benchd_plan::{self, Assumptions, Cell, Framework, Lane, Plan, most_streams};
 
 /// What is to be run, and where it writes.
 #[derive(Debug, Clone, Copy)]
@@ -123,7 +121,7 @@ pub fn disk<'a>(
     gpu: &Gpu,
     open: impl IntoIterator<Item = &'a Cell>,
 ) -> Result<Finding, Finding> {
-    let takes = plan::estimate(subject.plan, subject.lanes, &Assumptions::default()).total;
+    let takes = benchd_plan::estimate(subject.plan, subject.lanes, &Assumptions::default()).total;
     let expected = disk::expected(open, subject.lanes.len() as u64, gpu.uuids().len() as u64, takes);
     disk::check(subject.results, subject.logs, expected)
 }

@@ -6,10 +6,8 @@ use super::{
     finding::{Area, Finding, size},
     gpu,
 };
-use crate::{
-    framework::{self, Absent, Weights},
-    plan::{Framework, FrameworkKind, Lane, Model, Plan, heaviest_load, longest_prompt_tokens},
-};
+use benchd_frameworks::{self, Absent, Weights};
+use benchd_plan::{Framework, FrameworkKind, Lane, Model, Plan, heaviest_load, longest_prompt_tokens};
 
 /// Share of the GPUs' memory up to which Ollama keeps a whole model on them, KV cache left out.
 const OLLAMA_SHARE: f64 = 0.92;
@@ -34,7 +32,7 @@ pub(super) fn look(plan: &Plan, plan_path: &Path, lanes: &[Lane], memory: &Memor
         ) else {
             continue;
         };
-        let weights = framework::weights(framework, model);
+        let weights = benchd_frameworks::weights(framework, model);
         let on_disk = presence(framework, model, &weights, plan_path);
         // Two frameworks that read the same files say it once; rounds of a lane, too.
         findings.extend(on_disk.filter(|finding| seen.insert(finding.text.clone())));
@@ -125,7 +123,7 @@ fn fit(
     model: &Model,
     lane: &Lane,
     lanes: &[Lane],
-    found: &framework::Found,
+    found: &benchd_frameworks::Found,
     memory: &Memory,
 ) -> Option<Finding> {
     let name = format!("{} / {}", framework.name, model.name);
@@ -158,7 +156,7 @@ fn fit(
             )
         });
     }
-    let demand = framework::demand(framework, model, found)?;
+    let demand = benchd_frameworks::demand(framework, model, found)?;
     let load = gpu::Load {
         lane: &name,
         model: &model.name,

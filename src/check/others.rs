@@ -3,11 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::finding::{Area, Finding};
-use crate::{
-    journal::{self, RunDir, RunInfo, RunState, State},
-    plan::{Framework, Source},
-    process::{self, Lock, LockError, PortTaken, Witnesses},
-};
+use benchd_host::process::{self, Lock, LockError, PortTaken, Witnesses};
+use benchd_journal::{self, RunDir, RunInfo, RunState, State};
+use benchd_plan::{Framework, Source};
 
 /// The unit that comes with this benchd.
 const UNIT: &str = include_str!("../../systemd/benchd@.service");
@@ -101,7 +99,7 @@ pub(super) fn runs(results: &Path, logs: &Path, plan_name: &str, plan_path: &Pat
             newest_of_plan &= !run.is_named_for(plan_name);
             continue;
         }
-        let Ok(replay) = journal::replay(&run.journal()) else {
+        let Ok(replay) = benchd_journal::replay(&run.journal()) else {
             findings.push(Finding::warn(
                 Area::Run,
                 format!("the journal of run {} can't be read", run.id()),

@@ -11,11 +11,11 @@ use super::{CommandResult, DONE, Failure, NO_STDOUT, load_plan};
 use crate::{
     check::{self, Finding, Severity, Subject},
     cli::CheckArgs,
-    framework::{self, Context as Around},
-    plan::{self, Assumptions, Estimate, Lane, Only, Plan, longest_prompt_tokens, most_streams},
-    report::{number, print},
     supervisor::{self, EXIT_MACHINE, short_duration},
 };
+use benchd_frameworks::{self, Context as Around};
+use benchd_plan::{self, Assumptions, Estimate, Lane, Only, Plan, longest_prompt_tokens, most_streams};
+use benchd_report::{number, print};
 
 /// Version of the JSON form.
 const JSON_VERSION: u32 = 1;
@@ -34,7 +34,7 @@ pub fn run(args: CheckArgs) -> CommandResult {
     let loaded = load_plan(&args.plan)?;
     let only = Only::parse(&args.only).map_err(Failure::plan)?;
     only.check(&loaded.plan).map_err(Failure::plan)?;
-    let lanes = plan::lanes(&loaded.plan, &only);
+    let lanes = benchd_plan::lanes(&loaded.plan, &only);
     if lanes.is_empty() {
         return Err(Failure::plan(anyhow!(
             "nothing is left to check: no lane has a cell that `--only {}` names",
@@ -53,7 +53,7 @@ pub fn run(args: CheckArgs) -> CommandResult {
         results: &args.places.results,
         logs: &args.places.logs,
     }));
-    let estimate = plan::estimate(&loaded.plan, &lanes, &Assumptions::default());
+    let estimate = benchd_plan::estimate(&loaded.plan, &lanes, &Assumptions::default());
     let text = if args.json {
         json(&loaded.plan, &estimate, &findings)?
     } else {
@@ -91,7 +91,7 @@ fn settings_fit(plan: &Plan, lanes: &[Lane]) -> Result<(), Failure> {
             max_concurrency: most_streams(lane),
             work_dir: PathBuf::from("logs"),
         };
-        framework::adapter(fw, model, &around).map_err(Failure::plan)?;
+        benchd_frameworks::adapter(fw, model, &around).map_err(Failure::plan)?;
     }
     Ok(())
 }

@@ -5,12 +5,10 @@ use std::io::IsTerminal as _;
 use anyhow::{Context, anyhow};
 
 use super::{CommandResult, DONE, Failure, NO_STDOUT, open_run};
-use crate::{
-    analysis::{AnalysedRun, compare_runs},
-    cli::{CompareArgs, CompareFormat},
-    plan::Only,
-    report::{change_md, change_text, print},
-};
+use crate::cli::{CompareArgs, CompareFormat};
+use benchd_analysis::{AnalysedRun, compare_runs};
+use benchd_plan::Only;
+use benchd_report::{change_md, change_text, print};
 
 /// Something got worse, and the caller asked to be told by the exit code.
 pub const EXIT_REGRESSION: u8 = 5;

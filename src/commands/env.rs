@@ -8,10 +8,10 @@ use super::{CommandResult, DONE, Failure, load_plan};
 use crate::{
     cli::EnvArgs,
     env::{self, EnvError},
-    plan::Plan,
-    record::Redactor,
     supervisor::{self, Signals, signal_exit_code},
 };
+use benchd_core::record::Redactor;
+use benchd_plan::Plan;
 
 /// How often the lines of a progress bar are shown.
 const BAR_PERIOD: Duration = Duration::from_secs(5);

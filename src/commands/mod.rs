@@ -15,11 +15,11 @@ use anyhow::anyhow;
 pub(crate) use crate::supervisor::Failure;
 use crate::{
     cli::{Cli, Command},
-    journal::RunDir,
-    plan::{self, Lane, Only, Plan},
-    record::{Redactor, secrets_of_environment},
     supervisor::EXIT_OK,
 };
+use benchd_core::record::{Redactor, secrets_of_environment};
+use benchd_journal::RunDir;
+use benchd_plan::{self, Lane, Only, Plan};
 
 /// Runs a command and gives benchd's exit code. Errors go to stderr with their causes.
 pub fn dispatch(cli: Cli) -> u8 {
@@ -79,8 +79,8 @@ pub const DONE: CommandResult = Ok(EXIT_OK);
 ///
 /// # Errors
 /// Exit code 2.
-pub(crate) fn load_plan(path: &std::path::Path) -> Result<crate::plan::LoadedPlan, Failure> {
-    crate::plan::load(path, &|name| std::env::var(name).ok()).map_err(Failure::plan)
+pub(crate) fn load_plan(path: &std::path::Path) -> Result<benchd_plan::LoadedPlan, Failure> {
+    benchd_plan::load(path, &|name| std::env::var(name).ok()).map_err(Failure::plan)
 }
 
 /// Stands for every `${VAR}` of a frozen plan: who reads a run needs no secret.
@@ -119,8 +119,9 @@ pub(crate) fn open_run(
     name: Option<&str>,
 ) -> Result<(RunDir, Plan, Vec<Lane>), Failure> {
     let dir = find_run(results, name)?;
-    let loaded = plan::load(&dir.plan_yaml(), &|_| Some(NO_SECRET.to_owned())).map_err(Failure::machine)?;
-    let lanes = plan::lanes(&loaded.plan, &Only::default());
+    let loaded =
+        benchd_plan::load(&dir.plan_yaml(), &|_| Some(NO_SECRET.to_owned())).map_err(Failure::machine)?;
+    let lanes = benchd_plan::lanes(&loaded.plan, &Only::default());
     Ok((dir, loaded.plan, lanes))
 }
 

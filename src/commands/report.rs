@@ -8,12 +8,10 @@ use std::{
 use anyhow::{Context, anyhow};
 
 use super::{CommandResult, DONE, Failure, NO_STDOUT, open_run};
-use crate::{
-    analysis::{AnalysedRun, summarise_study},
-    cli::ReportArgs,
-    journal::RunDir,
-    report,
-};
+use crate::cli::ReportArgs;
+use benchd_analysis::{AnalysedRun, summarise_study};
+use benchd_journal::RunDir;
+use benchd_report;
 
 /// Writes the files and prints where the report lies.
 ///
@@ -24,13 +22,13 @@ pub fn run(args: ReportArgs) -> CommandResult {
         [] | [_] if args.output.is_none() => of_one(&args.results, args.runs.first().map(String::as_str))?,
         runs => of_several(&args.results, runs, args.output)?,
     };
-    report::print(&format!("{}\n", path.display())).context(NO_STDOUT)?;
+    benchd_report::print(&format!("{}\n", path.display())).context(NO_STDOUT)?;
     DONE
 }
 
 fn of_one(results: &Path, run: Option<&str>) -> Result<PathBuf, Failure> {
     let (dir, plan, lanes) = open_run(results, run)?;
-    report::write_all(&dir, &plan, &lanes).map_err(Failure::machine)?;
+    benchd_report::write_all(&dir, &plan, &lanes).map_err(Failure::machine)?;
     Ok(dir.report_html())
 }
 
@@ -62,7 +60,7 @@ fn of_several(results: &Path, runs: &[String], output: Option<PathBuf>) -> Resul
         analysed.push(run);
         dirs.push(dir);
     }
-    let folder = output.unwrap_or_else(|| report::study_folder(results, &dirs));
+    let folder = output.unwrap_or_else(|| benchd_report::study_folder(results, &dirs));
     let (study, series) = summarise_study(analysed);
-    report::write_study(&folder, &study, &series, &dirs).map_err(Failure::machine)
+    benchd_report::write_study(&folder, &study, &series, &dirs).map_err(Failure::machine)
 }

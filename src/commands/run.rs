@@ -5,9 +5,9 @@ use anyhow::{Context, anyhow};
 use super::{CommandResult, Failure, load_plan};
 use crate::{
     cli::RunArgs,
-    plan::{self, Only},
     supervisor::{self, Display, RunOptions, Signals, Systemd},
 };
+use benchd_plan::{self, Only};
 
 mod dry_run;
 
@@ -22,7 +22,7 @@ pub fn run(args: RunArgs) -> CommandResult {
     let loaded = load_plan(&args.plan)?;
     let only = Only::parse(&args.only).map_err(Failure::plan)?;
     only.check(&loaded.plan).map_err(Failure::plan)?;
-    let lanes = plan::lanes(&loaded.plan, &only);
+    let lanes = benchd_plan::lanes(&loaded.plan, &only);
     if lanes.is_empty() {
         return Err(Failure::plan(anyhow!(
             "nothing is left to run: no lane has a cell that `--only {}` names",

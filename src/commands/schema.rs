@@ -3,10 +3,8 @@
 use anyhow::Context;
 
 use super::{CommandResult, DONE, NO_STDOUT};
-use crate::{
-    cli::SchemaArgs,
-    report::{print, schema_of},
-};
+use crate::cli::SchemaArgs;
+use benchd_report::{print, schema_of};
 
 /// Prints the schema.
 ///

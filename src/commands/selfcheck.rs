@@ -8,11 +8,11 @@ use serde::Serialize;
 use super::{CommandResult, DONE, Failure, NO_STDOUT};
 use crate::{
     cli::SelfcheckArgs,
-    journal::{ClientCalibration, HostInfo, write_atomic},
-    report::print,
     selfcheck::{self, MAX_STREAMS, Options},
     supervisor::host_info,
 };
+use benchd_journal::{ClientCalibration, HostInfo, write_atomic};
+use benchd_report::print;
 
 /// Version of the stored result.
 const VERSION: u32 = 1;

@@ -11,11 +11,11 @@ use anyhow::Context;
 use super::{CommandResult, DONE, Failure, NO_STDOUT, find_run};
 use crate::{
     cli::StatusArgs,
-    journal::{self, LaneOutcome, RunDir, RunOutcome, State},
-    record::LaneId,
-    report::print,
     supervisor::{boot_id, short_duration},
 };
+use benchd_core::record::LaneId;
+use benchd_journal::{self, LaneOutcome, RunDir, RunOutcome, State};
+use benchd_report::print;
 
 /// Prints where the run stands, on stdout.
 ///
@@ -24,7 +24,8 @@ use crate::{
 pub fn run(args: StatusArgs) -> CommandResult {
     // The logs' folder is not needed to read a run; it is told by run.json.
     let dir = find_run(&args.results, args.run.as_deref())?;
-    let replay = journal::replay(&dir.journal()).map_err(|e| Failure::machine(anyhow::Error::from(e)))?;
+    let replay =
+        benchd_journal::replay(&dir.journal()).map_err(|e| Failure::machine(anyhow::Error::from(e)))?;
     let state = State::from_entries(&replay.entries);
     let alive = is_alive(&state);
     let now_us = u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap_or(0);
@@ -153,7 +154,7 @@ fn render(state: &State, alive: bool, now_us: u64, in_cell: Option<u64>) -> Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::{Entry, Event, JOURNAL_VERSION, LaneEnded, LaneStarted, RunStarted};
+    use benchd_journal::{Entry, Event, JOURNAL_VERSION, LaneEnded, LaneStarted, RunStarted};
 
     fn entry(seq: u64, event: Event) -> Entry {
         Entry {

@@ -24,7 +24,7 @@ pub use provision::{EnvError, provision};
 pub use record::{Installed, describe, installed, is_current};
 pub use venv::{Venv, is_half_made, is_version};
 
-use crate::plan::{Framework, FrameworkKind, Model, Plan, Source};
+use benchd_plan::{Framework, FrameworkKind, Model, Plan, Source};
 
 /// Name of the folder that holds environments.
 const ENVS: &str = "envs";
@@ -314,7 +314,7 @@ mod tests {
     use std::{collections::BTreeMap, time::Duration};
 
     use super::*;
-    use crate::plan::Provision;
+    use benchd_plan::Provision;
 
     fn framework(kind: FrameworkKind, source: Source) -> Framework {
         Framework {

@@ -16,11 +16,9 @@ use tokio::{process::Command, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::provision::{EnvError, Group, diagnose, pump, run};
-use crate::{
-    client::untimed_client,
-    framework::{self, Weights},
-    plan::{Framework, FrameworkKind, Model, Plan, Source},
-};
+use benchd_frameworks::{self, Weights};
+use benchd_load::client::untimed_client;
+use benchd_plan::{Framework, FrameworkKind, Model, Plan, Source};
 
 /// From the launch of Ollama's server to its first answer, at the longest.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -78,7 +76,7 @@ pub struct Fetch {
 pub fn models_to_fetch(plan: &Plan) -> Vec<Fetch> {
     let mut all: Vec<Fetch> = Vec::new();
     for (framework, model) in served(plan) {
-        let wanted = match framework::weights(framework, model) {
+        let wanted = match benchd_frameworks::weights(framework, model) {
             Weights::Absent(absent) => absent.fetchable,
             Weights::Damaged { .. } => is_fetched(framework, model),
             Weights::Whole(_) | Weights::NotKnown => false,
@@ -109,7 +107,7 @@ pub fn models_to_fetch(plan: &Plan) -> Vec<Fetch> {
 pub fn models_missing(plan: &Plan) -> Vec<String> {
     let mut texts: Vec<String> = Vec::new();
     for (framework, model) in served(plan) {
-        let text = match framework::weights(framework, model) {
+        let text = match benchd_frameworks::weights(framework, model) {
             Weights::Absent(absent) if absent.fetchable => {
                 format!("models.{}: {} is not on this machine", model.name, absent.id)
             }
@@ -150,7 +148,7 @@ fn is_fetched(framework: &Framework, model: &Model) -> bool {
         FrameworkKind::Vllm | FrameworkKind::Sglang => model
             .hf
             .as_deref()
-            .is_some_and(|id| !framework::looks_like_folder(id)),
+            .is_some_and(|id| !benchd_frameworks::looks_like_folder(id)),
         FrameworkKind::Ollama => model.gguf.is_none(),
         FrameworkKind::Openai => false,
     }
@@ -175,13 +173,13 @@ pub async fn fetch(
     };
     match &framework.source {
         Source::Venv(venv) => {
-            let revision = framework::revision(framework, model);
+            let revision = benchd_frameworks::revision(framework, model);
             from_hub(venv, framework, &fetch.id, &revision, cancel, &mut progress).await?;
         }
         Source::Binary(binary) => pull(binary, framework, &fetch.id, cancel, &mut progress).await?,
         Source::Command { .. } | Source::Url(_) => {}
     }
-    match framework::weights(framework, model) {
+    match benchd_frameworks::weights(framework, model) {
         Weights::Damaged { folder, wrong } => Err(EnvError::Model {
             id: fetch.id.clone(),
             why: format!(

@@ -13,10 +13,8 @@ use super::{
     release::{self, LockedRelease},
     venv::{Venv, hex},
 };
-use crate::{
-    journal::{EnvironmentInfo, write_atomic},
-    plan::{Framework, Source},
-};
+use benchd_journal::{EnvironmentInfo, write_atomic};
+use benchd_plan::{Framework, Source};
 
 /// Name of the record in its environment.
 pub(super) const RECORD: &str = "installed.json";
@@ -64,7 +62,7 @@ pub fn is_current(folder: &Path) -> Option<bool> {
 ///
 /// # Errors
 /// The record can't be written.
-pub(super) fn record(folder: &Path, took: Duration) -> Result<(), crate::journal::DiskError> {
+pub(super) fn record(folder: &Path, took: Duration) -> Result<(), benchd_journal::DiskError> {
     let mut environment = EnvironmentInfo {
         made_unix_us: u64::try_from(jiff::Timestamp::now().as_microsecond()).ok(),
         recipe_sha256: Some(recipe_sha256(folder)),
@@ -88,7 +86,7 @@ pub(super) fn record(folder: &Path, took: Duration) -> Result<(), crate::journal
     };
     let path = folder.join(RECORD);
     let mut text = serde_json::to_vec_pretty(&record)
-        .map_err(|e| crate::journal::DiskError::new("write", &path, e.into()))?;
+        .map_err(|e| benchd_journal::DiskError::new("write", &path, e.into()))?;
     text.push(b'\n');
     write_atomic(&path, &text)
 }

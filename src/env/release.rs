@@ -18,7 +18,8 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::{provision::EnvError, venv::hex};
-use crate::{client::untimed_client, journal::write_atomic};
+use benchd_journal::write_atomic;
+use benchd_load::client::untimed_client;
 
 /// The file that says what to fetch.
 pub(super) const FILE: &str = "release.json";

@@ -5,13 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    client::{OneOff, Target, request_once},
-    framework::{Adapter, ChatRequest},
-    plan::ReasoningEffort,
-    prompt::{PromptError, TokenCounter},
-    record::{Message, Outcome, StreamShape},
-};
+use benchd_core::record::{Message, Outcome, StreamShape};
+use benchd_frameworks::{Adapter, ChatRequest};
+use benchd_load::client::{OneOff, Target, request_once};
+use benchd_plan::ReasoningEffort;
+use benchd_prompts::{PromptError, TokenCounter};
 
 /// Counts by the usage that a server reports.
 pub struct ServerCounter<'a> {

@@ -12,13 +12,13 @@ use super::{
     requests::{CellRequests, PlannedRequest},
     vitals::{Hang, Over, Vitals},
 };
-use crate::{
-    client::Target,
-    journal::{ClientLag, DiskError, PassTimes, RecordFile},
-    load::{Batch, Completed, Job, LoadEngine, LoadError},
-    plan::{Arrival, Cell},
-    record::{LaneId, Outcome, Phase, REQUEST_RECORD_VERSION, Redactor, RequestRecord, StreamShape},
+use benchd_core::record::ClientLag;
+use benchd_core::record::{
+    LaneId, Outcome, Phase, REQUEST_RECORD_VERSION, Redactor, RequestRecord, StreamShape,
 };
+use benchd_journal::{DiskError, PassTimes, RecordFile};
+use benchd_load::{Batch, Completed, Job, LoadEngine, LoadError, client::Target};
+use benchd_plan::{Arrival, Cell};
 
 /// How often progress is told and the server is looked at for a hang.
 const TICK: Duration = Duration::from_millis(250);

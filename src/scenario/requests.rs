@@ -4,11 +4,9 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use crate::{
-    framework::{Adapter, ChatRequest},
-    plan::{Cell, ReasoningEffort, RequestSettings, ScenarioKind},
-    prompt::{CellPrompts, PromptText},
-};
+use benchd_frameworks::{Adapter, ChatRequest};
+use benchd_plan::{Cell, ReasoningEffort, RequestSettings, ScenarioKind};
+use benchd_prompts::{CellPrompts, PromptText};
 
 /// One request of a cell.
 #[derive(Debug, Clone)]

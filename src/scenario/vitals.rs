@@ -11,7 +11,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::record::Outcome;
+use benchd_core::record::Outcome;
 
 /// Limits of a request for which nothing at all may come: all that waited in the first have timed out by then, and
 /// those after them have been silent for half of theirs.

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::{SelfcheckError, judge::Judged, memory, server::Server, setting::Setting};
-use crate::client::Target;
-use crate::load::{Batch, BatchReport, Completed, Job, LoadEngine};
-use crate::plan::Arrival;
-use crate::record::{EndMarker, StreamShape};
+use benchd_core::record::{EndMarker, StreamShape};
+use benchd_load::client::Target;
+use benchd_load::{Batch, BatchReport, Completed, Job, LoadEngine};
+use benchd_plan::Arrival;
 
 /// Limit of a request beyond what it should take.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -4,9 +4,9 @@
 //! microseconds from the send, cut; an error can be as small as -1 µs by that alone.
 
 use super::{SelfcheckError, setting::Setting};
-use crate::journal::ClientPoint;
-use crate::load::Completed;
-use crate::stats::Sorted;
+use benchd_core::stats::Sorted;
+use benchd_journal::ClientPoint;
+use benchd_load::Completed;
 
 /// What the answers of one setting show, microseconds.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -128,8 +128,8 @@ impl Judged {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::{Assembly, Closing, End, ServerStamp};
-    use crate::record::{EndMarker, StreamShape};
+    use benchd_core::record::{EndMarker, StreamShape};
+    use benchd_load::client::{Assembly, Closing, End, ServerStamp};
 
     const SENT_NS: u64 = 5_000_000_000;
 
@@ -159,7 +159,7 @@ mod tests {
             connect_us: Some(1),
             end_us: 4_000,
         });
-        answer.outcome = crate::record::Outcome::Ok;
+        answer.outcome = benchd_core::record::Outcome::Ok;
         for (n, late) in (1..).zip(late_us) {
             answer.chunks_us.push(n * 1_000 + late);
             answer.server_stamps.push(ServerStamp {
@@ -210,7 +210,7 @@ mod tests {
             "{error}"
         );
         let mut failed = answer([0; 3]);
-        failed.answer.outcome = crate::record::Outcome::Timeout;
+        failed.answer.outcome = benchd_core::record::Outcome::Timeout;
         let error = Judged::of(&[failed], setting()).unwrap_err();
         assert!(matches!(error, SelfcheckError::Request { .. }), "{error}");
         assert!(matches!(Judged::of(&[], setting()), Err(SelfcheckError::Empty)));

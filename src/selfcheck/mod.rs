@@ -23,9 +23,9 @@ mod table;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::client::unix_us;
-use crate::journal::{ClientCalibration, ClientPoint, RateLimit};
-use crate::load::{LoadEngine, LoadError, LoadOptions};
+use benchd_journal::{ClientCalibration, ClientPoint, RateLimit};
+use benchd_load::client::unix_us;
+use benchd_load::{LoadEngine, LoadError, LoadOptions};
 
 use drive::Driven;
 use rate::{Search, Verdict};

@@ -1,9 +1,9 @@
 //! The search for the largest event rate that the client sustains. Pure.
 
 use super::{SelfcheckError, judge::Judged, setting::Setting};
-use crate::journal::{ClientRate, RateLimit};
-use crate::load::BatchReport;
-use crate::stats::Sorted;
+use benchd_core::stats::Sorted;
+use benchd_journal::{ClientRate, RateLimit};
+use benchd_load::BatchReport;
 
 /// The client sustains a rate while the 99th percentile of how late it reads is at most this, microseconds …
 pub const READ_LAG_BOUND_US: f64 = 1_000.0;

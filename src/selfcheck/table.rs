@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{READ_LAG_BOUND_US, THREAD_SHARE_BOUND};
-use crate::journal::{ClientCalibration, ClientPoint, RateLimit};
+use benchd_journal::{ClientCalibration, ClientPoint, RateLimit};
 
 /// Columns: name over unit or percentile. Times are microseconds.
 const HEAD: [[&str; 2]; 21] = [
@@ -152,7 +152,7 @@ pub fn summary_line(found: &ClientCalibration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::ClientRate;
+    use benchd_journal::ClientRate;
 
     #[test]
     fn columns_line_up_and_a_limit_of_the_server_is_said() {

@@ -9,10 +9,8 @@ use super::{
     readying::{self, NotReady},
     settings::{CompletionProbe, Interrupt, Moment, ProbeAnswer, ReadyPlan},
 };
-use crate::{
-    journal::{Event, Note, ServerReady},
-    record::LaneId,
-};
+use benchd_core::record::LaneId;
+use benchd_journal::{Event, Note, ServerReady};
 
 /// A running server of someone else's that really answers.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::record::{HttpCall, Method, Step};
+use benchd_core::record::{HttpCall, Method, Step};
 
 /// Most bytes of an answer that are read.
 const REPLY_CAP_BYTES: usize = 16 << 20;
@@ -117,7 +117,7 @@ impl Control {
 
     /// For a base URL without a trailing slash.
     pub fn for_url(base: &str) -> Self {
-        let client = crate::client::untimed_client()
+        let client = benchd_load::client::untimed_client()
             // Servers are spoken to by plain HTTP: a machine without CA certificates is fit for it.
             .tls_certs_only(std::iter::empty())
             .no_proxy()
@@ -255,7 +255,7 @@ impl Control {
         if reply.status != 200 {
             return Err(format!("status {}{}", reply.status, reply.excerpt()));
         }
-        Ok(crate::framework::parse_metrics(&reply.body))
+        Ok(benchd_frameworks::parse_metrics(&reply.body))
     }
 }
 

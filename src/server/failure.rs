@@ -1,7 +1,7 @@
 //! How a server's life fails.
 
 use super::reaped::Reaped;
-use crate::process::LeaderExit;
+use benchd_host::process::LeaderExit;
 
 /// Where it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,7 +17,8 @@ use super::{
     settings::{CompletionProbe, Interrupt, Moment, ReadyPlan, ServerSettings, StopWhy},
     watch::Inventory,
 };
-use crate::{journal::ProcessIdentity, process::ServerProcess};
+use benchd_core::record::ProcessIdentity;
+use benchd_host::process::ServerProcess;
 
 /// What every state from here on owns.
 pub(super) struct Running {

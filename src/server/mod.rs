@@ -46,5 +46,5 @@ pub use settings::{
 /// Where events go: the one task that owns the journal.
 pub trait EventSink: Send + Sync {
     /// Takes an event. Never waits: the caller may be on its way to stop a server.
-    fn event(&self, event: crate::journal::Event);
+    fn event(&self, event: benchd_journal::Event);
 }

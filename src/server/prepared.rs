@@ -8,10 +8,8 @@ use super::{
     launched::Launched,
     settings::{Moment, Requirement, ServerSettings},
 };
-use crate::{
-    journal::{Event, Note, ServerLaunched, ServerPrepared},
-    process::{self, Cgroup, ServerProcess, SpawnSpec},
-};
+use benchd_host::process::{self, Cgroup, ServerProcess, SpawnSpec};
+use benchd_journal::{Event, Note, ServerLaunched, ServerPrepared};
 
 /// Variables of benchd's own environment that a server must not see: it would speak to systemd in benchd's
 /// name, or take benchd's sockets.

@@ -10,11 +10,10 @@ use super::{
     reaped::Reaped,
     settings::{Moment, ProbeAnswer, StopWhy},
 };
-use crate::{
-    journal::{Event, ProcessIdentity, ServerReady},
-    process::{LeaderExit, ServerProcess},
-    record::{CompileCaches, LaneId, LoadFigures},
-};
+use benchd_core::record::ProcessIdentity;
+use benchd_core::record::{CompileCaches, LaneId, LoadFigures};
+use benchd_host::process::{LeaderExit, ServerProcess};
+use benchd_journal::{Event, ServerReady};
 
 /// A server that generates.
 pub struct Ready {

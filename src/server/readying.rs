@@ -15,7 +15,7 @@ use super::{
     launched::Answered,
     settings::{CompletionProbe, LaunchSpec, Moment, ProbeAnswer, ReadyPlan},
 };
-use crate::process::{self, LeaderExit, ServerProcess};
+use benchd_host::process::{self, LeaderExit, ServerProcess};
 
 /// How long a healthy answer may go without a listener in sight: a server that binds anew while it starts.
 const OWNER_PATIENCE: Duration = Duration::from_secs(2);

@@ -8,13 +8,10 @@ use super::{
     EventSink,
     settings::{Moment, ServerSettings, StopWhy},
 };
-use crate::{
-    journal::{
-        Event, GpuHeld, GpuReleased, Note, ProcessIdentity, ServerDescendants, ServerReaped, ServerStopping,
-    },
-    process::{LeaderExit, LogState, ServerProcess, Stuck},
-    record::{GpuProcess, LaneId},
-};
+use benchd_core::record::ProcessIdentity;
+use benchd_core::record::{GpuProcess, LaneId};
+use benchd_host::process::{LeaderExit, LogState, ServerProcess, Stuck};
+use benchd_journal::{Event, GpuHeld, GpuReleased, Note, ServerDescendants, ServerReaped, ServerStopping};
 
 /// A stopped server.
 pub struct Reaped {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use super::{control::Control, settings::ProbeAnswer};
-use crate::record::{CacheReset, ResetProof, Step};
+use benchd_core::record::{CacheReset, ResetProof, Step};
 
 /// Limit of reading the metrics.
 const METRICS_TIMEOUT: Duration = Duration::from_secs(10);

@@ -8,10 +8,8 @@ use std::{
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    process::{LogSettings, StopPolicy},
-    record::{DoneWhen, HttpCall, LaneId, Step, StreamShape},
-};
+use benchd_core::record::{DoneWhen, HttpCall, LaneId, Step, StreamShape};
+use benchd_host::process::{LogSettings, StopPolicy};
 
 /// A command, its place, and what of it may be shown.
 #[derive(Debug, Clone)]
@@ -164,7 +162,7 @@ impl Moment {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             at: Instant::now(),
-            unix_us: crate::record::micros(since_epoch),
+            unix_us: benchd_core::record::micros(since_epoch),
         }
     }
 }

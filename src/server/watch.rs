@@ -6,11 +6,10 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::EventSink;
-use crate::{
-    journal::{Event, ProcessIdentity, ServerDescendants},
-    process::ServerProcess,
-    record::LaneId,
-};
+use benchd_core::record::LaneId;
+use benchd_core::record::ProcessIdentity;
+use benchd_host::process::ServerProcess;
+use benchd_journal::{Event, ServerDescendants};
 
 /// While it starts: processes come and go, nothing is measured.
 const WHILE_STARTING: Duration = Duration::from_millis(250);

@@ -3,11 +3,9 @@
 use std::time::Instant;
 
 use super::{lane::LaneWork, opening::LaneCells, readiness::Completion};
-use crate::{
-    plan::{CachePolicy, Cell},
-    record::{CacheReset, Flag, FlagKind, micros},
-    server::{ResetOutcome, reset_cache},
-};
+use crate::server::{ResetOutcome, reset_cache};
+use benchd_core::record::{CacheReset, Flag, FlagKind, micros};
+use benchd_plan::{CachePolicy, Cell};
 
 /// Empties the cache before the cell where the plan says so; `None` where it is kept.
 pub(super) async fn reset(

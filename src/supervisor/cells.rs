@@ -14,12 +14,12 @@ use super::{
     run::say,
 };
 use crate::{
-    journal::{CellEnded, CellFailed, CellStarted, DiskError, Event},
-    plan::Cell,
-    prompt::{PromptError, for_cell},
     scenario::{CellError, CellMeasured, CellProgress, Halted},
     server::{CompletionProbe as _, Watch},
 };
+use benchd_journal::{CellEnded, CellFailed, CellStarted, DiskError, Event};
+use benchd_plan::Cell;
+use benchd_prompts::{PromptError, for_cell};
 
 /// Measures the lane's cells that are not measured yet.
 pub(super) async fn run(work: &mut LaneWork<'_, '_>, cells: &mut LaneCells) -> LaneEnd {

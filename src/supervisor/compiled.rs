@@ -9,10 +9,8 @@ use super::{
     lane::LaneWork,
     own_counters::{log_length, log_since},
 };
-use crate::{
-    framework::CompileLine,
-    record::{CacheFolder, CompileCaches},
-};
+use benchd_core::record::{CacheFolder, CompileCaches};
+use benchd_frameworks::CompileLine;
 
 /// Most files of one folder that are looked at: such a cache has thousands.
 const MOST_FILES: usize = 200_000;

@@ -1,9 +1,7 @@
 //! The one decision of a run: what comes next. Pure; the tasks around it only carry events in and actions out.
 
-use crate::{
-    journal::{LaneOutcome, RunOutcome},
-    record::LaneId,
-};
+use benchd_core::record::LaneId;
+use benchd_journal::{LaneOutcome, RunOutcome};
 
 /// What the decision looks at.
 #[derive(Debug, Clone)]

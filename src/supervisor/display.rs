@@ -14,7 +14,7 @@ use super::{
     Systemd,
     journald::{Journald, Place},
 };
-use crate::record::Redactor;
+use benchd_core::record::Redactor;
 
 /// How often the status line is drawn again.
 const REDRAW_HZ: u8 = 5;

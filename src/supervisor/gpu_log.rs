@@ -5,11 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    gpu::{DEFAULT_SAMPLE_PERIOD, Gpu, GpuError, GpuEvent, SamplerReport, Sampling},
-    journal::{DiskError, GpuFile},
-    record::{Flag, FlagKind, GpuProcess},
-};
+use benchd_core::record::{Flag, FlagKind, GpuProcess};
+use benchd_host::gpu::{DEFAULT_SAMPLE_PERIOD, Gpu, GpuError, GpuEvent, SamplerReport, Sampling};
+use benchd_journal::{DiskError, GpuFile};
 
 /// Samples that may wait for the disk; more are dropped and counted by the sampler.
 const ROOM: usize = 4096;

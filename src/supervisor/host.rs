@@ -1,6 +1,7 @@
 //! The machine, as `run.json` tells it.
 
-use crate::{journal::HostInfo, process};
+use benchd_host::process;
+use benchd_journal::HostInfo;
 
 /// Reads what is known of this machine. What can't be read is left empty.
 pub fn host_info() -> HostInfo {

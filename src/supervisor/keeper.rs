@@ -8,10 +8,8 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    journal::{DiskError, Event, Journal, State},
-    record::Redactor,
-};
+use benchd_core::record::Redactor;
+use benchd_journal::{DiskError, Event, Journal, State};
 
 /// Handle on the journal's owner; clones speak to the same.
 #[derive(Debug, Clone)]
@@ -130,7 +128,7 @@ fn own(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::{Note, replay};
+    use benchd_journal::{Note, replay};
 
     #[test]
     fn what_is_appended_is_in_the_file_and_in_the_state() {

@@ -15,19 +15,23 @@ use super::{
 };
 use crate::{
     check::gpu::name_processes,
-    framework::{self, Adapter, Context, KV_CAPACITY, VisibleGpu, load_figures},
-    gpu::{self, Gpu, Placement},
-    journal::{Event, GpuFile, LaneEnded, LaneOutcome, LaneStarted},
-    load::LoadEngine,
-    plan::{Estimate, Framework, Lane, Model, Plan, Secrets, Source, longest_prompt_tokens, most_streams},
-    process::LogSettings,
-    prompt::Calibration,
-    record::{LoadFigures, Redactor},
     server::{
         Attached, EventSink, Failed, Interrupt, Launched, Prepared, Ready, Reaped, ReleaseHeld, ReleaseProof,
         StopWhy, Watch,
     },
 };
+use benchd_core::record::{LoadFigures, Redactor};
+use benchd_frameworks::{self, Adapter, Context, KV_CAPACITY, VisibleGpu, load_figures};
+use benchd_host::{
+    gpu::{self, Gpu, Placement},
+    process::LogSettings,
+};
+use benchd_journal::{Event, GpuFile, LaneEnded, LaneOutcome, LaneStarted};
+use benchd_load::LoadEngine;
+use benchd_plan::{
+    Estimate, Framework, Lane, Model, Plan, Secrets, Source, longest_prompt_tokens, most_streams,
+};
+use benchd_prompts::Calibration;
 
 /// What all lanes of a run share.
 pub(super) struct Shared<'a> {
@@ -118,7 +122,7 @@ async fn drive(shared: &mut Shared<'_>, lane: &Lane, index: usize, attempt: u32)
         max_concurrency: most_streams(lane),
         work_dir: shared.run.dir.logs().to_owned(),
     };
-    let adapter = match framework::adapter(framework, model, &context) {
+    let adapter = match benchd_frameworks::adapter(framework, model, &context) {
         Ok(adapter) => adapter,
         Err(error) => return LaneEnd::failed("prepare", error.to_string()),
     };

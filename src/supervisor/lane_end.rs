@@ -1,7 +1,8 @@
 //! How a lane ended, and whom that is to be blamed on.
 
 use super::Halt;
-use crate::{journal::LaneOutcome, server::Failed};
+use crate::server::Failed;
+use benchd_journal::LaneOutcome;
 
 /// How a lane ended.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use std::{
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt};
 
-use crate::record::Redactor;
+use benchd_core::record::Redactor;
 
 /// Variable that sets the log's detail, in `tracing`'s filter syntax (`debug`, `benchd=trace`).
 const FILTER_VARIABLE: &str = "BENCHD_LOG";

@@ -16,17 +16,17 @@ use super::{
     run::{say, write_calibrations},
 };
 use crate::{
-    client::Target,
-    framework::Facts,
-    journal::{DiskError, PromptFile, RecordFile, TEMPLATE_WITH_SYSTEM},
-    plan::{Cell, Lane},
-    prompt::{
-        Basis, CalibrateOptions, Calibration, CellPrompts, CountSource, FrozenPrompt, Needs, PromptError,
-        TemplateShare, TokenCounter, TokenizerFile, calibrate, lane_warmup, template_share,
-    },
-    record::{Flag, FlagKind, HttpCall, Message},
     scenario::{CellMeasured, CellRequests, CellRun, ServerCounter},
     server::{Control, ProbeAnswer, Watch},
+};
+use benchd_core::record::{Flag, FlagKind, HttpCall, Message};
+use benchd_frameworks::Facts;
+use benchd_journal::{DiskError, PromptFile, RecordFile, TEMPLATE_WITH_SYSTEM};
+use benchd_load::client::Target;
+use benchd_plan::{Cell, Lane};
+use benchd_prompts::{
+    Basis, CalibrateOptions, Calibration, CellPrompts, CountSource, FrozenPrompt, Needs, PromptError,
+    TemplateShare, TokenCounter, TokenizerFile, calibrate, lane_warmup, template_share,
 };
 
 /// Seed of all texts and arrival processes: the same for every framework, round and night, so that results can

@@ -8,7 +8,9 @@ use std::{
 };
 
 use super::{lane::LaneWork, opening::body_of};
-use crate::{framework::Adapter, record::HttpCall, server::Control};
+use crate::server::Control;
+use benchd_core::record::HttpCall;
+use benchd_frameworks::Adapter;
 
 /// Pause between two readings that must be the same.
 const SETTLING: Duration = Duration::from_millis(20);

@@ -6,9 +6,9 @@ use super::{Tone, lane::Shared, lane_end::LaneEnd, run::say};
 use crate::{
     check::gpu::name_processes,
     env::{self, EnvError, Missing},
-    gpu::GpuError,
-    plan::{Framework, Model, Provision},
 };
+use benchd_host::gpu::GpuError;
+use benchd_plan::{Framework, Model, Provision};
 
 /// What is missing on disk is made where the plan says so; else the lane fails with the command that makes it.
 pub(super) async fn ensure_environment(

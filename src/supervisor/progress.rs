@@ -10,12 +10,10 @@ use super::{
     lane::{HANG_MARGIN, LaneWork},
     run::say,
 };
-use crate::{
-    analysis::{self, CellContext},
-    plan::{Arrival, Cell},
-    report,
-    scenario::CellProgress,
-};
+use crate::scenario::CellProgress;
+use benchd_analysis::{self, CellContext};
+use benchd_plan::{Arrival, Cell};
+use benchd_report;
 
 /// Feeds the watchdog while requests come to their ends: each has its limit, and in an open loop its gap.
 pub(super) fn pulse(work: &LaneWork<'_, '_>, cell: &Cell) -> impl Fn(CellProgress) {
@@ -90,7 +88,7 @@ pub(super) fn tell(work: &LaneWork<'_, '_>, cell: &Cell) {
         max_events_per_s: None,
         prompts: &no_sizes,
     };
-    match analysis::summarise_cell(work.shared.run.dir.root(), &finished, &context) {
+    match benchd_analysis::summarise_cell(work.shared.run.dir.root(), &finished, &context) {
         Ok(summary) => {
             let tone = if summary.failed > 0 {
                 Tone::Warn
@@ -100,7 +98,7 @@ pub(super) fn tell(work: &LaneWork<'_, '_>, cell: &Cell) {
             say(
                 work.shared.display,
                 tone,
-                &format!("  {}", report::cell_line(&summary)),
+                &format!("  {}", benchd_report::cell_line(&summary)),
             );
         }
         Err(error) => say(work.shared.display, Tone::Bad, &format!("  {}  {error}", cell.id)),

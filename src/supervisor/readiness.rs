@@ -6,17 +6,14 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    client::{Answer, OneOff, Target, request_once},
-    framework::{Adapter, ChatRequest, Endpoint},
-    plan::{Framework, ReasoningEffort, RequestSettings},
-    process::{LogSettings, StopPolicy},
-    record::{DoneWhen, EndMarker, LaneId, Message, Outcome, REDACTED, Step, StreamShape},
-    server::{
-        CompletionProbe, LaunchSpec, ProbeAnswer, ProbeError, ReadyPlan, Requirement, ResetProbe,
-        ServerSettings,
-    },
+use crate::server::{
+    CompletionProbe, LaunchSpec, ProbeAnswer, ProbeError, ReadyPlan, Requirement, ResetProbe, ServerSettings,
 };
+use benchd_core::record::{DoneWhen, EndMarker, LaneId, Message, Outcome, REDACTED, Step, StreamShape};
+use benchd_frameworks::{Adapter, ChatRequest, Endpoint};
+use benchd_host::process::{LogSettings, StopPolicy};
+use benchd_load::client::{Answer, OneOff, Target, request_once};
+use benchd_plan::{Framework, ReasoningEffort, RequestSettings};
 
 /// Output tokens of the readiness completion: enough for text to come, few enough for a slow machine.
 const READY_TOKENS: u32 = 8;
@@ -38,7 +35,7 @@ pub(super) fn server_settings(
     lane: &LaneId,
     framework: &Framework,
     adapter: &dyn Adapter,
-    launch: &crate::framework::Launch,
+    launch: &benchd_frameworks::Launch,
     log: LogSettings,
     delegated_cgroup: Option<PathBuf>,
     is_secret: impl Fn(&str) -> bool,

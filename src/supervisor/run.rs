@@ -13,15 +13,13 @@ use super::{
     logging, next, selfcheck, short_duration,
     telling::Telling,
 };
-use crate::{
-    journal::{Event, LaneOutcome, RunEnded, RunOutcome, RunState, write_atomic},
-    load::{LoadEngine, LoadOptions},
-    notify,
-    plan::{self, Assumptions, Lane},
-    process,
-    prompt::Calibration,
-    report,
-};
+use crate::notify;
+use benchd_host::process;
+use benchd_journal::{Event, LaneOutcome, RunEnded, RunOutcome, RunState, write_atomic};
+use benchd_load::{LoadEngine, LoadOptions};
+use benchd_plan::{self, Assumptions, Lane};
+use benchd_prompts::Calibration;
+use benchd_report;
 
 /// Runs a plan to its end and returns benchd's exit code.
 ///
@@ -66,7 +64,7 @@ pub async fn run(options: RunOptions, signals: &Signals, display: &Display) -> R
     }
     let engine = LoadEngine::start(LoadOptions::default()).context("the load thread can't be started")?;
     let calibrations = read_calibrations(&begun)?;
-    let estimate = plan::estimate(&options.loaded.plan, &options.lanes, &Assumptions::default());
+    let estimate = benchd_plan::estimate(&options.loaded.plan, &options.lanes, &Assumptions::default());
     let mut shared = Shared {
         plan: &options.loaded.plan,
         plan_path: &options.loaded.path,
@@ -218,17 +216,17 @@ fn end(
     };
     info.updated_unix_us = begun.keeper.state().last_unix_us;
     // Of all that the run measured, also where this start was narrowed: it is what `benchd report` writes.
-    let lanes = plan::lanes(&options.loaded.plan, &plan::Only::default());
-    match report::write_all(&begun.dir, &options.loaded.plan, &lanes) {
+    let lanes = benchd_plan::lanes(&options.loaded.plan, &benchd_plan::Only::default());
+    match benchd_report::write_all(&begun.dir, &options.loaded.plan, &lanes) {
         Ok(summary) => {
             display.close();
-            let mut text = format!("\n{}\n", report::final_table(&summary));
+            let mut text = format!("\n{}\n", benchd_report::final_table(&summary));
             if !summary.verdicts.is_empty() {
-                text += &format!("{}\n", report::sentences::verdict_lines(&summary.verdicts));
+                text += &format!("{}\n", benchd_report::sentences::verdict_lines(&summary.verdicts));
             }
             text += &format!("report {}\n", begun.dir.report_html().display());
             // The run is over and stored, whoever still listens.
-            if let Err(error) = report::print(&text) {
+            if let Err(error) = benchd_report::print(&text) {
                 tracing::warn!("stdout: {error}");
             }
         }
@@ -309,7 +307,7 @@ fn view(options: &RunOptions, begun: &Begun, halt: Option<Halt>) -> RunView {
         .iter()
         .map(|lane| {
             let known = state.lanes.get(&lane.id);
-            let finished = |cell: &plan::Cell| state.finished(&lane.id, &cell.id);
+            let finished = |cell: &benchd_plan::Cell| state.finished(&lane.id, &cell.id);
             let open = lane.cells.iter().filter(|cell| finished(cell).is_none()).count();
             let retries = options
                 .loaded
@@ -361,10 +359,10 @@ fn read_calibrations(begun: &Begun) -> Result<HashMap<String, Calibration>, Fail
 pub(super) fn write_calibrations(
     begun: &Begun,
     calibrations: &HashMap<String, Calibration>,
-) -> Result<(), crate::journal::DiskError> {
+) -> Result<(), benchd_journal::DiskError> {
     let path = begun.dir.calibration_json();
     let ordered: std::collections::BTreeMap<_, _> = calibrations.iter().collect();
     let text = serde_json::to_vec_pretty(&ordered)
-        .map_err(|e| crate::journal::DiskError::new("write", &path, e.into()))?;
+        .map_err(|e| benchd_journal::DiskError::new("write", &path, e.into()))?;
     write_atomic(&path, &text)
 }

@@ -1,9 +1,7 @@
 //! Which secrets a run knows: those of benchd's own environment and those of the plan.
 
-use crate::{
-    plan::LoadedPlan,
-    record::{Redactor, secrets_of_arguments, secrets_of_environment},
-};
+use benchd_core::record::{Redactor, secrets_of_arguments, secrets_of_environment};
+use benchd_plan::LoadedPlan;
 
 /// What takes the secrets out of everything that leaves benchd.
 pub fn redactor(loaded: &LoadedPlan, environment: &[(String, String)]) -> Redactor {
@@ -14,7 +12,7 @@ pub fn redactor(loaded: &LoadedPlan, environment: &[(String, String)]) -> Redact
         let pairs = framework.env.iter().map(|(n, v)| (n.as_str(), v.as_str()));
         secrets.extend(secrets_of_environment(pairs));
         secrets.extend(secrets_of_arguments(framework.args.iter().map(String::as_str)));
-        if let crate::plan::Source::Command { command, .. } = &framework.source {
+        if let benchd_plan::Source::Command { command, .. } = &framework.source {
             secrets.extend(secrets_of_arguments(command.iter().map(String::as_str)));
         }
     }

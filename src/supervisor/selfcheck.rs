@@ -1,10 +1,8 @@
 //! The client's own short check before the first lane: how large its error is on this machine, on this day.
 
 use super::{Begun, Display, Signals, Tone, run::say};
-use crate::{
-    plan::{Lane, most_streams},
-    selfcheck::{self, Options, SelfcheckError},
-};
+use crate::selfcheck::{self, Options, SelfcheckError};
+use benchd_plan::{Lane, most_streams};
 
 /// Measures the client and stores the result in `run.json`. A run whose client could not be measured goes on, and
 /// its report says so.

@@ -9,15 +9,17 @@ use super::{Failure, Keeper, boot_id, delegation, host::host_info};
 use crate::{
     check::{self, Finding, Severity, Subject},
     env,
-    gpu::{self, Gpu},
-    journal::{
-        Event, GpuBaseline, HostInfo, Journal, Note, RUN_INFO_VERSION, RunDir, RunInfo, RunStarted, RunState,
-        State, write_atomic,
-    },
-    plan::{Lane, LoadedPlan},
-    process::{self, Cgroup, Lock, StopPolicy, Witnesses},
-    record::{GpuProcess, Redactor},
 };
+use benchd_core::record::{GpuProcess, Redactor};
+use benchd_host::{
+    gpu::{self, Gpu},
+    process::{self, Cgroup, Lock, StopPolicy, Witnesses},
+};
+use benchd_journal::{
+    Event, GpuBaseline, HostInfo, Journal, Note, RUN_INFO_VERSION, RunDir, RunInfo, RunStarted, RunState,
+    State, write_atomic,
+};
+use benchd_plan::{Lane, LoadedPlan};
 
 /// What to start.
 #[derive(Debug)]
@@ -232,7 +234,7 @@ fn find_earlier(options: &RunOptions) -> Result<Option<RunDir>, Failure> {
         return Ok(None);
     };
     let read = |dir: &RunDir| -> anyhow::Result<State> {
-        let replay = crate::journal::replay(&dir.journal())?;
+        let replay = benchd_journal::replay(&dir.journal())?;
         Ok(State::from_entries(&replay.entries))
     };
     let unchanged = |dir: &RunDir, state: &State| -> anyhow::Result<()> {

@@ -5,11 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::JoinHandle;
 
 use super::{Begun, Display, EXIT_UNSAFE, Failure, RunOptions, host::host_info, short_duration};
-use crate::{
-    journal::{LaneOutcome, RunOutcome},
-    notify::{self, Message, Occasion},
-    plan::Lane,
-};
+use crate::notify::{self, Message, Occasion};
+use benchd_journal::{LaneOutcome, RunOutcome};
+use benchd_plan::Lane;
 
 /// Tells the plan's webhook; nothing where the plan names none.
 pub(super) struct Telling<'a> {

@@ -522,7 +522,7 @@ fn a_taken_port_is_found_with_who_has_it() {
 #[test]
 fn a_gpu_that_another_benchd_holds_is_found_with_who_holds_it() {
     let machine = Machine::new();
-    let held = benchd::process::Lock::gpu(&machine.uuid(), "pid 4711, plan other").unwrap();
+    let held = benchd_host::process::Lock::gpu(&machine.uuid(), "pid 4711, plan other").unwrap();
     machine
         .look()
         .refused("stop", &["held by another benchd: pid 4711, plan other"]);

@@ -8,12 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use benchd::{
-    client::{Answer, OneOff, Target, request_once},
-    framework::{Adapter, ChatRequest, Context, adapter},
-    plan::{Framework, FrameworkKind, Model, Provision, Source},
-    record::{CacheReset, HttpCall, Message, Method, Outcome, Step},
-};
+use benchd_core::record::{CacheReset, HttpCall, Message, Method, Outcome, Step};
+use benchd_frameworks::{Adapter, ChatRequest, Context, adapter};
+use benchd_load::client::{Answer, OneOff, Target, request_once};
+use benchd_plan::{Framework, FrameworkKind, Model, Provision, Source};
 use serde_json::Value;
 
 struct Server {
@@ -25,7 +23,7 @@ struct Server {
 impl Server {
     fn start(adapter: &dyn Adapter) -> Self {
         let launch = adapter.launch().expect("a server that benchd starts");
-        let client = benchd::client::untimed_client()
+        let client = benchd_load::client::untimed_client()
             .tls_certs_only(std::iter::empty())
             .no_proxy()
             // A kept connection may be closed by the server just as it is used again.
@@ -322,7 +320,7 @@ async fn replayed(server: &str, name: &str, adapter: &dyn Adapter) -> Answer {
 /// A framework of plans/cpu.yaml serving its model, on a free port.
 fn planned(name: &str, work_dir: &Path) -> Box<dyn Adapter> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let plan = benchd::plan::load(&root.join("plans/cpu.yaml"), &|_| None)
+    let plan = benchd_plan::load(&root.join("plans/cpu.yaml"), &|_| None)
         .expect("a shipped plan")
         .plan;
     let mut framework = plan.frameworks[name].clone();
@@ -424,7 +422,7 @@ fn recorded_metrics_hold_the_figures_that_are_compared() {
         let adapter = planned(name, dir.path());
         let (_, text) = recorded(server, "metrics");
         let counters = adapter.parse_counters(&String::from_utf8(text).unwrap());
-        let own = benchd::framework::own_figures(&counters);
+        let own = benchd_frameworks::own_figures(&counters);
         assert!(own.prompt_tokens > Some(500.0), "{server}: {counters:?}");
         assert!(own.output_tokens > Some(100.0), "{server}: {counters:?}");
         // llama-server and SGLang serve whatever is asked for.

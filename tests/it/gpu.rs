@@ -10,10 +10,8 @@ use std::{
     time::Duration,
 };
 
-use benchd::{
-    gpu::{Gpu, GpuError},
-    plan::{DeviceSelector, GpuSelection},
-};
+use benchd_host::gpu::{Gpu, GpuError};
+use benchd_plan::{DeviceSelector, GpuSelection};
 
 use crate::support::fake_nvml::FakeGpu;
 

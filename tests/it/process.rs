@@ -7,12 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use benchd::{
-    journal::ProcessIdentity,
-    process::{
-        self, Cgroup, LeaderExit, LogSettings, Membership, ProcessHandle, ServerProcess, SpawnError,
-        SpawnSpec, StopPolicy, StopReport, Witnesses,
-    },
+use benchd_core::record::ProcessIdentity;
+use benchd_host::process::{
+    self, Cgroup, LeaderExit, LogSettings, Membership, ProcessHandle, ServerProcess, SpawnError, SpawnSpec,
+    StopPolicy, StopReport, Witnesses,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

@@ -9,7 +9,7 @@ use std::{
     process::{Command, Output},
 };
 
-use benchd::report::number::number;
+use benchd_report::number::number;
 use scraper::{ElementRef, Html, Selector};
 
 /// Folder of the kept run's results.

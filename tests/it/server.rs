@@ -7,16 +7,14 @@ use std::{
     time::Duration,
 };
 
-use benchd::{
-    journal::Event,
-    process::{self, LeaderExit, LogSettings, StopPolicy},
-    record::{CacheReset, DoneWhen, EndMarker, HttpCall, LaneId, ResetProof, Step, StreamShape},
-    server::{
-        Attached, CompletionProbe, Control, EventSink, Failed, Interrupt, LaunchSpec, Launched, Prepared,
-        ProbeAnswer, ProbeError, Ready, ReadyPlan, ReleaseHeld, ReleaseProof, Requirement, ResetOutcome,
-        ResetProbe, ServerSettings, Stage, StepOutcome, StopWhy, reset_cache,
-    },
+use benchd::server::{
+    Attached, CompletionProbe, Control, EventSink, Failed, Interrupt, LaunchSpec, Launched, Prepared,
+    ProbeAnswer, ProbeError, Ready, ReadyPlan, ReleaseHeld, ReleaseProof, Requirement, ResetOutcome,
+    ResetProbe, ServerSettings, Stage, StepOutcome, StopWhy, reset_cache,
 };
+use benchd_core::record::{CacheReset, DoneWhen, EndMarker, HttpCall, LaneId, ResetProof, Step, StreamShape};
+use benchd_host::process::{self, LeaderExit, LogSettings, StopPolicy};
+use benchd_journal::Event;
 use futures_util::{FutureExt, future::BoxFuture};
 use serde_json::{Value, json};
 use tokio::{

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use benchd::sim::{Args, Server, monotonic_ns, tokenizer};
+use benchd_sim::{Args, Server, monotonic_ns, tokenizer};
 use serde_json::{Value, json};
 
 /// Only so that a fault in the server fails a test instead of hanging it.

@@ -358,6 +358,6 @@ fn the_kinds_of_faults_are_listed() {
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(text.lines().count(), benchd::sim::KINDS.len());
+    assert_eq!(text.lines().count(), benchd_sim::KINDS.len());
     assert!(text.contains("split-utf8"));
 }

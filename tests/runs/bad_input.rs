@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
-use benchd::journal::Event;
+use benchd_journal::Event;
 use serde_json::json;
 
 use crate::{bench::Bench, support::webhook::webhook};

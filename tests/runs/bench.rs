@@ -8,7 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use benchd::journal::{self, Event, ProcessIdentity};
+use benchd_core::record::ProcessIdentity;
+use benchd_journal::{self, Event};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -273,7 +274,7 @@ impl Bench {
         let Some(run) = self.runs().pop() else {
             return Vec::new();
         };
-        let Ok(replay) = journal::replay(&run.join("journal.jsonl")) else {
+        let Ok(replay) = benchd_journal::replay(&run.join("journal.jsonl")) else {
             return Vec::new();
         };
         replay.entries.into_iter().map(|entry| entry.event).collect()
@@ -308,7 +309,7 @@ impl Bench {
             assert!(port.is_free(), "somebody listens on the port of {name}");
         }
         for run in self.runs() {
-            let Ok(replay) = journal::replay(&run.join("journal.jsonl")) else {
+            let Ok(replay) = benchd_journal::replay(&run.join("journal.jsonl")) else {
                 continue;
             };
             for entry in &replay.entries {

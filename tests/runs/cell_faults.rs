@@ -1,10 +1,8 @@
 //! What goes wrong while a cell is measured, or in the warm-up before it. The request of each fault lies in the
 //! second cell (some forty requests come before it at most: readiness, text lengths, warm-up, the first cell).
 
-use benchd::{
-    journal::RunState,
-    record::{FlagKind, Outcome, Phase},
-};
+use benchd_core::record::{FlagKind, Outcome, Phase};
+use benchd_journal::RunState;
 use serde_json::json;
 
 use crate::{bench::Bench, ended::Ended};
@@ -179,7 +177,7 @@ fn a_death_in_the_warm_up_or_the_text_search_is_the_lanes_own_end() {
         ("between", "exit 8"),
     ] {
         let end = ended.lane(lane);
-        assert_eq!(end.outcome, benchd::journal::LaneOutcome::Failed, "{lane}");
+        assert_eq!(end.outcome, benchd_journal::LaneOutcome::Failed, "{lane}");
         let reason = end.reason.as_deref().unwrap();
         assert!(reason.contains(words), "{lane}: {reason}");
     }

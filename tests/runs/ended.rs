@@ -8,10 +8,8 @@ use std::{
     process::ExitStatus,
 };
 
-use benchd::{
-    journal::{self, CellEnded, Event, LaneEnded, LaneOutcome, RunInfo, RunState, State},
-    record::{Outcome, Phase, RequestRecord},
-};
+use benchd_core::record::{Outcome, Phase, RequestRecord};
+use benchd_journal::{self, CellEnded, Event, LaneEnded, LaneOutcome, RunInfo, RunState, State};
 
 use crate::bench::Bench;
 
@@ -32,7 +30,7 @@ impl Ended {
         let read = |name: &str| fs::read_to_string(bench.path().join(name)).unwrap();
         let run = bench.runs().pop();
         let entries = match &run {
-            Some(run) => journal::replay(&run.join("journal.jsonl"))
+            Some(run) => benchd_journal::replay(&run.join("journal.jsonl"))
                 .map(|r| r.entries)
                 .unwrap_or_default(),
             None => Vec::new(),
@@ -211,7 +209,7 @@ impl Ended {
 
     /// Whether the framework's server had to be killed, and which strays were swept.
     #[track_caller]
-    pub(crate) fn reaped(&self, framework: &str) -> &journal::ServerReaped {
+    pub(crate) fn reaped(&self, framework: &str) -> &benchd_journal::ServerReaped {
         let reaped = self.events.iter().rev().find_map(|event| match event {
             Event::ServerReaped(reaped) if reaped.lane.framework == framework => Some(reaped),
             _ => None,
@@ -235,7 +233,7 @@ impl Ended {
                 counted.insert((&ended.lane.framework, &ended.cell)),
                 "counted twice: {ended:?}"
             );
-            let mut records = journal::cell_records(run, ended).unwrap();
+            let mut records = benchd_journal::cell_records(run, ended).unwrap();
             let read: Vec<RequestRecord> = records.by_ref().map(|r| r.unwrap()).collect();
             assert_eq!(read.len() as u64, ended.records, "{}", ended.cell);
             assert!(

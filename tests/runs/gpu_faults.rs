@@ -1,9 +1,7 @@
 //! GPU memory that comes late, never, or is a stranger's; a device that is lost; NVML that fails.
 
-use benchd::{
-    journal::{Event, LaneOutcome, RunOutcome, RunState},
-    record::FlagKind,
-};
+use benchd_core::record::FlagKind;
+use benchd_journal::{Event, LaneOutcome, RunOutcome, RunState};
 use serde_json::json;
 
 use crate::{bench::Bench, support::webhook::webhook};

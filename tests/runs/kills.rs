@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use benchd::journal::RunState;
+use benchd_journal::RunState;
 use nix::sys::signal::Signal;
 use rand::{RngExt as _, SeedableRng as _};
 

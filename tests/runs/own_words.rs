@@ -8,10 +8,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use benchd::{
-    analysis::RunSummary,
-    record::{FlagKind, Warmth},
-};
+use benchd_analysis::RunSummary;
+use benchd_core::record::{FlagKind, Warmth};
 use serde_json::json;
 
 use crate::{
@@ -89,7 +87,7 @@ fn a_server_that_counts_wrong_is_flagged_and_one_that_says_nothing_is_named() {
             .find(|l| l.lane.framework == framework)
             .unwrap();
         assert_eq!(lane.cells.len(), 2, "{framework}");
-        let flag = |f: &&benchd::record::Flag| f.kind == FlagKind::DisagreesWithServer;
+        let flag = |f: &&benchd_core::record::Flag| f.kind == FlagKind::DisagreesWithServer;
         lane.cells
             .iter()
             .map(|cell| cell.flags.iter().find(flag).map(|f| f.seen.clone()))

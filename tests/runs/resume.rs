@@ -7,7 +7,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use benchd::journal::{Event, RunState};
+use benchd_journal::{Event, RunState};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,

@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use benchd::journal::RunState;
+use benchd_journal::RunState;
 use serde_json::json;
 
 use crate::bench::Bench;

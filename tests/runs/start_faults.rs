@@ -2,7 +2,7 @@
 
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt as _};
 
-use benchd::journal::RunState;
+use benchd_journal::RunState;
 use serde_json::json;
 
 use crate::bench::Bench;

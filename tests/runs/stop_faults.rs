@@ -1,6 +1,6 @@
 //! What goes wrong when a server is to end: all cells are measured by then, so the run is whole.
 
-use benchd::journal::RunState;
+use benchd_journal::RunState;
 use serde_json::json;
 
 use crate::bench::Bench;

@@ -1,6 +1,6 @@
 //! Signals: the run ends cleanly wherever it is, is marked interrupted, and goes on.
 
-use benchd::journal::{Event, LaneOutcome, RunOutcome, RunState};
+use benchd_journal::{Event, LaneOutcome, RunOutcome, RunState};
 use nix::sys::signal::Signal;
 use serde_json::json;
 

@@ -11,7 +11,7 @@ use std::{
     sync::mpsc,
 };
 
-use benchd::journal::RunState;
+use benchd_journal::RunState;
 use serde_json::json;
 
 use crate::bench::{Bench, until};

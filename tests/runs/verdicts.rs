@@ -5,10 +5,8 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
-use benchd::{
-    analysis::{ModelVerdict, RunSummary, Verdict, VerdictOutcome},
-    record::LoadFigures,
-};
+use benchd_analysis::{ModelVerdict, RunSummary, Verdict, VerdictOutcome};
+use benchd_core::record::LoadFigures;
 use serde_json::json;
 
 use crate::{bench::Bench, ended::Ended};
@@ -193,7 +191,7 @@ fn known_speeds_give_known_verdicts() {
         assert_told(&ended, hypothesis, outcome);
     }
     assert_start_lines_became_figures(&summary);
-    ended.assert_folder(benchd::journal::RunState::Finished);
+    ended.assert_folder(benchd_journal::RunState::Finished);
     bench.assert_nothing_left();
 }
 

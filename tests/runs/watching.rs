@@ -1,6 +1,6 @@
 //! Status and report, while a run goes on and after it.
 
-use benchd::journal::Event;
+use benchd_journal::Event;
 use nix::sys::signal::Signal;
 
 use crate::bench::Bench;

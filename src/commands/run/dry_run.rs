@@ -6,16 +6,13 @@ use std::{fmt::Write as _, path::PathBuf};
 use anyhow::Context as _;
 
 use super::super::{CommandResult, DONE, Failure, NO_STDOUT};
-use crate::{
-    framework::{self, Context, VisibleGpu},
-    plan::{
-        self, Assumptions, DeviceSelector, GpuSelection, Lane, Plan, Source, longest_prompt_tokens,
-        most_streams,
-    },
-    record::Redactor,
-    report,
-    supervisor::short_duration,
+use crate::supervisor::short_duration;
+use benchd_core::record::Redactor;
+use benchd_frameworks::{self, Context, VisibleGpu};
+use benchd_plan::{
+    self, Assumptions, DeviceSelector, GpuSelection, Lane, Plan, Source, longest_prompt_tokens, most_streams,
 };
+use benchd_report;
 
 /// Prints it on stdout.
 ///
@@ -24,12 +21,12 @@ use crate::{
 pub(super) fn print(plan: &Plan, lanes: &[Lane], redactor: &Redactor) -> CommandResult {
     let text = render(plan, lanes)?;
     let text = redactor.text(&text);
-    report::print(&text).context(NO_STDOUT)?;
+    benchd_report::print(&text).context(NO_STDOUT)?;
     DONE
 }
 
 fn render(plan: &Plan, lanes: &[Lane]) -> Result<String, Failure> {
-    let estimate = plan::estimate(plan, lanes, &Assumptions::default());
+    let estimate = benchd_plan::estimate(plan, lanes, &Assumptions::default());
     let cells: usize = lanes.iter().map(|lane| lane.cells.len()).sum();
     let requests: u64 = lanes
         .iter()
@@ -55,7 +52,7 @@ fn render(plan: &Plan, lanes: &[Lane]) -> Result<String, Failure> {
             max_concurrency: most_streams(lane),
             work_dir: PathBuf::from("logs/<run-id>"),
         };
-        let adapter = framework::adapter(fw, model, &context).map_err(Failure::plan)?;
+        let adapter = benchd_frameworks::adapter(fw, model, &context).map_err(Failure::plan)?;
         let _ = writeln!(
             out,
             "\nlane {}  (about {})",

@@ -2,11 +2,9 @@
 
 use std::{path::Path, process::Command, time::Duration};
 
-use benchd::{
-    gpu::{Gpu, GpuError, Placement, prove_release},
-    plan::{DeviceSelector, GpuSelection},
-    record::GpuProcess,
-};
+use benchd_core::record::GpuProcess;
+use benchd_host::gpu::{Gpu, GpuError, Placement, prove_release};
+use benchd_plan::{DeviceSelector, GpuSelection};
 use serde_json::json;
 
 use super::{GIB, Server, index, open, refused, uuid};

@@ -11,8 +11,8 @@ use std::{
     time::Duration,
 };
 
-use benchd::gpu::{DEFAULT_SAMPLE_PERIOD, Gpu, HeldReason, Placement, Sampling, Witness, prove_release};
-use benchd::plan::{DeviceSelector, GpuSelection};
+use benchd_host::gpu::{DEFAULT_SAMPLE_PERIOD, Gpu, HeldReason, Placement, Sampling, Witness, prove_release};
+use benchd_plan::{DeviceSelector, GpuSelection};
 use tokio::sync::mpsc;
 
 const MIB: u64 = 1 << 20;

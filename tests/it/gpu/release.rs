@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use benchd::gpu::{Gpu, Held, HeldReason, Placement, ReleaseProof, Witness, prove_release};
+use benchd_host::gpu::{Gpu, Held, HeldReason, Placement, ReleaseProof, Witness, prove_release};
 use serde_json::json;
 
 use super::{GIB, INIT, PATIENCE, Server, open};

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use benchd::{
-    gpu::{Gpu, GpuEvent, Sampling},
-    plan::{DeviceSelector, GpuSelection},
-    record::{GpuProcess, GpuSample, ThrottleReason},
-};
+use benchd_core::record::{GpuProcess, GpuSample, ThrottleReason};
+use benchd_host::gpu::{Gpu, GpuEvent, Sampling};
+use benchd_plan::{DeviceSelector, GpuSelection};
 use serde_json::json;
 use tokio::sync::mpsc;
 

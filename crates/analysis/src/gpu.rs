@@ -1,0 +1,335 @@
+//! GPU samples folded over stretches of time.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use serde::{Deserialize, Serialize};
+
+use benchd_core::{
+    record::{GpuSample, ThrottleReason},
+    stats::{self, Trend},
+};
+use benchd_journal::{DiskError, gpu_samples};
+
+/// The GPU over a cell's passes. Several devices: memory, power and energy are sums, utilisation and clocks means.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct GpuSummary {
+    /// Samples of all devices.
+    pub samples: u64,
+    /// Largest memory in use at one tick, bytes.
+    pub memory_peak_bytes: Option<u64>,
+    /// Mean memory in use, bytes.
+    pub memory_mean_bytes: Option<f64>,
+    /// Mean utilisation, percent: share of time in which a kernel ran.
+    pub util_mean_pct: Option<f64>,
+    /// Mean power, watts.
+    pub power_mean_w: Option<f64>,
+    /// Energy over the passes, joules: by the driver's counter, else mean power times duration.
+    pub energy_j: Option<f64>,
+    /// Energy per output token of a successful request, joules.
+    pub energy_j_per_output_token: Option<f64>,
+    /// Mean SM clock, MHz.
+    pub sm_clock_mean_mhz: Option<f64>,
+    /// Lowest SM clock, MHz.
+    pub sm_clock_min_mhz: Option<u32>,
+    /// Mean temperature, degrees Celsius.
+    pub temperature_mean_c: Option<f64>,
+    /// Highest temperature, degrees Celsius.
+    pub temperature_max_c: Option<u32>,
+    /// Share of the samples in which a reason slowed the clocks, by reason, 0 to 1.
+    pub throttle_shares: BTreeMap<String, f64>,
+    /// Share of the samples in which any reason slowed the clocks, 0 to 1.
+    pub throttled_share: f64,
+    /// Longest time without a sample, milliseconds.
+    pub longest_gap_ms: f64,
+    /// Samples in which a call failed.
+    pub samples_with_errors: u64,
+}
+
+/// Samples folded over one stretch of time.
+#[derive(Debug, Clone, Default)]
+pub struct GpuWindow {
+    start_us: u64,
+    end_us: u64,
+    devices: BTreeMap<u32, Device>,
+    memory_peak: Option<u64>,
+    throttle: BTreeMap<ThrottleReason, u64>,
+    throttle_known: u64,
+    throttled: u64,
+    errors: u64,
+    temperature_max: Option<u32>,
+    sm_clock_min: Option<u32>,
+    /// Seconds from the start, MHz.
+    clocks: Vec<(f64, f64)>,
+    processes: BTreeSet<u32>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Device {
+    samples: u64,
+    memory: Mean,
+    memory_last: Option<u64>,
+    util: Mean,
+    power_mw: Mean,
+    sm_clock: Mean,
+    temperature: Mean,
+    /// First and last energy counter with their times.
+    energy: Option<((u64, u64), (u64, u64))>,
+    last_us: Option<u64>,
+    longest_gap_us: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Mean {
+    sum: f64,
+    n: u64,
+}
+
+impl Mean {
+    fn add(&mut self, value: Option<impl Into<f64>>) {
+        if let Some(value) = value {
+            self.sum += value.into();
+            self.n += 1;
+        }
+    }
+
+    fn get(self) -> Option<f64> {
+        (self.n > 0).then(|| self.sum / self.n as f64)
+    }
+}
+
+/// Folds the samples in `path` over `windows` (start and end, microseconds since the Unix epoch) in one pass; also the
+/// number of lines that could not be read. `None` where there is no such file.
+pub fn gpu_windows(path: &Path, windows: &[(u64, u64)]) -> Result<Option<(Vec<GpuWindow>, u64)>, DiskError> {
+    gpu_windows_and(path, windows, |_| {})
+}
+
+/// Also shows every sample to `look`, since the file is long and read once.
+pub(super) fn gpu_windows_and(
+    path: &Path,
+    windows: &[(u64, u64)],
+    mut look: impl FnMut(&GpuSample),
+) -> Result<Option<(Vec<GpuWindow>, u64)>, DiskError> {
+    let Some(mut samples) = gpu_samples(path)? else {
+        return Ok(None);
+    };
+    let mut folded: Vec<GpuWindow> = windows
+        .iter()
+        .map(|&(start, end)| GpuWindow::new(start, end))
+        .collect();
+    for sample in samples.by_ref() {
+        let sample = sample?;
+        look(&sample);
+        // A lane has tens of cells: looking at each is cheaper than parsing the line was.
+        for window in folded
+            .iter_mut()
+            .filter(|w| (w.start_us..=w.end_us).contains(&sample.unix_us))
+        {
+            window.add(&sample);
+        }
+    }
+    Ok(Some((folded, samples.unreadable())))
+}
+
+impl GpuWindow {
+    /// An empty window, microseconds since the Unix epoch.
+    pub fn new(start_us: u64, end_us: u64) -> Self {
+        Self {
+            start_us,
+            end_us,
+            ..Self::default()
+        }
+    }
+
+    /// Folds one sample in. Samples of a device come in the order of time.
+    pub fn add(&mut self, sample: &GpuSample) {
+        let device = self.devices.entry(sample.device).or_default();
+        device.samples += 1;
+        let since = device.last_us.unwrap_or(self.start_us);
+        device.longest_gap_us = device.longest_gap_us.max(sample.unix_us.saturating_sub(since));
+        device.last_us = Some(sample.unix_us);
+        device.memory.add(sample.memory_used_bytes.map(|b| b as f64));
+        device.util.add(sample.util_gpu_pct);
+        device.power_mw.add(sample.power_mw);
+        device.sm_clock.add(sample.sm_clock_mhz);
+        device.temperature.add(sample.temperature_c);
+        if sample.memory_used_bytes.is_some() {
+            device.memory_last = sample.memory_used_bytes;
+        }
+        if let Some(energy) = sample.energy_mj {
+            let now = (sample.unix_us, energy);
+            device.energy = Some((device.energy.map_or(now, |(first, _)| first), now));
+        }
+        if let Some(clock) = sample.sm_clock_mhz {
+            let at_s = sample.unix_us.saturating_sub(self.start_us) as f64 / 1e6;
+            self.clocks.push((at_s, f64::from(clock)));
+            self.sm_clock_min = Some(self.sm_clock_min.map_or(clock, |m| m.min(clock)));
+        }
+        self.temperature_max = self.temperature_max.max(sample.temperature_c);
+        if let Some(reasons) = &sample.throttle {
+            self.throttle_known += 1;
+            self.throttled += u64::from(reasons.iter().any(|r| r.slows()));
+            for reason in reasons.iter().filter(|r| r.slows()) {
+                *self.throttle.entry(*reason).or_default() += 1;
+            }
+        }
+        self.errors += u64::from(!sample.errors.is_empty());
+        self.processes
+            .extend(sample.processes.iter().flatten().map(|p| p.pid));
+        // The sum over the devices as each was last seen.
+        let now: u64 = self.devices.values().filter_map(|d| d.memory_last).sum();
+        if self.devices.values().any(|d| d.memory_last.is_some()) {
+            self.memory_peak = self.memory_peak.max(Some(now));
+        }
+    }
+
+    /// Processes seen on the devices.
+    pub fn processes(&self) -> &BTreeSet<u32> {
+        &self.processes
+    }
+
+    /// The trend of the SM clock, MHz a second.
+    pub(super) fn clock_trend(&self) -> Option<Trend> {
+        stats::trend(&self.clocks)
+    }
+
+    /// The window's length, seconds.
+    pub(super) fn length_s(&self) -> f64 {
+        self.end_us.saturating_sub(self.start_us) as f64 / 1e6
+    }
+
+    /// The figures; `output_tokens` are those of successful requests.
+    pub fn summary(&self, output_tokens: Option<u64>) -> GpuSummary {
+        let devices = || self.devices.values();
+        let sum = |f: &dyn Fn(&Device) -> Option<f64>| {
+            let values: Vec<f64> = devices().filter_map(f).collect();
+            (!values.is_empty()).then(|| values.iter().sum::<f64>())
+        };
+        let mean = |f: &dyn Fn(&Device) -> Option<f64>| {
+            let values: Vec<f64> = devices().filter_map(f).collect();
+            (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+        };
+        let length_s = self.length_s();
+        let power_mean_w = sum(&|d| d.power_mw.get().map(|mw| mw / 1e3));
+        // The counter covers first to last sample; the passes go on a little to both sides.
+        let counted = sum(&|d| {
+            let ((from_us, from), (to_us, to)) = d.energy?;
+            let seconds = to_us.checked_sub(from_us).filter(|us| *us > 0)? as f64 / 1e6;
+            Some(to.checked_sub(from)? as f64 / 1e3 / seconds * length_s)
+        });
+        let energy_j = counted.or_else(|| power_mean_w.map(|w| w * length_s));
+        let tail_gap = devices().map(|d| self.end_us.saturating_sub(d.last_us.unwrap_or(self.start_us)));
+        let longest_gap_us = devices().map(|d| d.longest_gap_us).chain(tail_gap).max();
+        let share = |n: u64| {
+            if self.throttle_known == 0 {
+                0.0
+            } else {
+                n as f64 / self.throttle_known as f64
+            }
+        };
+        let name = |r: ThrottleReason| {
+            serde_json::to_value(r)
+                .ok()
+                .and_then(|v| v.as_str().map(str::to_owned))
+                .unwrap_or_default()
+        };
+        GpuSummary {
+            samples: devices().map(|d| d.samples).sum(),
+            memory_peak_bytes: self.memory_peak,
+            memory_mean_bytes: sum(&|d| d.memory.get()),
+            util_mean_pct: mean(&|d| d.util.get()),
+            power_mean_w,
+            energy_j,
+            energy_j_per_output_token: energy_j
+                .zip(output_tokens.filter(|t| *t > 0))
+                .map(|(j, t)| j / t as f64),
+            sm_clock_mean_mhz: mean(&|d| d.sm_clock.get()),
+            sm_clock_min_mhz: self.sm_clock_min,
+            temperature_mean_c: mean(&|d| d.temperature.get()),
+            temperature_max_c: self.temperature_max,
+            throttle_shares: self.throttle.iter().map(|(r, n)| (name(*r), share(*n))).collect(),
+            throttled_share: share(self.throttled),
+            longest_gap_ms: longest_gap_us.unwrap_or(self.end_us.saturating_sub(self.start_us)) as f64 / 1e3,
+            samples_with_errors: self.errors,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use benchd_core::record::{GPU_SAMPLE_VERSION, GpuProcess};
+
+    fn sample(at_ms: u64, device: u32, used: u64, energy_mj: Option<u64>) -> GpuSample {
+        GpuSample {
+            v: GPU_SAMPLE_VERSION,
+            unix_us: at_ms * 1000,
+            device,
+            memory_used_bytes: Some(used),
+            memory_reserved_bytes: None,
+            util_gpu_pct: Some(50 + 50 * device),
+            util_memory_pct: None,
+            power_mw: Some(100_000),
+            energy_mj,
+            sm_clock_mhz: Some(1000 + at_ms as u32),
+            memory_clock_mhz: None,
+            temperature_c: Some(60),
+            throttle: Some(if at_ms == 300 {
+                vec![ThrottleReason::SwPowerCap, ThrottleReason::GpuIdle]
+            } else {
+                vec![ThrottleReason::GpuIdle]
+            }),
+            processes: Some(vec![GpuProcess {
+                pid: 7,
+                device,
+                used_bytes: None,
+                name: None,
+            }]),
+            took_us: 1,
+            errors: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn two_devices_add_up() {
+        let mut window = GpuWindow::new(0, 400_000);
+        for (at, a, b) in [(100, 10, 20), (200, 30, 20), (300, 20, 25)] {
+            window.add(&sample(at, 0, a, Some(at * 10)));
+            window.add(&sample(at, 1, b, Some(at * 30)));
+        }
+        let is = window.summary(Some(4));
+        assert_eq!(is.samples, 6);
+        assert_eq!(is.memory_peak_bytes, Some(50));
+        assert_eq!(is.memory_mean_bytes, Some(20.0 + 65.0 / 3.0));
+        assert_eq!(is.util_mean_pct, Some(75.0));
+        assert_eq!(is.power_mean_w, Some(200.0));
+        // 2 J and 6 J in 0.2 s, over 0.4 s.
+        let energy = is.energy_j.expect("energy");
+        assert!((energy - 16.0).abs() < 1e-9, "{energy}");
+        assert_eq!(is.energy_j_per_output_token, Some(energy / 4.0));
+        assert_eq!(
+            (is.sm_clock_mean_mhz, is.sm_clock_min_mhz),
+            (Some(1200.0), Some(1100))
+        );
+        assert_eq!(is.throttled_share, 2.0 / 6.0);
+        assert_eq!(
+            is.throttle_shares,
+            BTreeMap::from([("sw_power_cap".to_owned(), 2.0 / 6.0)])
+        );
+        assert_eq!(is.longest_gap_ms, 100.0);
+        assert_eq!(window.processes().iter().copied().collect::<Vec<_>>(), [7]);
+    }
+
+    #[test]
+    fn without_an_energy_counter_power_times_time() {
+        let mut window = GpuWindow::new(0, 2_000_000);
+        window.add(&sample(100, 0, 1, None));
+        let is = window.summary(None);
+        assert_eq!(is.energy_j, Some(200.0));
+        assert_eq!(is.energy_j_per_output_token, None);
+        assert_eq!(is.longest_gap_ms, 1900.0);
+        assert_eq!(GpuWindow::new(0, 5_000).summary(None).longest_gap_ms, 5.0);
+    }
+}

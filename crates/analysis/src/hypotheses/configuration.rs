@@ -1,0 +1,112 @@
+//! What the servers' settings decide before anything is measured: said beside the verdicts.
+
+use super::{
+    evidence::{Evidence, shown},
+    words::list,
+};
+use benchd_plan::{PromptMode, ScenarioKind};
+
+/// Ollama's parallel requests.
+const PARALLEL: &str = "OLLAMA_NUM_PARALLEL";
+
+/// How many requests Ollama answers at a time, where that is known.
+pub(super) fn parallel(evidence: &Evidence<'_>, model: &str, ollama: Option<&str>) -> Vec<String> {
+    let Some(ollama) = ollama else { return Vec::new() };
+    let set = evidence
+        .lanes(model, ollama)
+        .filter_map(|lane| lane.server.as_ref())
+        .flat_map(|server| &server.env)
+        .find(|(name, _)| name == PARALLEL)
+        .map(|(_, value)| value.clone());
+    let planned = evidence
+        .plan
+        .frameworks
+        .get(ollama)
+        .and_then(|f| f.env.get(PARALLEL))
+        .cloned();
+    match set.or(planned).as_deref() {
+        Some("1") => vec![format!(
+            "{PARALLEL}=1: {} answers one request after another, so its throughput can't rise with the number of streams",
+            shown(ollama)
+        )],
+        Some(n) => vec![format!(
+            "{PARALLEL}={n}: {} answers at most {n} requests at a time",
+            shown(ollama)
+        )],
+        None => Vec::new(),
+    }
+}
+
+/// Weights of different precision.
+pub(super) fn precision(evidence: &Evidence<'_>, model: &str, frameworks: &[Option<&str>]) -> Vec<String> {
+    let mut served: Vec<(String, Vec<&str>)> = Vec::new();
+    for framework in frameworks.iter().copied().flatten() {
+        let Some(precision) = evidence
+            .lanes(model, framework)
+            .find_map(|lane| lane.facts.get("precision"))
+        else {
+            continue;
+        };
+        let same = |p: &str| benchd_frameworks::same_precision(p, precision);
+        match served.iter_mut().find(|(p, _)| same(p)) {
+            Some((_, names)) => names.push(shown(framework)),
+            None => served.push((precision.clone(), vec![shown(framework)])),
+        }
+    }
+    if served.len() < 2 {
+        return Vec::new();
+    }
+    let parts: Vec<String> = served
+        .iter()
+        .map(|(precision, names)| {
+            let verb = if names.len() == 1 { "serves" } else { "serve" };
+            format!("{} {verb} {precision}", list(names))
+        })
+        .collect();
+    vec![format!(
+        "the weights differ: {}; smaller weights are read faster, and answer differently",
+        list(&parts)
+    )]
+}
+
+/// One text throughout.
+pub(super) fn identical_prompts(evidence: &Evidence<'_>, kind: ScenarioKind) -> Vec<String> {
+    evidence
+        .scenarios(kind)
+        .filter(|(scenario, _)| scenario.prompts == PromptMode::Identical)
+        .map(|(scenario, _)| {
+            format!(
+                "every request of `{}` has the same text: a server with a prefix cache computes the prompt once",
+                scenario.name
+            )
+        })
+        .collect()
+}
+
+/// Whether the servers say that their prefix cache is on.
+pub(super) fn prefix_caches(
+    evidence: &Evidence<'_>,
+    model: &str,
+    frameworks: &[Option<&str>],
+) -> Vec<String> {
+    let (mut on, mut off) = (Vec::new(), Vec::new());
+    for framework in frameworks.iter().copied().flatten() {
+        match evidence
+            .lanes(model, framework)
+            .find_map(|lane| lane.facts.get("prefix_cache"))
+            .map(|said| said.eq_ignore_ascii_case("true"))
+        {
+            Some(true) => on.push(shown(framework)),
+            Some(false) => off.push(shown(framework)),
+            None => {}
+        }
+    }
+    let mut said = Vec::new();
+    if !on.is_empty() {
+        said.push(format!("the prefix cache is on in {}", list(&on)));
+    }
+    if !off.is_empty() {
+        said.push(format!("the prefix cache is off in {}", list(&off)));
+    }
+    said
+}

@@ -1,0 +1,278 @@
+//! What the user's document expects (5.1 to 5.5) and how it ranks the frameworks (9.2), against what was seen.
+//!
+//! The document words its expectations for people; here each becomes a ratio with a line. The lines stand below and in
+//! `docs/metrics.md`. `items` holds the document's words; the others look at the scenarios, and at the rankings over all
+//! of them.
+
+mod items;
+mod korean;
+mod load;
+mod rankings;
+mod requests;
+
+use items::{EASE, ITEMS};
+
+use super::{
+    super::{Expectation, Seen, TestRole, VerdictOutcome, compare::COMPARED_VALUES},
+    effect::{Absent, Effect, Part},
+    evidence::{Cast, Evidence, Night, Role},
+    question::{Answer, Gap, Levels, Place, Question, outcome},
+    words::{capital, prompt_tokens},
+};
+use benchd_core::stats::{
+    DEFAULT_LEVEL,
+    number::{count, with_interval},
+};
+use benchd_plan::{Arrival, Bound, Cell, Figure, Hypothesis, Plan, ScenarioKind};
+
+/// "Similar": within this share of each other.
+const SIMILAR: f64 = 0.10;
+/// "The same tokens": within this share of each other.
+const SAME_TOKENS: f64 = 0.02;
+/// "Throughput rises": at the most streams at least this many times that of the fewest.
+const RISES: f64 = 1.05;
+/// "Throughput stands still": at the most streams at most this many times that of the fewest.
+const STANDS_STILL: f64 = 1.25;
+/// "Latency rises linearly": at least this share of as many times as there are more streams.
+const LINEAR: f64 = 0.75;
+/// "TTFT falls a lot": later over first at most this.
+const FALLS: f64 = 0.5;
+/// "TTFT rises a lot": at least this many times the others'.
+const RISES_A_LOT: f64 = 2.0;
+/// "Stable": TTFT grows at most this many times as much as the prompt.
+const STABLE: f64 = 1.1;
+/// Korean prompt tokens over English ones, as the document expects them.
+const KOREAN_TOKENS: (f64, f64) = (1.5, 3.0);
+/// "At least as good" (`>=` in the rankings): not below this.
+const NOT_BELOW: f64 = 0.95;
+
+/// What came of one part of an expectation.
+struct Finding {
+    outcome: Seen,
+    seen: String,
+    cells: Vec<String>,
+}
+
+impl Finding {
+    fn not_measured(why: impl Into<String>) -> Self {
+        Self {
+            outcome: Seen::NotMeasured,
+            seen: why.into(),
+            cells: Vec::new(),
+        }
+    }
+
+    /// An expectation that holds where all of its parts do.
+    fn all(parts: Vec<Self>) -> Self {
+        let any = |wanted| parts.iter().any(|p| p.outcome == wanted);
+        let every = |wanted| parts.iter().all(|p| p.outcome == wanted);
+        let outcome = if parts.is_empty() || every(Seen::NotMeasured) {
+            Seen::NotMeasured
+        } else if any(Seen::Otherwise) {
+            Seen::Otherwise
+        } else if every(Seen::AsExpected) {
+            Seen::AsExpected
+        } else {
+            Seen::Unclear
+        };
+        let (mut said, mut cells): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+        for part in parts {
+            if !said.contains(&part.seen) {
+                said.push(part.seen);
+            }
+            for cell in part.cells {
+                if !cells.contains(&cell) {
+                    cells.push(cell);
+                }
+            }
+        }
+        Self {
+            outcome,
+            seen: said.join("; "),
+            cells,
+        }
+    }
+}
+
+/// The document's expectations for every model of the plan. None where no framework of the plan is one of those that the
+/// document speaks of; of scenarios, only those that the plan has.
+pub(crate) fn expectations(plan: &Plan, nights: &[Night<'_>]) -> Vec<Expectation> {
+    let cast = Cast::of(plan);
+    if cast.is_empty() {
+        return Vec::new();
+    }
+    let evidence = Evidence::new(plan, nights);
+    let has = |kind: ScenarioKind| plan.scenarios.values().any(|s| s.kind == kind);
+    ITEMS
+        .iter()
+        .chain([&EASE])
+        .filter(|item| item.scenario.is_none_or(has))
+        .flat_map(|item| plan.models.keys().map(move |model| (item, model)))
+        .map(|(item, model)| {
+            let found = (item.find)(&Looker {
+                evidence: &evidence,
+                cast: &cast,
+                model,
+            });
+            Expectation {
+                section: item.section.to_owned(),
+                scenario: item.scenario,
+                expected: item.expected.to_owned(),
+                expected_ko: item.expected_ko.to_owned(),
+                model: model.clone(),
+                outcome: found.outcome,
+                seen: capital(&found.seen),
+                cells: found.cells,
+            }
+        })
+        .collect()
+}
+
+/// One model's evidence.
+struct Looker<'e, 'a> {
+    evidence: &'e Evidence<'a>,
+    cast: &'e Cast<'a>,
+    model: &'e str,
+}
+
+const AT_95: Levels = Levels {
+    shown: DEFAULT_LEVEL,
+    strict: DEFAULT_LEVEL,
+};
+
+fn of_outcome(outcome: VerdictOutcome) -> Seen {
+    match outcome {
+        VerdictOutcome::Supported => Seen::AsExpected,
+        VerdictOutcome::Refuted => Seen::Otherwise,
+        VerdictOutcome::Inconclusive => Seen::Unclear,
+    }
+}
+
+impl<'a> Looker<'_, 'a> {
+    fn cells(&self, kind: ScenarioKind) -> Vec<Cell> {
+        let mut cells = self.evidence.cells_of(kind);
+        cells.retain(|c| c.arrival == Arrival::Closed);
+        cells
+    }
+
+    /// Cells of the fewest and the most streams.
+    fn ends(&self) -> Option<(Cell, Cell)> {
+        let cells = self.cells(ScenarioKind::Concurrent);
+        let most = cells.iter().max_by_key(|c| c.concurrency)?;
+        let fewest = cells
+            .iter()
+            .filter(|c| c.scenario == most.scenario && c.input == most.input)
+            .min_by_key(|c| c.concurrency)?;
+        (fewest.concurrency < most.concurrency).then(|| (fewest.clone(), most.clone()))
+    }
+
+    /// The long prompts at the fewest streams, the shortest first.
+    fn long(&self) -> Vec<Cell> {
+        let mut cells = self.cells(ScenarioKind::LongContext);
+        let fewest = cells.iter().map(|c| c.concurrency).min();
+        cells.retain(|c| Some(c.concurrency) == fewest);
+        cells.sort_by_key(prompt_tokens);
+        cells
+    }
+
+    /// The cells of the Korean scenario at the fewest streams.
+    fn korean(&self) -> Vec<Cell> {
+        let mut cells = self.cells(ScenarioKind::Korean);
+        let fewest = cells.iter().map(|c| c.concurrency).min();
+        cells.retain(|c| Some(c.concurrency) == fewest);
+        cells
+    }
+
+    fn nobody(role: Role) -> Finding {
+        Finding::not_measured(format!("no framework of the plan stands for {}", role.shown()))
+    }
+
+    /// One framework against another in several places: the ratios in one line.
+    fn against(&self, figure: Figure, of: Role, against: Role, bound: Bound, places: Vec<Place>) -> Finding {
+        let (of, against) = match (self.cast.get(of), self.cast.get(against)) {
+            (Some(of), Some(against)) => (of, against),
+            (None, _) => return Self::nobody(of),
+            (_, None) => return Self::nobody(against),
+        };
+        if places.is_empty() {
+            return Finding::not_measured("the plan has no cell for it");
+        }
+        let answers: Vec<Answer> = places
+            .into_iter()
+            .map(|at| {
+                let question = Question {
+                    role: TestRole::Deciding,
+                    figure,
+                    of,
+                    against,
+                    at,
+                    bound,
+                };
+                self.evidence.ask(self.model, &question, AT_95)
+            })
+            .collect();
+        Finding::all(answers.into_iter().map(finding).collect())
+    }
+
+    /// A ratio within one framework.
+    fn own(&self, effect: Result<Effect, Absent>, bound: Bound, cells: &[&Cell], said: &str) -> Finding {
+        let effect = match effect {
+            Ok(effect) => effect,
+            Err(absent) => return Finding::not_measured(absent.why),
+        };
+        let interval = effect.interval(DEFAULT_LEVEL).filter(|_| effect.is_trusted());
+        let ratio = with_interval(effect.estimate, interval.as_ref());
+        let few = match interval {
+            Some(_) => String::new(),
+            None => format!(
+                " ({} {}; {COMPARED_VALUES} are needed to tell)",
+                count(effect.values as u64),
+                effect.unit.words(effect.values)
+            ),
+        };
+        Finding {
+            outcome: interval.map_or(Seen::Unclear, |i| of_outcome(outcome(bound, &i))),
+            seen: format!("{}{few}", said.replace("{}", &ratio)),
+            cells: cells.iter().map(|c| c.id.clone()).collect(),
+        }
+    }
+
+    fn over(&self, figure: Figure, framework: &str, above: &Cell, below: &Cell) -> Result<Effect, Absent> {
+        let part = |power, cell| Part {
+            power,
+            framework,
+            cell,
+        };
+        self.evidence
+            .product(self.model, figure, &[part(1.0, above), part(-1.0, below)])
+    }
+
+    fn margin(&self) -> f64 {
+        let stated = self.evidence.plan.hypotheses.list.iter().find_map(|h| match h {
+            Hypothesis::H3(test) => Some(test.margin),
+            _ => None,
+        });
+        stated.unwrap_or(benchd_plan::SingleRequestTest::default().margin)
+    }
+
+    fn overwhelming(&self) -> f64 {
+        let stated = self.evidence.plan.hypotheses.list.iter().find_map(|h| match h {
+            Hypothesis::H2(test) => Some(test.overwhelming),
+            _ => None,
+        });
+        stated.unwrap_or(benchd_plan::ConcurrencyTest::default().overwhelming)
+    }
+}
+
+fn finding(answer: Answer) -> Finding {
+    let missing = matches!(answer.gap, Some(Gap::Missing(_)));
+    Finding {
+        outcome: if missing {
+            Seen::NotMeasured
+        } else {
+            of_outcome(answer.test.outcome)
+        },
+        seen: answer.sentence,
+        cells: answer.test.cells,
+    }
+}

@@ -1,0 +1,306 @@
+//! From the answers of a family of tests to one outcome, and to what is said of it.
+//!
+//! "All hold" is supported where every test is supported at 95 %, which needs no correction (a claim that is false in
+//! one part has 2.5 % of passing there, whatever the others do), and refuted where one is refuted at the level that is
+//! corrected for the number of tests. "Some hold" is judged at the corrected level throughout (Bonferroni). Tests that
+//! could not be made count in that number: it is fixed before anything is measured.
+
+use super::{
+    super::{ModelVerdict, VerdictOutcome, Weakness, compare::COMPARED_VALUES},
+    effect::Unit,
+    evidence::{Evidence, shown},
+    question::{Answer, Gap, Levels, Question},
+    words::{capital, list},
+};
+use benchd_core::stats::{
+    DEFAULT_LEVEL,
+    number::{count, number},
+};
+use benchd_plan::Rule;
+
+/// So many times more measuring is still worth a night.
+const WORTH_WHILE: f64 = 20.0;
+
+/// The tests of one hypothesis for one model.
+pub(super) struct Family<'a> {
+    pub(super) rule: Rule,
+    /// The verdict follows from these.
+    pub(super) deciding: Vec<Question<'a>>,
+    /// Told beside it.
+    pub(super) beside: Vec<Question<'a>>,
+    /// Tests that the plan has no way to make.
+    pub(super) gaps: Vec<Gap>,
+    /// What stands before the test that speaks for all, by outcome.
+    pub(super) lead: fn(VerdictOutcome) -> &'static str,
+    /// What was decided beforehand.
+    pub(super) configuration: Vec<String>,
+}
+
+/// No words before the test that speaks for all.
+pub(super) fn no_lead(_: VerdictOutcome) -> &'static str {
+    ""
+}
+
+pub(super) fn settle(evidence: &Evidence<'_>, model: &str, family: Family<'_>) -> ModelVerdict {
+    let tests = family.deciding.len().max(1) as f64;
+    let strict = 1.0 - (1.0 - DEFAULT_LEVEL) / tests;
+    let levels = match family.rule {
+        Rule::All => Levels {
+            shown: DEFAULT_LEVEL,
+            strict,
+        },
+        Rule::Any => Levels {
+            shown: strict,
+            strict,
+        },
+    };
+    let beside_levels = Levels {
+        shown: DEFAULT_LEVEL,
+        strict: DEFAULT_LEVEL,
+    };
+    let deciding: Vec<Answer> = family
+        .deciding
+        .iter()
+        .map(|q| evidence.ask(model, q, levels))
+        .collect();
+    let beside: Vec<Answer> = family
+        .beside
+        .iter()
+        .map(|q| evidence.ask(model, q, beside_levels))
+        .collect();
+    let outcome = combine(family.rule, &deciding, family.gaps.is_empty());
+    let because = because(outcome, family.rule, &deciding, &family.gaps, family.lead);
+    let mut weakened_by: Vec<Weakness> = Vec::new();
+    for weakness in deciding.iter().flat_map(|a| &a.weaknesses) {
+        if !weakened_by.contains(weakness) {
+            weakened_by.push(weakness.clone());
+        }
+    }
+    let to_decide = if outcome == VerdictOutcome::Inconclusive {
+        to_decide(
+            family
+                .gaps
+                .iter()
+                .chain(deciding.iter().filter_map(|a| a.gap.as_ref())),
+        )
+    } else {
+        Vec::new()
+    };
+    ModelVerdict {
+        model: model.to_owned(),
+        outcome,
+        because,
+        tests: deciding
+            .into_iter()
+            .chain(beside)
+            .map(|answer| {
+                let mut test = answer.test;
+                test.says = sentence(&answer.sentence);
+                test
+            })
+            .collect(),
+        weakened_by,
+        decided_by_configuration: family.configuration,
+        to_decide,
+    }
+}
+
+/// The outcome of a family.
+pub(super) fn combine(rule: Rule, deciding: &[Answer], complete: bool) -> VerdictOutcome {
+    use VerdictOutcome::{Inconclusive, Refuted, Supported};
+    let shown = |outcome| move |a: &Answer| a.test.outcome == outcome;
+    let whole = complete && !deciding.is_empty();
+    match rule {
+        Rule::All if deciding.iter().any(|a| a.strict == Refuted) => Refuted,
+        Rule::All if whole && deciding.iter().all(shown(Supported)) => Supported,
+        Rule::Any if deciding.iter().any(shown(Supported)) => Supported,
+        Rule::Any if whole && deciding.iter().all(shown(Refuted)) => Refuted,
+        Rule::All | Rule::Any => Inconclusive,
+    }
+}
+
+fn sentence(text: &str) -> String {
+    let text = capital(text);
+    if text.ends_with(['.', '!', '?']) {
+        text
+    } else {
+        format!("{text}.")
+    }
+}
+
+/// One sentence with the test that speaks for all: where all had to hold the narrowest, where one was enough the
+/// clearest; of an undecided family the first that is undecided.
+fn because(
+    outcome: VerdictOutcome,
+    rule: Rule,
+    deciding: &[Answer],
+    gaps: &[Gap],
+    lead: fn(VerdictOutcome) -> &'static str,
+) -> String {
+    let by_margin = |a: &&Answer, b: &&Answer| {
+        let margin = |a: &Answer| a.margin.unwrap_or(0.0);
+        margin(a).total_cmp(&margin(b))
+    };
+    let of = |outcome| deciding.iter().filter(move |a| a.test.outcome == outcome);
+    let decided = match (outcome, rule) {
+        (VerdictOutcome::Supported, Rule::All) => of(outcome).min_by(by_margin),
+        (VerdictOutcome::Supported, Rule::Any) => of(outcome).max_by(by_margin),
+        (VerdictOutcome::Refuted, Rule::All) => {
+            deciding.iter().filter(|a| a.strict == outcome).max_by(by_margin)
+        }
+        (VerdictOutcome::Refuted, Rule::Any) => of(outcome).min_by(by_margin),
+        (VerdictOutcome::Inconclusive, _) => None,
+    };
+    if let Some(answer) = decided {
+        let several = deciding.len() > 1;
+        let lead = if several { lead(outcome) } else { "" };
+        let space = if lead.is_empty() { "" } else { " " };
+        return format!("{lead}{space}{}", sentence(&answer.sentence));
+    }
+    if let Some(gap) = gaps.first() {
+        let why = match gap {
+            Gap::Role(role) => format!("no framework of the plan stands for {}", role.shown()),
+            Gap::Scenario(kind) => format!("the plan has no scenario of kind {kind}"),
+            Gap::OneOnly(kind) => format!("{kind} leaves nothing to compare"),
+            _ => "a part of it was not measured".to_owned(),
+        };
+        return format!("Not decided: {why}.");
+    }
+    let open: Vec<&Answer> = of(VerdictOutcome::Inconclusive).collect();
+    match open.first() {
+        Some(first) if open.len() < deciding.len() => format!(
+            "Not decided, though {} of {} tests are: {}",
+            count((deciding.len() - open.len()) as u64),
+            count(deciding.len() as u64),
+            sentence(&first.sentence)
+        ),
+        Some(first) => format!("Not decided: {}", sentence(&first.sentence)),
+        // Each test says something, but not all the same.
+        None => match deciding
+            .iter()
+            .find(|a| a.test.outcome == VerdictOutcome::Refuted)
+        {
+            Some(answer) if rule == Rule::All => format!(
+                "Not decided: {} With {} tests one may fall short by chance; at the level that is corrected for them it \
+                 does not.",
+                sentence(&answer.sentence),
+                count(deciding.len() as u64)
+            ),
+            _ => "Not decided: there is no test.".to_owned(),
+        },
+    }
+}
+
+/// What it would take, each thing once.
+fn to_decide<'g>(gaps: impl Iterator<Item = &'g Gap>) -> Vec<String> {
+    let mut steps: Vec<String> = Vec::new();
+    let mut missing: Vec<(&str, &str, Vec<String>)> = Vec::new();
+    let mut more: Vec<(&str, Unit, usize, f64)> = Vec::new();
+    for gap in gaps {
+        let step = match gap {
+            Gap::Role(role) => format!(
+                "A framework that stands for {}; one of another kind is named under `hypotheses: {{ roles: {{ {}: … }} }}`.",
+                role.shown(),
+                role.key()
+            ),
+            Gap::Scenario(kind) => format!("A scenario of kind {kind} in the plan."),
+            Gap::OneOnly(kind) => format!("A second framework, or a second concurrency, that runs {kind}."),
+            Gap::Missing(absent) => {
+                let cell = format!("`{}`", absent.cell);
+                match missing
+                    .iter_mut()
+                    .find(|(framework, why, _)| *framework == absent.framework && *why == absent.why)
+                {
+                    Some((_, _, cells)) if !cells.contains(&cell) => cells.push(cell),
+                    Some(_) => {}
+                    None => missing.push((&absent.framework, &absent.why, vec![cell])),
+                }
+                continue;
+            }
+            Gap::Void {
+                framework,
+                cell,
+                kind,
+            } => format!(
+                "`{cell}` of {} without its flag {kind}: {}.",
+                shown(framework),
+                kind.remedy()
+            ),
+            Gap::TooFew { has, unit, scenario } => match unit {
+                Unit::Passes | Unit::Rounds => format!(
+                    "{COMPARED_VALUES} passes of `{scenario}` instead of {} (`passes: {COMPARED_VALUES}`); \
+                     `--only scenario={scenario}` narrows such a run to it.",
+                    count(*has as u64)
+                ),
+                Unit::Pairs | Unit::Requests => {
+                    format!("{COMPARED_VALUES} requests of `{scenario}` at least, with prompts of their own.")
+                }
+                Unit::PromptTypes => format!(
+                    "{COMPARED_VALUES} prompt types of `{scenario}` instead of {} (`prompt_types:`).",
+                    count(*has as u64)
+                ),
+            },
+            Gap::BelowClientError => {
+                "Longer prompts or a larger model: the difference is smaller than the client's own error."
+                    .to_owned()
+            }
+            Gap::Near {
+                has,
+                unit,
+                scenario,
+                factor,
+            } => {
+                match more.iter_mut().find(|(s, u, ..)| s == scenario && u == unit) {
+                    Some((_, _, most, largest)) => {
+                        *most = (*most).max(*has);
+                        *largest = largest.max(*factor);
+                    }
+                    None => more.push((scenario, *unit, *has, *factor)),
+                }
+                continue;
+            }
+        };
+        if !steps.contains(&step) {
+            steps.push(step);
+        }
+    }
+    for (framework, why, cells) in missing {
+        steps.push(format!(
+            "{} of {}: {why}. `benchd run PLAN --resume` goes on with an unfinished run; `--only framework={framework}` \
+             narrows a new one.",
+            list(&cells),
+            shown(framework)
+        ));
+    }
+    for (scenario, unit, has, factor) in more {
+        steps.push(more_values(scenario, unit, has, factor));
+    }
+    steps
+}
+
+fn more_values(scenario: &str, unit: Unit, has: usize, factor: f64) -> String {
+    if !factor.is_finite() || factor > WORTH_WHILE {
+        return format!(
+            "The effect is so near the threshold that more measuring of `{scenario}` will hardly tell: for practice the \
+             two are equal in it, or the threshold is the question."
+        );
+    }
+    let needed = ((has as f64 * factor).ceil() as usize).max(has + 1);
+    let remedy = match unit {
+        Unit::Passes => format!("`passes: {needed}`"),
+        Unit::Rounds => format!("`repeats: {needed}` of the whole plan"),
+        Unit::Pairs | Unit::Requests => format!(
+            "`repeats:` or `passes:` {} times as high",
+            number(factor.max(1.1))
+        ),
+        Unit::PromptTypes => {
+            "more nights, or a wider threshold: the prompt types are all there are".to_owned()
+        }
+    };
+    format!(
+        "About {} {} of `{scenario}` instead of {}, if effect and spread stay as they are ({remedy}).",
+        count(needed as u64),
+        unit.words(needed),
+        count(has as u64)
+    )
+}

@@ -1,0 +1,4 @@
+//! Plain data that several rooms share, and pure functions on numbers.
+
+pub mod record;
+pub mod stats;

@@ -1,0 +1,510 @@
+//! Ollama, from its binary. Facts by the sources of 0.15.6, and by 0.9.3 as it ran here.
+//!
+//! - It is "up" before any model is loaded, and loads at the first request: the model is loaded by a call of
+//!   its own, and `/api/ps` then shows it.
+//! - The OpenAI path can't set the context length, and a prompt that is too long is cut with a warning in the
+//!   log only: `OLLAMA_CONTEXT_LENGTH` is always set, to what the plan's longest prompt needs.
+//! - `max_completion_tokens`, `ignore_eos` and `min_tokens` are ignored without a word: a fixed output length
+//!   can't be had. `reasoning_effort` is refused for models that don't think.
+//! - Its prompt cache is always on and has no reset: unloading the model empties it.
+//! - `serve` takes no arguments of a model's: those that the plan gives for Ollama (`num_thread=1`) are
+//!   parameters of the model, set when benchd imports it.
+//! - Requests beyond `OLLAMA_NUM_PARALLEL` (1 by default) wait in a queue.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    Adapter, ChatRequest, Endpoint, Facts, FrameworkError, HttpProbe, Launch, Quirks, Requirement, config,
+    given::{Given, GpuNaming, absolute, pair},
+    own::OwnNames,
+};
+use benchd_core::record::{CacheReset, DoneWhen, Flag, FlagKind, HttpCall, Step};
+use benchd_plan::{FrameworkKind, Source};
+
+/// What chat templates add to a prompt, tokens, with room to spare (gpt-oss's, the longest known, adds under
+/// 100).
+const TEMPLATE_RESERVE_TOKENS: u32 = 256;
+
+/// Context lengths are set in steps of this, tokens.
+const CONTEXT_STEP_TOKENS: u32 = 256;
+
+/// Limit for calls that only ask.
+const ASK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What its log tells, under names of ours: it has no counters.
+pub(super) const OWN: OwnNames = OwnNames {
+    prefix: "ollama:",
+    requests: Some("ollama:request_seconds_count"),
+    prompt_tokens: &[],
+    output_tokens: None,
+    ttft: None,
+    latency: Some("ollama:request_seconds"),
+    tpot: None,
+};
+
+/// The log line of an answered request names its path so.
+const CHAT_LINE: &str = "\"/v1/chat/completions\"";
+
+/// Ollama serving one model.
+pub(super) struct Ollama {
+    endpoint: Endpoint,
+    /// The model's tag.
+    tag: String,
+    gguf: Option<PathBuf>,
+    /// Parameters of the model that the plan asks for.
+    parameters: Map<String, Value>,
+    launch: Launch,
+    requirements: Vec<Requirement>,
+    load_timeout: Duration,
+    has_gpu: bool,
+    parallel: Option<u32>,
+    longest_tokens: u32,
+    expected_precision: Option<String>,
+    notes: Vec<String>,
+}
+
+impl Ollama {
+    pub(super) fn new(given: &Given<'_>) -> Result<Self, FrameworkError> {
+        let tag = given.model_id()?.to_owned();
+        let Source::Binary(binary) = &given.framework.source else {
+            return Err(given.wrong_source("`binary: <file>`"));
+        };
+        // A path with a folder is taken from here, not from wherever a wrapper script changes to; a bare name
+        // is looked for on the path.
+        let program = if binary.components().count() > 1 {
+            absolute(binary)
+        } else {
+            binary.clone()
+        };
+        let endpoint = given.endpoint();
+        let mut args = vec!["serve".to_owned()];
+        args.extend(given.framework.args.iter().cloned());
+        let parameters = parameters(given)?;
+
+        let plan_env = &given.framework.env;
+        if let Some(tokens) = plan_env.get("OLLAMA_CONTEXT_LENGTH") {
+            given.check_context("OLLAMA_CONTEXT_LENGTH", tokens)?;
+        }
+        let parallel = match plan_env.get("OLLAMA_NUM_PARALLEL") {
+            None => None,
+            Some(text) => {
+                Some(
+                    text.parse()
+                        .ok()
+                        .filter(|&n| n > 0)
+                        .ok_or_else(|| FrameworkError::BadValue {
+                            framework: given.framework.name.clone(),
+                            setting: "OLLAMA_NUM_PARALLEL",
+                            given: text.clone(),
+                            wanted: "whole number from 1 on",
+                        })?,
+                )
+            }
+        };
+        let host = if endpoint.host.contains(':') {
+            format!("[{}]", endpoint.host)
+        } else {
+            endpoint.host.clone()
+        };
+        let mut env = given.gpu_env(GpuNaming::Uuid);
+        env.extend([
+            pair("OLLAMA_HOST", format!("{host}:{}", endpoint.port)),
+            pair(
+                "OLLAMA_CONTEXT_LENGTH",
+                context_tokens(given.context.longest_prompt_tokens).to_string(),
+            ),
+            // Forever: by default the model is unloaded after five idle minutes.
+            pair("OLLAMA_KEEP_ALIVE", "-1"),
+            pair("OLLAMA_MAX_LOADED_MODELS", "1"),
+            // Starting otherwise removes files that no model names, others' half-done imports among them.
+            pair("OLLAMA_NOPRUNE", "1"),
+        ]);
+        let env = given.environment(env, &[("OLLAMA_HOST", "host: and port:")])?;
+
+        let mut requirements = vec![Requirement {
+            path: program.clone(),
+            what: "Ollama's binary".to_owned(),
+            executable: true,
+            remedy: "make the environment: benchd env PLAN".to_owned(),
+        }];
+        if let Some(gguf) = &given.model.gguf {
+            requirements.push(Requirement {
+                path: gguf.clone(),
+                what: format!("weights of model `{}`", given.model.name),
+                executable: false,
+                remedy: format!("fetch the file, or correct models.{}.gguf", given.model.name),
+            });
+        }
+        Ok(Self {
+            notes: parallel_note(parallel, given.context.max_concurrency)
+                .into_iter()
+                .collect(),
+            tag,
+            gguf: given.model.gguf.clone(),
+            parameters,
+            requirements,
+            launch: given.launch(program, args, env),
+            load_timeout: given.framework.start_timeout,
+            has_gpu: !given.context.gpus.is_empty(),
+            parallel,
+            longest_tokens: given.context.longest_prompt_tokens,
+            expected_precision: given.model.precision.clone(),
+            endpoint,
+        })
+    }
+
+    fn is_present(&self) -> (HttpCall, DoneWhen) {
+        (
+            HttpCall::post_json("/api/show", json!({ "model": self.tag })),
+            DoneWhen::ok(),
+        )
+    }
+
+    /// Makes sure that the tag is there: from the plan's GGUF where it is absent.
+    fn presence(&self) -> Result<Vec<Step>, FrameworkError> {
+        let Some(gguf) = &self.gguf else {
+            let mut step = Step::new(
+                format!("find model {}", self.tag),
+                self.is_present().0,
+                ASK_TIMEOUT,
+            );
+            step.fatal = vec![400, 404];
+            step.hint = format!(
+                "OLLAMA_HOST={}:{} {} pull {}, with the server running",
+                self.endpoint.host,
+                self.endpoint.port,
+                self.launch.program.display(),
+                self.tag
+            );
+            return Ok(vec![step]);
+        };
+        // Ollama stores files under their digest, and checks it.
+        let digest = format!("sha256:{}", config::sha256(gguf)?);
+        let name = gguf
+            .file_name()
+            .map_or_else(|| "model.gguf".into(), |n| n.to_string_lossy());
+        let mut upload = Step::new(
+            format!("import {}", gguf.display()),
+            HttpCall::post_file(format!("/api/blobs/{digest}"), gguf.clone()),
+            self.load_timeout,
+        );
+        upload.unless = Some(self.is_present());
+        upload.done = DoneWhen::Status(vec![200, 201]);
+        upload.fatal = vec![400, 404, 500];
+        upload.hint = "is there room where OLLAMA_MODELS (default ~/.ollama/models) lies?".to_owned();
+
+        let mut body = json!({ "model": self.tag, "files": { name.as_ref(): digest } });
+        if !self.parameters.is_empty() {
+            body["parameters"] = json!(self.parameters);
+        }
+        let mut create = Step::new(
+            format!("create model {}", self.tag),
+            HttpCall::post_json("/api/create", body),
+            self.load_timeout,
+        );
+        create.unless = Some(self.is_present());
+        create.done = DoneWhen::LastLineEquals {
+            pointer: "/status".to_owned(),
+            value: json!("success"),
+        };
+        create.fatal = vec![400, 404, 500];
+        create.hint = "is the file a GGUF of an architecture that this version of Ollama knows?".to_owned();
+        Ok(vec![upload, create])
+    }
+
+    /// Loads the model for good, and is done when it shows among those loaded. A part of it on the CPU is no
+    /// failure here: [`Adapter::parse_facts`] flags it.
+    fn load(&self) -> Vec<Step> {
+        let mut load = Step::new(
+            format!("load model {}", self.tag),
+            HttpCall::post_json("/api/generate", json!({ "model": self.tag, "keep_alive": -1 })),
+            self.load_timeout,
+        );
+        load.fatal = vec![400, 404, 500];
+        load.hint = "the server's log says why the model did not load".to_owned();
+        let mut shown = Step::new("see the model loaded", HttpCall::get("/api/ps"), ASK_TIMEOUT);
+        shown.done = DoneWhen::JsonPresent {
+            pointer: "/models/0/size".to_owned(),
+        };
+        shown.interval = Duration::from_millis(100);
+        vec![load, shown]
+    }
+
+    fn unload(&self) -> Vec<Step> {
+        let mut unload = Step::new(
+            format!("unload model {}", self.tag),
+            HttpCall::post_json("/api/generate", json!({ "model": self.tag, "keep_alive": 0 })),
+            Duration::from_secs(60),
+        );
+        unload.fatal = vec![400, 404];
+        let mut gone = Step::new(
+            "see no model loaded",
+            HttpCall::get("/api/ps"),
+            Duration::from_secs(60),
+        );
+        gone.done = DoneWhen::JsonEquals {
+            pointer: "/models".to_owned(),
+            value: json!([]),
+        };
+        gone.interval = Duration::from_millis(100);
+        gone.hint = "the model is unloaded once its last request is done".to_owned();
+        vec![unload, gone]
+    }
+}
+
+/// The plan's `name=value` arguments of the model, as the values that Ollama's API takes.
+fn parameters(given: &Given<'_>) -> Result<Map<String, Value>, FrameworkError> {
+    let mut parameters = Map::new();
+    for arg in given.model_args() {
+        let Some((name, value)) = arg.split_once('=').filter(|(name, _)| !name.is_empty()) else {
+            return Err(FrameworkError::BadValue {
+                framework: given.framework.name.clone(),
+                setting: "the model's `args`",
+                given: arg,
+                wanted: "parameter of a model, `name=value`",
+            });
+        };
+        let value = match serde_json::from_str(value) {
+            Ok(number @ (Value::Number(_) | Value::Bool(_))) => number,
+            _ => json!(value),
+        };
+        parameters.insert(name.to_owned(), value);
+    }
+    Ok(parameters)
+}
+
+/// The parameters in `/api/show`'s text, `name    value` a line.
+fn shown_parameters(text: &str) -> Vec<(&str, &str)> {
+    text.lines()
+        .filter_map(|line| line.split_once(char::is_whitespace))
+        .map(|(name, value)| (name, value.trim().trim_matches('"')))
+        .collect()
+}
+
+/// How long an answered chat request took, seconds, by a line of the web framework's (gin's) log:
+/// `[GIN] 2026/11/24 - 09:03:35 | 200 |  8.212345678s |  127.0.0.1 | POST  "/v1/chat/completions"`.
+fn logged_seconds(line: &str) -> Option<f64> {
+    let (_, rest) = line.split_once("[GIN] ")?;
+    let mut fields = rest.split('|').map(str::trim);
+    let (_when, status, took) = (fields.next()?, fields.next()?, fields.next()?);
+    let asked = fields.next_back()?;
+    (status == "200" && asked.starts_with("POST") && asked.ends_with(CHAT_LINE))
+        .then(|| go_seconds(took))
+        .flatten()
+}
+
+/// A duration as Go writes it (`1m2.5s`, `812.4ms`, `37.25µs`), seconds.
+fn go_seconds(text: &str) -> Option<f64> {
+    let mut rest = text;
+    let mut total = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let value: f64 = rest[..digits].parse().ok()?;
+        let after = &rest[digits..];
+        let unit = &after[..after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len())];
+        total += value
+            * match unit {
+                "h" => 3600.0,
+                "m" => 60.0,
+                "s" => 1.0,
+                "ms" => 1e-3,
+                "µs" | "μs" | "us" => 1e-6,
+                "ns" => 1e-9,
+                _ => return None,
+            };
+        rest = &after[unit.len()..];
+    }
+    (!text.is_empty()).then_some(total)
+}
+
+/// The context length that a lane needs, tokens.
+fn context_tokens(longest_prompt_tokens: u32) -> u32 {
+    longest_prompt_tokens
+        .saturating_add(TEMPLATE_RESERVE_TOKENS)
+        .checked_next_multiple_of(CONTEXT_STEP_TOKENS)
+        .unwrap_or(u32::MAX)
+}
+
+fn parallel_note(parallel: Option<u32>, max_concurrency: u32) -> Option<String> {
+    match parallel {
+        None => Some(
+            "OLLAMA_NUM_PARALLEL is not set: Ollama serves one request at a time (its default), others wait in \
+             its queue"
+                .to_owned(),
+        ),
+        Some(n) if n < max_concurrency => Some(format!(
+            "OLLAMA_NUM_PARALLEL={n}: of up to {max_concurrency} requests at a time, all but {n} wait in \
+             Ollama's queue"
+        )),
+        Some(_) => None,
+    }
+}
+
+impl Adapter for Ollama {
+    fn kind(&self) -> FrameworkKind {
+        FrameworkKind::Ollama
+    }
+
+    fn served_model(&self) -> &str {
+        &self.tag
+    }
+
+    fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    fn launch(&self) -> Option<Launch> {
+        Some(self.launch.clone())
+    }
+
+    fn requirements(&self) -> Vec<Requirement> {
+        self.requirements.clone()
+    }
+
+    fn health(&self) -> HttpProbe {
+        HttpProbe {
+            call: HttpCall::get("/api/version"),
+            interval: Duration::from_millis(100),
+            timeout: Duration::from_secs(5),
+        }
+    }
+
+    fn prepare_calls(&self) -> Result<Vec<Step>, FrameworkError> {
+        let mut steps = self.presence()?;
+        steps.extend(self.load());
+        Ok(steps)
+    }
+
+    fn facts_calls(&self) -> Vec<HttpCall> {
+        vec![
+            HttpCall::get("/api/version"),
+            self.is_present().0,
+            HttpCall::get("/api/ps"),
+        ]
+    }
+
+    fn parse_facts(&self, answers: &[Option<String>]) -> Facts {
+        let mut facts = Facts::default();
+        let json = |at: usize| {
+            let text = answers.get(at)?.as_deref()?;
+            serde_json::from_str::<Value>(text).ok()
+        };
+        if let Some(version) = json(0).as_ref().and_then(|v| v["version"].as_str()) {
+            facts.set("version", version);
+        }
+        facts.set("model", &self.tag);
+        match self.parallel {
+            Some(n) => facts.set("parallel_requests", n),
+            None => facts.set("parallel_requests", "1 (default)"),
+        }
+        let mut trained_tokens = None;
+        if let Some(show) = json(1) {
+            if let Some(level) = show
+                .pointer("/details/quantization_level")
+                .and_then(Value::as_str)
+            {
+                facts.set_precision(level.to_ascii_lowercase());
+            }
+            for field in ["parameter_size", "format", "family"] {
+                if let Some(value) = show["details"][field].as_str() {
+                    facts.set(field, value);
+                }
+            }
+            let shown = shown_parameters(show["parameters"].as_str().unwrap_or_default());
+            for (name, wanted) in &self.parameters {
+                let wanted = wanted.as_str().map_or_else(|| wanted.to_string(), str::to_owned);
+                let seen: Vec<&str> = shown.iter().filter(|(n, _)| n == name).map(|(_, v)| *v).collect();
+                if seen.contains(&wanted.as_str()) {
+                    facts.set(name, wanted);
+                } else {
+                    facts.flags.push(Flag::new(
+                        FlagKind::WrongModel,
+                        format!(
+                            "{} was there already, with {name}={}, and the plan asks for {wanted}: remove it, and benchd imports it anew",
+                            self.tag,
+                            if seen.is_empty() { "unset".to_owned() } else { seen.join(",") }
+                        ),
+                    ));
+                }
+            }
+            // `llama.context_length`, `gptoss.context_length`: what the model was trained for.
+            trained_tokens = show["model_info"].as_object().and_then(|info| {
+                let (_, tokens) = info.iter().find(|(key, _)| key.ends_with(".context_length"))?;
+                tokens.as_u64()
+            });
+        }
+        let set_tokens = self
+            .launch
+            .env
+            .iter()
+            .find(|(name, _)| name == "OLLAMA_CONTEXT_LENGTH")
+            .and_then(|(_, tokens)| tokens.parse().ok());
+        let loaded = json(2).and_then(|ps| ps.pointer("/models/0").cloned());
+        // Versions before 0.12 don't show it: then it is what was set, which Ollama caps to what the model was
+        // trained for.
+        let shown_tokens = loaded.as_ref().and_then(|m| m["context_length"].as_u64());
+        if let Some(tokens) = shown_tokens.or_else(|| trained_tokens.into_iter().chain(set_tokens).min()) {
+            facts.set_context_length(tokens);
+        }
+        if let Some((size, on_gpu)) = loaded
+            .as_ref()
+            .and_then(|m| Some((m["size"].as_u64()?, m["size_vram"].as_u64()?)))
+        {
+            facts.set("size_bytes", size);
+            facts.set("size_vram_bytes", on_gpu);
+            if self.has_gpu && on_gpu < size {
+                facts.flags.push(Flag::new(
+                    FlagKind::CpuOffload,
+                    format!("{on_gpu} of the model's {size} bytes are on the GPU"),
+                ));
+            }
+        }
+        facts.compare(self.longest_tokens, self.expected_precision.as_deref());
+        facts
+    }
+
+    fn request_body(&self, request: &ChatRequest<'_>) -> Value {
+        Value::Object(request.safe_body(&self.tag))
+    }
+
+    fn cache_reset(&self) -> CacheReset {
+        CacheReset::Reload {
+            unload: self.unload(),
+            load: self.load(),
+        }
+    }
+
+    fn counters_of_log(&self, lines: &str) -> BTreeMap<String, f64> {
+        let seconds: Vec<f64> = lines.lines().filter_map(logged_seconds).collect();
+        // A log without such lines says nothing, not that nothing was answered.
+        if seconds.is_empty() {
+            return BTreeMap::new();
+        }
+        BTreeMap::from([
+            ("ollama:request_seconds_sum".to_owned(), seconds.iter().sum()),
+            ("ollama:request_seconds_count".to_owned(), seconds.len() as f64),
+        ])
+    }
+
+    fn counts_in_log(&self) -> bool {
+        true
+    }
+
+    fn quirks(&self) -> Quirks {
+        Quirks {
+            exact_output: false,
+            cached_tokens: false,
+            truncates_silently: true,
+            health_costs: false,
+        }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,553 @@
+//! A model's files on disk, before any server runs: whether they are there, whole, and of a form that the framework
+//! reads. Names, lengths and headers are read, never the weights themselves.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+
+use super::{
+    config,
+    given::{flag_value, has_flag},
+};
+use benchd_plan::{Framework, FrameworkKind, Model, Source};
+
+/// Longest header of a safetensors file that is read, bytes (the format itself allows 100 MB).
+const MAX_HEADER_BYTES: u64 = 100_000_000;
+
+/// Files of which one must be there for a model to have a tokenizer.
+const TOKENIZERS: [&str; 6] = [
+    "tokenizer.json",
+    "tokenizer.model",
+    "tekken.json",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+];
+
+/// What is known of a model's files.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Weights {
+    /// All that the framework needs is there.
+    Whole(Found),
+    /// Something is there, and something of it is missing or damaged.
+    Damaged {
+        /// Where.
+        folder: PathBuf,
+        /// What is wrong, one text a file.
+        wrong: Vec<String>,
+    },
+    /// Nothing is there.
+    Absent(Absent),
+    /// Nothing can be known from here: a server that someone else runs, a command with a model of its own.
+    NotKnown,
+}
+
+/// A model that is whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// Its folder or file.
+    pub path: PathBuf,
+    /// Bytes of the weights.
+    pub bytes: u64,
+    /// `safetensors`, `PyTorch`, `GGUF`.
+    pub format: &'static str,
+    /// Its `config.json`, where it has one.
+    pub config: Option<Value>,
+}
+
+/// A model of which nothing is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Absent {
+    /// The id, tag or path.
+    pub id: String,
+    /// Where it was looked for; `None` where nothing says where models are kept.
+    pub looked: Option<PathBuf>,
+    /// Whether `benchd env` can fetch it (a hub id, a tag), or a person must put it there.
+    pub fetchable: bool,
+}
+
+/// Looks for the files that `framework` needs to serve `model`.
+pub fn weights(framework: &Framework, model: &Model) -> Weights {
+    let env = |name: &str| {
+        let given = framework.env.get(name).cloned();
+        given.or_else(|| std::env::var(name).ok())
+    };
+    match framework.kind {
+        FrameworkKind::Vllm | FrameworkKind::Sglang => {
+            let Some(id) = model.hf.as_deref() else {
+                return Weights::NotKnown;
+            };
+            let args = arguments(framework, model);
+            let revision = flag_value(&args, "--revision").unwrap_or("main");
+            let Some(folder) = config::folder(id, revision, &env) else {
+                return Weights::Absent(Absent {
+                    id: id.to_owned(),
+                    looked: None,
+                    fetchable: !config::looks_like_folder(id),
+                });
+            };
+            // Weights made up by the server need none on disk, only the configuration and the tokenizer.
+            let dummy = flag_value(&args, "--load-format") == Some("dummy");
+            let own_tokenizer = has_flag(&args, "--tokenizer")
+                || has_flag(&args, "--tokenizer-path")
+                || has_flag(&args, "--skip-tokenizer-init");
+            of_folder(id, &folder, !dummy, !own_tokenizer)
+        }
+        FrameworkKind::Ollama => {
+            let Some(tag) = model.ollama.as_deref() else {
+                return Weights::NotKnown;
+            };
+            of_ollama(tag, model.gguf.as_deref(), &env)
+        }
+        FrameworkKind::Openai => match (&framework.source, &model.gguf) {
+            (Source::Command { command, .. }, Some(gguf))
+                if command
+                    .iter()
+                    .chain(&framework.args)
+                    .any(|word| word.contains("{gguf}")) =>
+            {
+                of_gguf(gguf)
+            }
+            _ => Weights::NotKnown,
+        },
+    }
+}
+
+/// The revision of a model of the hub that the arguments ask for.
+pub fn revision(framework: &Framework, model: &Model) -> String {
+    let args = arguments(framework, model);
+    flag_value(&args, "--revision").unwrap_or("main").to_owned()
+}
+
+/// The framework's arguments, then the model's for its kind and for itself, as a launch has them.
+pub(super) fn arguments(framework: &Framework, model: &Model) -> Vec<String> {
+    let mut names = vec![framework.kind.as_str()];
+    if framework.name != framework.kind.as_str() {
+        names.push(&framework.name);
+    }
+    let of_model = names
+        .into_iter()
+        .filter_map(|name| model.args.get(name))
+        .flatten();
+    framework.args.iter().chain(of_model).cloned().collect()
+}
+
+/// A model in the hub's form: `config.json`, a tokenizer, weights.
+fn of_folder(id: &str, folder: &Path, needs_weights: bool, needs_tokenizer: bool) -> Weights {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Weights::Absent(Absent {
+            id: id.to_owned(),
+            looked: Some(folder.to_owned()),
+            fetchable: !config::looks_like_folder(id),
+        });
+    };
+    let names: BTreeSet<String> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    let mut wrong = Vec::new();
+    let config = match read_json(&folder.join("config.json")) {
+        Ok(config) => Some(config),
+        Err(why) => {
+            wrong.push(format!("config.json {why}"));
+            None
+        }
+    };
+    let there = |name: &&str| folder.join(name).is_file();
+    if needs_tokenizer && !TOKENIZERS.iter().any(there) {
+        wrong.push("no tokenizer (tokenizer.json, tokenizer.model, …)".to_owned());
+    }
+    let mut found = Found {
+        path: folder.to_owned(),
+        bytes: 0,
+        format: "safetensors",
+        config,
+    };
+    if needs_weights {
+        match weight_files(folder, &names) {
+            Ok((format, files)) => {
+                found.format = format;
+                for file in files {
+                    match check_weight_file(&folder.join(&file), format) {
+                        Ok(bytes) => found.bytes += bytes,
+                        Err(why) => wrong.push(format!("{file} {why}")),
+                    }
+                }
+            }
+            Err(why) => wrong.push(why),
+        }
+    }
+    if wrong.is_empty() {
+        Weights::Whole(found)
+    } else {
+        Weights::Damaged {
+            folder: folder.to_owned(),
+            wrong,
+        }
+    }
+}
+
+/// The files that hold the weights: those that an index names, else all of the form.
+fn weight_files(folder: &Path, names: &BTreeSet<String>) -> Result<(&'static str, Vec<String>), String> {
+    for (format, index, suffix) in [
+        ("safetensors", "model.safetensors.index.json", ".safetensors"),
+        ("PyTorch", "pytorch_model.bin.index.json", ".bin"),
+    ] {
+        if names.contains(index) {
+            let index_json = read_json(&folder.join(index)).map_err(|why| format!("{index} {why}"))?;
+            let shards: BTreeSet<String> = index_json["weight_map"]
+                .as_object()
+                .into_iter()
+                .flat_map(|map| map.values())
+                .filter_map(|shard| shard.as_str().map(str::to_owned))
+                .collect();
+            if shards.is_empty() {
+                return Err(format!("{index} names no file"));
+            }
+            return Ok((format, shards.into_iter().collect()));
+        }
+        let files: Vec<String> = names.iter().filter(|n| n.ends_with(suffix)).cloned().collect();
+        if !files.is_empty() {
+            return Ok((format, files));
+        }
+    }
+    let gguf: Vec<String> = names.iter().filter(|n| n.ends_with(".gguf")).cloned().collect();
+    if gguf.is_empty() {
+        Err("no weights (*.safetensors)".to_owned())
+    } else {
+        Ok(("GGUF", gguf))
+    }
+}
+
+/// Length of a file of weights, where it is whole as far as its head tells.
+fn check_weight_file(path: &Path, format: &str) -> Result<u64, String> {
+    let bytes = path
+        .metadata()
+        .map_err(|_| "is missing".to_owned())
+        .and_then(|about| {
+            if about.is_file() {
+                Ok(about.len())
+            } else {
+                Err("is no file".to_owned())
+            }
+        })?;
+    match format {
+        "safetensors" => check_safetensors(path, bytes),
+        "GGUF" => check_gguf(path, bytes),
+        _ if bytes == 0 => Err("is empty".to_owned()),
+        _ => Ok(bytes),
+    }
+}
+
+/// The header tells how long the file must be: a download that was cut is shorter.
+fn check_safetensors(path: &Path, bytes: u64) -> Result<u64, String> {
+    let unreadable = |error: std::io::Error| format!("can't be read: {error}");
+    let mut file = File::open(path).map_err(unreadable)?;
+    let mut length = [0; 8];
+    if bytes < 8 || file.read_exact(&mut length).is_err() {
+        return Err(format!("is cut: {bytes} bytes"));
+    }
+    if length.starts_with(b"version ") {
+        return Err("is a Git LFS pointer, not the weights".to_owned());
+    }
+    let header = u64::from_le_bytes(length);
+    if header > MAX_HEADER_BYTES {
+        return Err("is no safetensors file".to_owned());
+    }
+    if bytes < 8 + header {
+        return Err(format!("is cut: {bytes} bytes, its header alone has {header}"));
+    }
+    let mut text = Vec::new();
+    file.take(header).read_to_end(&mut text).map_err(unreadable)?;
+    let tensors: BTreeMap<String, Value> =
+        serde_json::from_slice(&text).map_err(|_| "has a damaged header".to_owned())?;
+    let data = tensors
+        .values()
+        .filter_map(|tensor| tensor["data_offsets"][1].as_u64())
+        .max()
+        .unwrap_or(0);
+    let expected = 8 + header + data;
+    if bytes < expected {
+        return Err(format!("is cut: {bytes} of {expected} bytes"));
+    }
+    Ok(bytes)
+}
+
+fn check_gguf(path: &Path, bytes: u64) -> Result<u64, String> {
+    let mut magic = [0; 4];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut magic));
+    match read {
+        Ok(()) if &magic == b"GGUF" => Ok(bytes),
+        Ok(()) if &magic == b"vers" => Err("is a Git LFS pointer, not the weights".to_owned()),
+        Ok(()) => Err("is no GGUF file".to_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Err("is cut or empty".to_owned()),
+        Err(error) => Err(format!("can't be read: {error}")),
+    }
+}
+
+fn of_gguf(path: &Path) -> Weights {
+    if !path.exists() {
+        return Weights::Absent(Absent {
+            id: path.display().to_string(),
+            looked: Some(path.to_owned()),
+            fetchable: false,
+        });
+    }
+    match check_weight_file(path, "GGUF") {
+        Ok(bytes) => Weights::Whole(Found {
+            path: path.to_owned(),
+            bytes,
+            format: "GGUF",
+            config: None,
+        }),
+        Err(why) => Weights::Damaged {
+            folder: path.to_owned(),
+            wrong: vec![why],
+        },
+    }
+}
+
+/// What Ollama keeps under a tag: a manifest that names blobs. A model that has none yet is imported from the plan's
+/// GGUF.
+fn of_ollama(tag: &str, gguf: Option<&Path>, env: &dyn Fn(&str) -> Option<String>) -> Weights {
+    let models = ollama_models(env);
+    let manifest = models.as_deref().and_then(|models| find_manifest(models, tag));
+    let Some(manifest) = manifest else {
+        return match gguf {
+            Some(gguf) => of_gguf(gguf),
+            None => Weights::Absent(Absent {
+                id: tag.to_owned(),
+                looked: models,
+                fetchable: true,
+            }),
+        };
+    };
+    let folder = models.unwrap_or_default();
+    let content = match read_json(&manifest) {
+        Ok(content) => content,
+        Err(why) => {
+            return Weights::Damaged {
+                folder,
+                wrong: vec![format!("the manifest of {tag} {why}")],
+            };
+        }
+    };
+    let layers = content["layers"].as_array().into_iter().flatten();
+    let mut bytes = 0;
+    let mut wrong = Vec::new();
+    for layer in layers.chain([&content["config"]]) {
+        let (Some(digest), Some(size)) = (layer["digest"].as_str(), layer["size"].as_u64()) else {
+            continue;
+        };
+        let blob = folder.join("blobs").join(digest.replace(':', "-"));
+        match blob.metadata().map(|about| about.len()) {
+            Ok(length) if length == size => {}
+            Ok(length) => wrong.push(format!("{} is cut: {length} of {size} bytes", blob.display())),
+            Err(_) => wrong.push(format!("{} is missing", blob.display())),
+        }
+        if layer["mediaType"]
+            .as_str()
+            .is_some_and(|kind| kind.ends_with(".model"))
+        {
+            bytes += size;
+        }
+    }
+    if wrong.is_empty() {
+        Weights::Whole(Found {
+            path: manifest,
+            bytes,
+            format: "GGUF",
+            config: None,
+        })
+    } else {
+        Weights::Damaged { folder, wrong }
+    }
+}
+
+/// Where Ollama keeps models.
+fn ollama_models(env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let set = |name: &str| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("OLLAMA_MODELS").or_else(|| set("HOME").map(|home| home.join(".ollama/models")))
+}
+
+/// `manifests/<host>/<namespace>/<name>/<tag>`, whatever the host; a bare name is `library/<name>`, a missing tag
+/// `latest`.
+fn find_manifest(models: &Path, tag: &str) -> Option<PathBuf> {
+    let (name, version) = match tag.rsplit_once(':') {
+        Some((name, version)) if !version.contains('/') => (name, version),
+        _ => (tag, "latest"),
+    };
+    let manifests = models.join("manifests");
+    let below_host = match name.matches('/').count() {
+        0 => format!("library/{name}"),
+        1 => name.to_owned(),
+        _ => {
+            let whole = manifests.join(name).join(version);
+            return whole.is_file().then_some(whole);
+        }
+    };
+    let mut hosts: Vec<PathBuf> = std::fs::read_dir(&manifests)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path().join(&below_host).join(version))
+        .filter(|path| path.is_file())
+        .collect();
+    hosts.sort();
+    hosts.into_iter().next()
+}
+
+fn read_json(path: &Path) -> Result<Value, String> {
+    let text = std::fs::read(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => "is missing".to_owned(),
+        _ => format!("can't be read: {error}"),
+    })?;
+    serde_json::from_slice(&text).map_err(|_| "is no JSON".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A safetensors file with `data` bytes, of which the last `cut` are missing.
+    fn safetensors(path: &Path, data: usize, cut: usize) {
+        let header =
+            json!({ "w": { "dtype": "BF16", "shape": [data / 2], "data_offsets": [0, data] } }).to_string();
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.bytes());
+        bytes.extend(vec![0; data - cut]);
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    fn model_folder() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("config.json"), r#"{"model_type":"llama"}"#).unwrap();
+        std::fs::write(dir.path().join("tokenizer.json"), "{}").unwrap();
+        let index = json!({ "weight_map": { "a": "m-1.safetensors", "b": "m-2.safetensors" } });
+        std::fs::write(dir.path().join("model.safetensors.index.json"), index.to_string()).unwrap();
+        safetensors(&dir.path().join("m-1.safetensors"), 1000, 0);
+        safetensors(&dir.path().join("m-2.safetensors"), 500, 0);
+        dir
+    }
+
+    fn look(dir: &Path) -> Weights {
+        of_folder("org/model", dir, true, true)
+    }
+
+    fn wrong(weights: Weights) -> Vec<String> {
+        match weights {
+            Weights::Damaged { wrong, .. } => wrong,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_whole_model_is_counted_by_its_index() {
+        let dir = model_folder();
+        // Not named by the index, as a second copy of the weights in some repositories.
+        safetensors(&dir.path().join("consolidated.safetensors"), 9000, 0);
+        let Weights::Whole(found) = look(dir.path()) else {
+            panic!("not whole");
+        };
+        assert!(found.bytes > 1500 && found.bytes < 2000, "{}", found.bytes);
+        assert_eq!(found.format, "safetensors");
+        assert_eq!(found.config.unwrap()["model_type"], "llama");
+    }
+
+    #[test]
+    fn what_a_broken_download_leaves_is_named_file_by_file() {
+        let dir = model_folder();
+        safetensors(&dir.path().join("m-1.safetensors"), 1000, 1);
+        std::fs::remove_file(dir.path().join("m-2.safetensors")).unwrap();
+        std::fs::remove_file(dir.path().join("tokenizer.json")).unwrap();
+        std::fs::write(dir.path().join("config.json"), "<html>").unwrap();
+        let wrong = wrong(look(dir.path()));
+        assert_eq!(wrong.len(), 4, "{wrong:?}");
+        assert!(wrong[0].contains("config.json is no JSON") && wrong[1].contains("tokenizer"));
+        assert!(
+            wrong[2].contains("m-1.safetensors is cut") && wrong[3].contains("m-2.safetensors is missing")
+        );
+    }
+
+    #[test]
+    fn a_pointer_and_a_dangling_link_are_no_weights() {
+        let dir = model_folder();
+        std::fs::write(
+            dir.path().join("m-1.safetensors"),
+            "version https://git-lfs.github.com/spec/v1\n",
+        )
+        .unwrap();
+        let second = dir.path().join("m-2.safetensors");
+        std::fs::remove_file(&second).unwrap();
+        std::os::unix::fs::symlink("blobs/nowhere", &second).unwrap();
+        let wrong = wrong(look(dir.path()));
+        assert!(
+            wrong[0].contains("Git LFS pointer") && wrong[1].contains("is missing"),
+            "{wrong:?}"
+        );
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_absent_and_only_a_hub_id_can_be_fetched() {
+        let dir = tempfile::tempdir().unwrap();
+        let absent = |id: &str| match of_folder(id, &dir.path().join("no"), true, true) {
+            Weights::Absent(absent) => absent,
+            other => panic!("{other:?}"),
+        };
+        assert!(absent("org/model").fetchable);
+        assert!(!absent("/models/llama").fetchable);
+    }
+
+    #[test]
+    fn a_tag_of_ollama_is_found_by_its_manifest_and_its_blobs_are_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let models = dir.path();
+        let env_dir = models.display().to_string();
+        let env = |name: &str| (name == "OLLAMA_MODELS").then(|| env_dir.clone());
+        assert!(matches!(of_ollama("llama3.1:8b", None, &env), Weights::Absent(a) if a.fetchable));
+
+        let place = models.join("manifests/some.host/library/llama3.1");
+        std::fs::create_dir_all(&place).unwrap();
+        std::fs::create_dir_all(models.join("blobs")).unwrap();
+        let manifest = json!({
+            "config": { "digest": "sha256:cc", "size": 2, "mediaType": "application/vnd.docker.container.image.v1+json" },
+            "layers": [{ "digest": "sha256:aa", "size": 5, "mediaType": "application/vnd.ollama.image.model" }],
+        });
+        std::fs::write(place.join("8b"), manifest.to_string()).unwrap();
+        std::fs::write(models.join("blobs/sha256-aa"), "GGUF!").unwrap();
+        assert_eq!(
+            wrong(of_ollama("llama3.1:8b", None, &env)).len(),
+            1,
+            "the configuration's blob is missing"
+        );
+        std::fs::write(models.join("blobs/sha256-cc"), "{}").unwrap();
+        let Weights::Whole(found) = of_ollama("llama3.1:8b", None, &env) else {
+            panic!("not whole");
+        };
+        assert_eq!(found.bytes, 5);
+        std::fs::write(models.join("blobs/sha256-aa"), "GG").unwrap();
+        assert!(wrong(of_ollama("llama3.1:8b", None, &env))[0].contains("2 of 5 bytes"));
+        assert!(
+            matches!(of_ollama("llama3.1", None, &env), Weights::Absent(_)),
+            "another tag"
+        );
+    }
+
+    #[test]
+    fn a_tag_without_a_manifest_is_imported_from_its_gguf() {
+        let dir = tempfile::tempdir().unwrap();
+        let gguf = dir.path().join("m.gguf");
+        let env = |_: &str| None;
+        assert!(matches!(of_ollama("m:1", Some(&gguf), &env), Weights::Absent(a) if !a.fetchable));
+        std::fs::write(&gguf, "GGUF and more").unwrap();
+        assert!(matches!(of_ollama("m:1", Some(&gguf), &env), Weights::Whole(f) if f.bytes == 13));
+        std::fs::write(&gguf, "PK..").unwrap();
+        assert_eq!(wrong(of_ollama("m:1", Some(&gguf), &env)), ["is no GGUF file"]);
+    }
+}

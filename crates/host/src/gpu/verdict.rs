@@ -1,0 +1,363 @@
+//! The decision on one observation after a server's end: pure, without a clock.
+
+use std::time::Duration;
+
+use super::{CallErrorKind, DeviceObservation, Observation};
+use benchd_core::record::GpuProcess;
+
+/// What one observation says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The memory is back.
+    Released,
+    /// Not yet, or not known; ask again.
+    KeepWaiting,
+    /// It did not come back.
+    Held {
+        /// Why.
+        reason: HeldReason,
+        /// Who is on the devices, as far as NVML says.
+        holders: Vec<GpuProcess>,
+    },
+}
+
+/// Why the memory counts as held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeldReason {
+    /// Processes of the server are still on a device.
+    OurProcesses,
+    /// Memory over the baseline, and other processes are listed on the device.
+    Strangers,
+    /// Memory over the baseline, and no process is listed that could hold it.
+    Nobody,
+    /// A device is lost: nothing can be known of it.
+    DeviceLost {
+        /// Device index.
+        device: u32,
+        /// The call and NVML's words.
+        detail: String,
+    },
+    /// NVML did not tell how much memory is in use.
+    NoAnswer {
+        /// The calls and NVML's words.
+        detail: String,
+    },
+    /// The baseline does not belong to these devices.
+    OtherBaseline {
+        /// Devices now.
+        devices: usize,
+        /// Devices of the baseline.
+        baseline: usize,
+    },
+}
+
+/// Decides on one observation, taken `elapsed` after the last process's end was known. `baseline` is the memory
+/// in use before the first server, by device; `ours` are the server's process ids, also those that have ended.
+///
+/// Where a device does not list its processes, memory alone decides; [`Witness`](super::Witness) says so. A list
+/// that merely failed is asked for again until the deadline.
+pub fn judge(
+    observation: &Observation,
+    baseline: &[u64],
+    tolerance_bytes: u64,
+    ours: &[i32],
+    elapsed: Duration,
+    timeout: Duration,
+) -> Verdict {
+    let devices = &observation.devices;
+    if devices.len() != baseline.len() {
+        let reason = HeldReason::OtherBaseline {
+            devices: devices.len(),
+            baseline: baseline.len(),
+        };
+        return Verdict::Held {
+            reason,
+            holders: Vec::new(),
+        };
+    }
+    for device in devices {
+        let errors = [device.used_bytes.as_ref().err(), device.processes.as_ref().err()];
+        if let Some(error) = errors
+            .into_iter()
+            .flatten()
+            .find(|error| error.kind == CallErrorKind::Lost)
+        {
+            let reason = HeldReason::DeviceLost {
+                device: device.index,
+                detail: error.to_string(),
+            };
+            return Verdict::Held {
+                reason,
+                holders: Vec::new(),
+            };
+        }
+    }
+    let still_ours: Vec<GpuProcess> = devices
+        .iter()
+        .flat_map(listed)
+        .filter(|process| is_listed_in(process, ours))
+        .cloned()
+        .collect();
+    let over: Vec<&DeviceObservation> = devices
+        .iter()
+        .zip(baseline)
+        .filter(|(device, baseline)| {
+            device
+                .used_bytes
+                .as_ref()
+                .is_ok_and(|used| *used > baseline.saturating_add(tolerance_bytes))
+        })
+        .map(|(device, _)| device)
+        .collect();
+    let unanswered: Vec<String> = devices
+        .iter()
+        .filter_map(|device| {
+            Some(format!(
+                "GPU {}: {}",
+                device.index,
+                device.used_bytes.as_ref().err()?
+            ))
+        })
+        .collect();
+
+    // A list that this device never gives is not waited for; one that only failed just now is.
+    let list_may_come = devices.iter().any(|device| {
+        device
+            .processes
+            .as_ref()
+            .is_err_and(|error| error.kind == CallErrorKind::Other)
+    });
+
+    if still_ours.is_empty() && over.is_empty() && unanswered.is_empty() {
+        let waited = elapsed >= timeout;
+        return if list_may_come && !waited {
+            Verdict::KeepWaiting
+        } else {
+            Verdict::Released
+        };
+    }
+    if elapsed < timeout {
+        return Verdict::KeepWaiting;
+    }
+    if !still_ours.is_empty() {
+        return Verdict::Held {
+            reason: HeldReason::OurProcesses,
+            holders: still_ours,
+        };
+    }
+    if !over.is_empty() {
+        let holders: Vec<GpuProcess> = over
+            .iter()
+            .flat_map(|device| listed(device).chain(&device.graphics))
+            .cloned()
+            .collect();
+        let reason = if holders.is_empty() {
+            HeldReason::Nobody
+        } else {
+            HeldReason::Strangers
+        };
+        return Verdict::Held { reason, holders };
+    }
+    Verdict::Held {
+        reason: HeldReason::NoAnswer {
+            detail: unanswered.join("; "),
+        },
+        holders: Vec::new(),
+    }
+}
+
+pub(super) fn listed(device: &DeviceObservation) -> impl Iterator<Item = &GpuProcess> {
+    device.processes.iter().flatten()
+}
+
+fn is_listed_in(process: &GpuProcess, pids: &[i32]) -> bool {
+    i32::try_from(process.pid).is_ok_and(|pid| pids.contains(&pid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::CallError;
+
+    const OURS: [i32; 2] = [10, 11];
+    const MIB: u64 = 1 << 20;
+    const BASELINE: u64 = 500 * MIB;
+    const TOLERANCE: u64 = 64 * MIB;
+    const TIMEOUT: Duration = Duration::from_secs(60);
+
+    fn process(pid: u32) -> GpuProcess {
+        GpuProcess {
+            pid,
+            device: 0,
+            used_bytes: Some(900 * MIB),
+            name: Some("python3".to_owned()),
+        }
+    }
+
+    fn device(used_bytes: u64, pids: &[u32]) -> DeviceObservation {
+        DeviceObservation {
+            index: 0,
+            used_bytes: Ok(used_bytes),
+            processes: Ok(pids.iter().map(|pid| process(*pid)).collect()),
+            graphics: Vec::new(),
+        }
+    }
+
+    fn failing(kind: CallErrorKind, detail: &str) -> CallError {
+        CallError {
+            call: "nvmlDeviceGetMemoryInfo_v2",
+            kind,
+            detail: detail.to_owned(),
+        }
+    }
+
+    fn judged(devices: Vec<DeviceObservation>, elapsed: Duration) -> Verdict {
+        let baseline = vec![BASELINE; devices.len()];
+        judge(
+            &Observation { devices },
+            &baseline,
+            TOLERANCE,
+            &OURS,
+            elapsed,
+            TIMEOUT,
+        )
+    }
+
+    /// What a state is judged at the start, and what at the deadline.
+    fn early_and_late(device: DeviceObservation) -> (Verdict, Verdict) {
+        (
+            judged(vec![device.clone()], Duration::ZERO),
+            judged(vec![device], TIMEOUT),
+        )
+    }
+
+    fn reason(verdict: Verdict) -> (HeldReason, Vec<u32>) {
+        match verdict {
+            Verdict::Held { reason, holders } => (reason, holders.iter().map(|holder| holder.pid).collect()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn memory_at_below_and_within_tolerance_of_the_baseline_is_released() {
+        for used in [0, BASELINE - 1, BASELINE, BASELINE + TOLERANCE] {
+            let (early, late) = early_and_late(device(used, &[]));
+            assert_eq!((early, late), (Verdict::Released, Verdict::Released), "{used}");
+        }
+        let (early, late) = early_and_late(device(BASELINE + TOLERANCE + 1, &[]));
+        assert_eq!(early, Verdict::KeepWaiting);
+        assert_eq!(reason(late), (HeldReason::Nobody, vec![]));
+    }
+
+    #[test]
+    fn a_process_of_ours_is_waited_for_even_if_memory_is_back() {
+        let (early, late) = early_and_late(device(BASELINE, &[77, 11]));
+        assert_eq!(early, Verdict::KeepWaiting);
+        assert_eq!(reason(late), (HeldReason::OurProcesses, vec![11]));
+    }
+
+    #[test]
+    fn a_stranger_matters_only_by_its_memory() {
+        assert_eq!(
+            judged(vec![device(BASELINE, &[77])], Duration::ZERO),
+            Verdict::Released
+        );
+        let (early, late) = early_and_late(device(BASELINE + 900 * MIB, &[77]));
+        assert_eq!(early, Verdict::KeepWaiting);
+        assert_eq!(reason(late), (HeldReason::Strangers, vec![77]));
+        let mut desktop = device(BASELINE + 900 * MIB, &[]);
+        desktop.graphics = vec![process(5)];
+        assert_eq!(
+            reason(judged(vec![desktop], TIMEOUT)),
+            (HeldReason::Strangers, vec![5])
+        );
+    }
+
+    #[test]
+    fn without_a_process_list_memory_alone_decides() {
+        let unlisted = |used| DeviceObservation {
+            processes: Err(failing(CallErrorKind::Unsupported, "not supported")),
+            ..device(used, &[])
+        };
+        assert_eq!(
+            judged(vec![unlisted(BASELINE)], Duration::ZERO),
+            Verdict::Released
+        );
+        let (early, late) = early_and_late(unlisted(BASELINE + 900 * MIB));
+        assert_eq!(early, Verdict::KeepWaiting);
+        assert_eq!(reason(late), (HeldReason::Nobody, vec![]));
+    }
+
+    #[test]
+    fn a_process_list_that_failed_once_is_asked_for_again() {
+        let failed = |used| DeviceObservation {
+            processes: Err(failing(CallErrorKind::Other, "timeout")),
+            ..device(used, &[])
+        };
+        assert_eq!(
+            early_and_late(failed(BASELINE)),
+            (Verdict::KeepWaiting, Verdict::Released)
+        );
+        let refused = DeviceObservation {
+            processes: Err(failing(CallErrorKind::NoPermission, "no permission")),
+            ..device(BASELINE, &[])
+        };
+        assert_eq!(judged(vec![refused], Duration::ZERO), Verdict::Released);
+    }
+
+    #[test]
+    fn a_failing_call_is_waited_for_and_then_named() {
+        let silent = DeviceObservation {
+            used_bytes: Err(failing(CallErrorKind::Other, "timeout")),
+            ..device(0, &[])
+        };
+        let (early, late) = early_and_late(silent);
+        assert_eq!(early, Verdict::KeepWaiting);
+        let detail = "GPU 0: nvmlDeviceGetMemoryInfo_v2: timeout".to_owned();
+        assert_eq!(reason(late).0, HeldReason::NoAnswer { detail });
+    }
+
+    #[test]
+    fn a_lost_device_is_held_at_once() {
+        for lost in [
+            DeviceObservation {
+                used_bytes: Err(failing(CallErrorKind::Lost, "gone")),
+                ..device(0, &[])
+            },
+            DeviceObservation {
+                processes: Err(failing(CallErrorKind::Lost, "gone")),
+                ..device(0, &[])
+            },
+        ] {
+            let verdict = judged(vec![device(0, &[]), lost], Duration::ZERO);
+            assert!(matches!(
+                reason(verdict).0,
+                HeldReason::DeviceLost { device: 0, .. }
+            ));
+        }
+    }
+
+    #[test]
+    fn every_device_must_be_back() {
+        let verdict = judged(
+            vec![device(0, &[]), device(BASELINE + 900 * MIB, &[])],
+            Duration::ZERO,
+        );
+        assert_eq!(verdict, Verdict::KeepWaiting);
+    }
+
+    #[test]
+    fn a_baseline_of_other_devices_proves_nothing() {
+        let observation = Observation {
+            devices: vec![device(0, &[])],
+        };
+        let verdict = judge(&observation, &[1, 2], TOLERANCE, &OURS, Duration::ZERO, TIMEOUT);
+        assert_eq!(
+            reason(verdict).0,
+            HeldReason::OtherBaseline {
+                devices: 1,
+                baseline: 2
+            }
+        );
+    }
+}

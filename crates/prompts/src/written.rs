@@ -1,0 +1,215 @@
+//! The written texts of the Korean scenario: eight prompt types, each in Korean and in English.
+//!
+//! Twins have the same meaning, sentence by sentence, not the same length. Short Korean texts have about 240 to
+//! 280 characters (124 to 150 tokens of o200k), long ones 900 to 970 (500 to 552). The user's own document gives
+//! the base of each: its question on Korea's economic development, a technical passage to sum up, a text to
+//! translate, an essay on the future of AI.
+
+use benchd_plan::{Language, PromptType};
+
+/// One text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WrittenPrompt {
+    /// Which.
+    pub prompt_type: PromptType,
+    /// In which language.
+    pub language: Language,
+    /// All of it, without a salt.
+    pub text: &'static str,
+    /// The part that says what to do: first or last paragraph, or all.
+    pub instruction: &'static str,
+    /// Why Korean and English ask for different kinds of work, where they do: their answers compare less well.
+    pub differs_in_kind: Option<&'static str>,
+    /// Unicode scalar values of `text`.
+    pub characters: usize,
+    /// UTF-8 bytes of `text`.
+    pub bytes: usize,
+}
+
+macro_rules! twin {
+    ($language:expr, $name:literal) => {
+        match $language {
+            Language::Ko => include_str!(concat!("texts/ko/", $name, ".txt")),
+            Language::En => include_str!(concat!("texts/en/", $name, ".txt")),
+        }
+    };
+}
+
+/// The written text of a type in a language.
+pub fn written(prompt_type: PromptType, language: Language) -> WrittenPrompt {
+    let text = match prompt_type {
+        PromptType::Question => twin!(language, "question"),
+        PromptType::QuestionLong => twin!(language, "question-long"),
+        PromptType::Summary => twin!(language, "summary"),
+        PromptType::SummaryLong => twin!(language, "summary-long"),
+        PromptType::Translation => twin!(language, "translation"),
+        PromptType::TranslationLong => twin!(language, "translation-long"),
+        PromptType::Essay => twin!(language, "essay"),
+        PromptType::EssayLong => twin!(language, "essay-long"),
+    }
+    .trim_end();
+    let first = text.split("\n\n").next().unwrap_or(text);
+    let last = text.rsplit("\n\n").next().unwrap_or(text);
+    let instruction = match prompt_type {
+        PromptType::Question | PromptType::Essay => text,
+        PromptType::Translation | PromptType::TranslationLong | PromptType::EssayLong => first,
+        PromptType::Summary | PromptType::SummaryLong | PromptType::QuestionLong => last,
+    };
+    let differs_in_kind = match prompt_type {
+        PromptType::Translation | PromptType::TranslationLong => Some(
+            "each is translated into the other language: the answer to the Korean prompt is English, and the \
+             other way round",
+        ),
+        PromptType::Essay => Some(
+            "as the design document has it, 500 characters are asked for in Korean, 500 words in English",
+        ),
+        _ => None,
+    };
+    WrittenPrompt {
+        prompt_type,
+        language,
+        text,
+        instruction,
+        differs_in_kind,
+        characters: text.chars().count(),
+        bytes: text.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::hangul_share;
+
+    fn all() -> impl Iterator<Item = WrittenPrompt> {
+        PromptType::ALL
+            .into_iter()
+            .flat_map(|t| [written(t, Language::Ko), written(t, Language::En)])
+    }
+
+    fn is_long(prompt_type: PromptType) -> bool {
+        prompt_type.as_str().ends_with("-long")
+    }
+
+    /// Sentences: marks that end one, before white space or the end. Decimals and `2 p.m.` within a sentence
+    /// are no end.
+    fn sentences(text: &str) -> usize {
+        text.split_whitespace()
+            .filter(|w| !matches!(*w, "a.m." | "p.m."))
+            .filter(|w| w.trim_end_matches(['\'', '"', ')']).ends_with(['.', '?', '!']))
+            .count()
+    }
+
+    #[test]
+    fn korean_texts_have_the_stated_lengths() {
+        for t in PromptType::ALL {
+            let ko = written(t, Language::Ko);
+            let range = if is_long(t) { 890..=1_000 } else { 220..=290 };
+            assert!(
+                range.contains(&ko.characters),
+                "{}: {}",
+                t.as_str(),
+                ko.characters
+            );
+            assert_eq!(ko.characters, ko.text.chars().count());
+            assert_eq!(ko.bytes, ko.text.len());
+        }
+    }
+
+    #[test]
+    fn korean_is_korean_and_english_is_english() {
+        for prompt in all() {
+            let share = hangul_share(prompt.text).unwrap();
+            let name = prompt.prompt_type.as_str();
+            match prompt.language {
+                // The translation's instruction is English, as in the document.
+                Language::Ko if name == "translation" => assert!(share > 0.75, "{name}: {share}"),
+                Language::Ko => assert!(share > 0.88, "{name}: {share}"),
+                Language::En => assert!(prompt.text.is_ascii(), "{name}"),
+            }
+        }
+    }
+
+    #[test]
+    fn twins_have_as_many_paragraphs_and_sentences() {
+        for t in PromptType::ALL {
+            let (ko, en) = (written(t, Language::Ko), written(t, Language::En));
+            let paragraphs = |text: &str| text.split("\n\n").map(sentences).collect::<Vec<_>>();
+            assert_eq!(paragraphs(ko.text), paragraphs(en.text), "{}", t.as_str());
+            assert_eq!(ko.differs_in_kind, en.differs_in_kind);
+        }
+    }
+
+    #[test]
+    fn twins_name_the_same_figures() {
+        // Digits that both scripts write as digits: sizes, shares, times, counts of thousands.
+        let figures = |text: &str| -> Vec<String> {
+            let mut found: Vec<String> = text
+                .split(|c: char| !(c.is_ascii_digit() || c == '.' || c == ','))
+                .map(|n| n.trim_matches(['.', ',']).to_owned())
+                .filter(|n| n.len() >= 3)
+                .collect();
+            found.sort();
+            found
+        };
+        for t in [
+            PromptType::Question,
+            PromptType::QuestionLong,
+            PromptType::TranslationLong,
+            PromptType::EssayLong,
+        ] {
+            let (ko, en) = (written(t, Language::Ko), written(t, Language::En));
+            assert_eq!(figures(ko.text), figures(en.text), "{}", t.as_str());
+            assert!(t != PromptType::QuestionLong || figures(ko.text).len() >= 8);
+        }
+    }
+
+    #[test]
+    fn no_text_comes_twice() {
+        let texts: HashSet<&str> = all().map(|p| p.text).collect();
+        assert_eq!(texts.len(), 16);
+        let starts: HashSet<String> = all().map(|p| p.text.chars().take(40).collect()).collect();
+        // The two translations of a language begin with the document's own instruction.
+        assert_eq!(starts.len(), 14);
+    }
+
+    #[test]
+    fn the_documents_own_examples_are_there() {
+        let text = |t, l| written(t, l).text;
+        assert!(
+            text(PromptType::Question, Language::Ko)
+                .starts_with("대한민국의 경제 발전 과정을 시대별로 자세히 설명해주세요.")
+        );
+        assert!(
+            text(PromptType::Question, Language::En)
+                .starts_with("Please explain South Korea's economic development process in detail by era.")
+        );
+        assert!(text(PromptType::SummaryLong, Language::Ko).ends_with("위 내용을 요약해주세요."));
+        assert!(text(PromptType::SummaryLong, Language::En).ends_with("Summarize the above."));
+        assert!(
+            text(PromptType::Translation, Language::Ko)
+                .starts_with("Translate the following Korean text to English:")
+        );
+        assert!(
+            text(PromptType::Essay, Language::Ko)
+                .starts_with("인공지능의 미래에 대한 에세이를 500자 내외로 작성해주세요.")
+        );
+        assert!(
+            text(PromptType::Essay, Language::En)
+                .starts_with("Write an essay about the future of AI in about 500 words.")
+        );
+    }
+
+    #[test]
+    fn the_instruction_is_a_part_of_the_text_and_asks() {
+        for prompt in all() {
+            assert!(prompt.text.contains(prompt.instruction));
+            assert!(!prompt.instruction.is_empty());
+            if prompt.language == Language::Ko && prompt.differs_in_kind.is_none() {
+                assert!(prompt.instruction.ends_with("주세요."), "{}", prompt.instruction);
+            }
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The comparison at a glance.
+
+use std::fmt::Write as _;
+
+use super::{
+    super::{best::best, number::*},
+    Table, escape, framework, lanes_of, models,
+};
+use benchd_analysis::{CellSummary, LaneSummary, RunSummary};
+use benchd_plan::ScenarioKind;
+
+/// The cells that stand for a model: the same for every framework.
+struct Reference<'a> {
+    /// The single-request cell of the middle length.
+    single: Option<&'a str>,
+    /// The cell with the most streams.
+    load: Option<(&'a str, u32)>,
+}
+
+pub(super) fn section(summary: &RunSummary) -> String {
+    let mut text = "## At a glance\n\n".to_owned();
+    for model in models(summary) {
+        let lanes: Vec<&LaneSummary> = lanes_of(summary, model).collect();
+        let reference = reference(&lanes);
+        let mut table = Table::new([
+            "framework",
+            "lane",
+            ">TTFT, single (ms)",
+            ">tokens/s, single",
+            ">tokens/s, load",
+            ">latency p95, load (ms)",
+            ">later / first TTFT",
+            ">peak GPU (MB)",
+            ">ready after",
+            ">failed",
+        ]);
+        let most = lanes
+            .iter()
+            .filter_map(|lane| load_rate(lane, &reference))
+            .fold(0.0, f64::max);
+        let load_cell = reference.load.map(|(id, _)| id);
+        let best_ttft = best_of(summary, &lanes, reference.single, "ttft_ms", false, |c| {
+            c.ttft_ms.as_ref().map(|d| d.p50)
+        });
+        let best_speed = best_of(summary, &lanes, reference.single, "tokens_per_s", true, |c| {
+            c.request_tokens_per_s.as_ref().map(|d| d.p50)
+        });
+        let best_rate = best_of(summary, &lanes, load_cell, "output_tokens_per_s", true, |c| {
+            c.output_tokens_per_s.as_ref().map(|r| r.median)
+        });
+        let mut bars = String::new();
+        for lane in &lanes {
+            let single = reference.single.and_then(|id| cell(lane, id));
+            let load = reference.load.and_then(|(id, _)| cell(lane, id));
+            let cache = lane
+                .cells
+                .iter()
+                .find_map(|c| c.prefix_cache.as_ref()?.later_over_first.as_ref());
+            let peak = lane
+                .cells
+                .iter()
+                .filter_map(|c| c.gpu.as_ref()?.memory_peak_bytes)
+                .max();
+            let rate = load.and_then(|c| c.output_tokens_per_s.as_ref());
+            let name = lane.lane.framework.as_str();
+            let (failed, requests) = lane
+                .cells
+                .iter()
+                .fold((0, 0), |(f, r), c| (f + c.failed, r + c.requests));
+            table.row([
+                framework(&lane.lane),
+                lane.outcome.clone(),
+                marked(
+                    single.map_or(NONE.to_owned(), |c| spread(c.ttft_ms.as_ref())[0].clone()),
+                    best_ttft == Some(name),
+                ),
+                marked(
+                    single.map_or(NONE.to_owned(), |c| {
+                        spread(c.request_tokens_per_s.as_ref())[0].clone()
+                    }),
+                    best_speed == Some(name),
+                ),
+                marked(
+                    rate.map_or(NONE.to_owned(), |r| with_interval(r.median, r.interval.as_ref())),
+                    best_rate == Some(name),
+                ),
+                load.map_or(NONE.to_owned(), |c| spread(c.latency_ms.as_ref())[1].clone()),
+                cache.map_or(NONE.to_owned(), |d| with_interval(d.p50, d.p50_interval.as_ref())),
+                peak.map_or(NONE.to_owned(), |b| megabytes(b as f64)),
+                millis(lane.server.as_ref().and_then(|s| s.ready_ms)),
+                format!("{} of {}", count(failed), count(requests)),
+            ]);
+            if let Some(rate) = rate {
+                let _ = writeln!(
+                    bars,
+                    "{name:<24} {:<32} {}",
+                    bar(rate.median, most, 32),
+                    number(rate.median)
+                );
+            }
+        }
+        let _ = writeln!(text, "### {}\n\n{table}", escape(model));
+        if let Some(id) = reference.single {
+            let _ = write!(text, "Single: median over the requests of `{id}`. ");
+        }
+        if let Some((id, streams)) = reference.load {
+            let _ = write!(
+                text,
+                "Load: `{id}`, {} streams; tokens/s is the median over its passes.",
+                count(streams.into())
+            );
+        }
+        text.push_str("\n\n");
+        if lanes.len() > 1 && !bars.is_empty() {
+            let _ = writeln!(
+                text,
+                "Output tokens per second under load:\n\n```{BARS}\n{bars}```\n"
+            );
+        }
+    }
+    text.push_str(
+        "Figures are medians with their 95 % interval in brackets; `~` marks a percentile from too few requests to be \
+         certain (p95 needs 90, p99 needs 459). A difference inside the intervals is no difference: ★ marks the best only \
+         where the interval of its ratio to every other framework leaves equality out; a percentile and a peak have no \
+         such interval here, so they have no best.\n",
+    );
+    text
+}
+
+/// Info string of bars made of text: the page has a figure in their place.
+pub(crate) const BARS: &str = "text bars";
+
+/// Marks the best.
+const BEST: &str = "★";
+
+fn marked(figure: String, is_best: bool) -> String {
+    if is_best {
+        format!("**{figure} {BEST}**")
+    } else {
+        figure
+    }
+}
+
+/// The framework that is best in a cell, where that can be said. Over several rounds a framework's value is that of
+/// its first one; whether it differs is told over all of them.
+fn best_of<'a>(
+    summary: &RunSummary,
+    lanes: &[&'a LaneSummary],
+    cell_id: Option<&str>,
+    figure: &str,
+    more_is_better: bool,
+    value: impl Fn(&CellSummary) -> Option<f64>,
+) -> Option<&'a str> {
+    let id = cell_id?;
+    let mut values: Vec<(&str, f64)> = Vec::new();
+    for lane in lanes {
+        let name = lane.lane.framework.as_str();
+        if let Some(value) = cell(lane, id).and_then(&value)
+            && !values.iter().any(|(known, _)| *known == name)
+        {
+            values.push((name, value));
+        }
+    }
+    let model = &lanes.first()?.lane.model;
+    best(&values, &summary.comparisons, (model, id), figure, more_is_better)
+}
+
+fn reference<'a>(lanes: &[&'a LaneSummary]) -> Reference<'a> {
+    let all = || lanes.iter().flat_map(|l| &l.cells);
+    let mut singles: Vec<(u32, &str)> = all()
+        .filter(|c| c.kind == ScenarioKind::Single)
+        .map(|c| (c.asked_prompt_tokens.unwrap_or(0), c.cell.as_str()))
+        .collect();
+    singles.sort_unstable();
+    singles.dedup();
+    let load = all()
+        .filter(|c| c.kind == ScenarioKind::Concurrent)
+        .map(|c| (c.cell.as_str(), c.concurrency))
+        .max_by_key(|(_, streams)| *streams);
+    Reference {
+        single: singles.get(singles.len() / 2).map(|(_, id)| *id),
+        load,
+    }
+}
+
+fn cell<'a>(lane: &'a LaneSummary, id: &str) -> Option<&'a CellSummary> {
+    lane.cells.iter().find(|c| c.cell == id)
+}
+
+fn load_rate(lane: &LaneSummary, reference: &Reference<'_>) -> Option<f64> {
+    Some(
+        cell(lane, reference.load?.0)?
+            .output_tokens_per_s
+            .as_ref()?
+            .median,
+    )
+}

@@ -1,0 +1,129 @@
+//! What a terminal shows: one line as each cell ends, and a table at the end.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+};
+
+use super::number::{NONE, number, optional, percentile};
+use benchd_analysis::{CellSummary, LaneSummary, RunSummary};
+use benchd_core::record::FlagKind;
+
+/// Writes data that was asked for to stdout. A reader that has seen enough (`| head`) is no error.
+///
+/// # Errors
+/// When stdout can't be written for another reason: a full disk behind it, a terminal that is gone.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        done => done,
+    }
+}
+
+/// One line: `concurrent/c16  TTFT 41.2 ms, p95 ~88.0  312 tok/s  latency 1,204 ms  100 requests`.
+pub fn cell_line(cell: &CellSummary) -> String {
+    let mut line = cell.cell.clone();
+    if let Some(ttft) = &cell.ttft_ms {
+        let _ = write!(
+            line,
+            "  TTFT {} ms, p95 {}",
+            number(ttft.p50),
+            percentile(ttft.p95, ttft.p95_certain)
+        );
+    }
+    if let Some(rate) = &cell.output_tokens_per_s {
+        let _ = write!(line, "  {} tok/s", number(rate.median));
+    }
+    if let Some(latency) = &cell.latency_ms {
+        let _ = write!(line, "  latency {} ms", number(latency.p50));
+    }
+    let _ = write!(line, "  {} requests", cell.requests);
+    if cell.failed > 0 {
+        let classes: Vec<String> = cell
+            .failures
+            .iter()
+            .map(|(class, n)| format!("{n} {class}"))
+            .collect();
+        let _ = write!(line, ", {} failed ({})", cell.failed, classes.join(", "));
+    }
+    line
+}
+
+/// The final table: one row a cell, with its lane.
+pub fn final_table(summary: &RunSummary) -> String {
+    let head = [
+        "lane",
+        "cell",
+        "TTFT ms",
+        "p95",
+        "tok/s",
+        "req/s",
+        "latency ms",
+        "p95",
+        "failed",
+        "flags",
+    ];
+    let mut rows = vec![head.map(str::to_owned)];
+    for lane in &summary.lanes {
+        rows.extend(lane.cells.iter().map(|cell| row(lane, cell)));
+    }
+    let widths: Vec<usize> = (0..head.len())
+        .map(|column| {
+            rows.iter()
+                .map(|row| row[column].chars().count())
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
+    let mut out = String::new();
+    for row in &rows {
+        for (column, (text, width)) in row.iter().zip(&widths).enumerate() {
+            let gap = width - text.chars().count();
+            let (before, after) = if is_text(column) { (0, gap) } else { (gap, 0) };
+            let _ = write!(out, "{}{text}{}  ", " ".repeat(before), " ".repeat(after));
+        }
+        out.truncate(out.trim_end().len());
+        out.push('\n');
+    }
+    out
+}
+
+/// Lane, cell and flags are words; the rest are numbers, set to the right.
+fn is_text(column: usize) -> bool {
+    matches!(column, 0 | 1 | 9)
+}
+
+fn row(lane: &LaneSummary, cell: &CellSummary) -> [String; 10] {
+    // Too few samples shows as `~` already.
+    let mut flags: Vec<&str> = cell
+        .flags
+        .iter()
+        .filter(|flag| flag.kind != FlagKind::FewSamples)
+        .map(|flag| flag.kind.as_str())
+        .collect();
+    flags.sort_unstable();
+    flags.dedup();
+    let spread = |d: Option<&benchd_analysis::Distribution>| match d {
+        Some(d) => (number(d.p50), percentile(d.p95, d.p95_certain)),
+        None => (NONE.to_owned(), NONE.to_owned()),
+    };
+    let (ttft, ttft_p95) = spread(cell.ttft_ms.as_ref());
+    let (latency, latency_p95) = spread(cell.latency_ms.as_ref());
+    [
+        lane.lane.to_string(),
+        cell.cell.clone(),
+        ttft,
+        ttft_p95,
+        optional(cell.output_tokens_per_s.as_ref().map(|rate| rate.median)),
+        optional(cell.requests_per_s.as_ref().map(|rate| rate.median)),
+        latency,
+        latency_p95,
+        if cell.failed > 0 {
+            cell.failed.to_string()
+        } else {
+            String::new()
+        },
+        flags.join(" "),
+    ]
+}
