@@ -1,4 +1,5 @@
 //! What tests of several rooms need.
 
+pub(crate) mod alone;
 pub(crate) mod fake_nvml;
 pub(crate) mod webhook;
