@@ -1,5 +1,7 @@
 //! Tests through the binary and on real processes.
 
+#[path = "support/alone.rs"]
+mod alone;
 mod arrivals;
 mod check;
 mod env;

@@ -16,7 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::alone::alone;
+use crate::alone::alone;
 
 /// Longest wait for something that must happen; passing tests never come near it.
 const PATIENCE: Duration = Duration::from_secs(300);

@@ -24,7 +24,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::process::until;
-use crate::{ports::Port, support::alone::alone};
+use crate::{alone::alone, ports::Port};
 
 /// Events as they came.
 #[derive(Default)]

@@ -11,7 +11,7 @@ const OWN: &str = "BENCHD_TEST_ALONE";
 macro_rules! alone {
     () => {
         fn here() {}
-        if !$crate::support::alone::is_alone(std::any::type_name_of_val(&here)) {
+        if !$crate::alone::is_alone(std::any::type_name_of_val(&here)) {
             return;
         }
     };

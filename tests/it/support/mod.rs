@@ -1,5 +1,4 @@
 //! What tests of several rooms need.
 
-pub(crate) mod alone;
 pub(crate) mod fake_nvml;
 pub(crate) mod webhook;
