@@ -1,36 +1,30 @@
 //! Making environments: what of a plan is not on disk, and the recipe that makes it.
 //!
-//! An environment is a folder `envs/<name>/` with a recipe that makes everything else in it: an executable `setup.sh`,
-//! or a `release.json` that names a release archive. A recipe may be run at any time, and leaves nothing half-made.
+//! An environment is a folder `envs/<name>/` with a recipe that makes everything else in it: an executable `setup.sh`.
+//! A recipe may be run at any time, and leaves nothing half-made.
 //!
-//! - `provision`: running a recipe; `release`: the archive's fetch, check and unpacking.
+//! - `folder`: where an environment and its recipe lie.
+//! - `provision`: running a recipe.
 //! - `record`: what was installed, beside it and for the run.
 //! - `models`: fetching models.
 //! - `venv`: what a venv holds, read from its files.
 
+mod folder;
 mod models;
 mod provision;
 mod record;
-mod release;
 mod venv;
 
-use std::{
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
+pub(crate) use folder::{environment_of, recipe_for};
 pub use models::{Fetch, fetch, models_missing, models_to_fetch};
 pub use provision::{EnvError, provision};
 pub use record::{Installed, describe, installed, is_current};
 pub use venv::{Venv, is_half_made, is_version};
 
 use benchd_plan::{Framework, FrameworkKind, Model, Plan, Source};
-
-/// Name of the folder that holds environments.
-const ENVS: &str = "envs";
-
-/// Name of the recipe in an environment.
-const RECIPE: &str = "setup.sh";
+use folder::{is_executable, program_or_venv};
 
 /// Something that a plan needs and that is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,7 +183,9 @@ pub fn to_make(plan: &Plan) -> Vec<ToMake> {
         if let Some(unfit) = unfit(framework) {
             add(unfit.recipe, unfit.why);
         }
-        let Some(path) = place(framework) else { continue };
+        let Some(path) = program_or_venv(framework) else {
+            continue;
+        };
         let Some((environment, recipe)) = environment_of(&path).zip(recipe_for(&path)) else {
             continue;
         };
@@ -263,15 +259,6 @@ pub fn of_other_versions(plan: &Plan) -> Vec<String> {
         .collect()
 }
 
-/// Where a framework's program or venv lies.
-fn place(framework: &Framework) -> Option<PathBuf> {
-    match &framework.source {
-        Source::Venv(path) | Source::Binary(path) => Some(path.clone()),
-        Source::Command { command, .. } => Some(PathBuf::from(command.first()?)),
-        Source::Url(_) => None,
-    }
-}
-
 /// The recipes that make what is missing, each once, in order.
 pub fn recipes(missing: &[Missing]) -> Vec<PathBuf> {
     let mut recipes: Vec<PathBuf> = Vec::new();
@@ -283,35 +270,9 @@ pub fn recipes(missing: &[Missing]) -> Vec<PathBuf> {
     recipes
 }
 
-/// The recipe of the environment that a path lies in: `envs/<name>/setup.sh`, or `release.json` there.
-pub fn recipe_for(path: &Path) -> Option<PathBuf> {
-    let environment = environment_of(path)?;
-    let recipe = environment.join(RECIPE);
-    let release = environment.join(release::FILE);
-    is_executable(&recipe)
-        .then_some(recipe)
-        .or_else(|| release.is_file().then_some(release))
-}
-
-/// The environment that a path lies in: the folder right below one named `envs`.
-pub fn environment_of(path: &Path) -> Option<PathBuf> {
-    let environment = path.ancestors().find(|folder| {
-        folder
-            .parent()
-            .and_then(Path::file_name)
-            .is_some_and(|name| name == ENVS)
-    })?;
-    Some(environment.to_owned())
-}
-
-fn is_executable(path: &Path) -> bool {
-    path.metadata()
-        .is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, time::Duration};
+    use std::{collections::BTreeMap, os::unix::fs::PermissionsExt as _, time::Duration};
 
     use super::*;
     use benchd_plan::Provision;

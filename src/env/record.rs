@@ -1,16 +1,12 @@
 //! What was installed into an environment: a file beside it, written when its recipe has come to its end.
 
-use std::{
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{os::unix::fs::MetadataExt, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
-    release::{self, LockedRelease},
+    folder::{environment_of, program_or_venv},
     venv::{Venv, hex},
 };
 use benchd_journal::{EnvironmentInfo, write_atomic};
@@ -29,10 +25,16 @@ const VENV: &str = ".venv";
 const CACHE: &str = "cache";
 
 /// Files that say how an environment is made.
-const RECIPE_FILES: [&str; 4] = ["setup.sh", "requirements.txt", "requirements.lock", release::FILE];
+const RECIPE_FILES: [&str; 3] = ["setup.sh", "requirements.txt", "requirements.lock"];
 
 /// What all recipes of venvs share, beside their folders.
 const SHARED_RECIPE: &str = "venv.sh";
+
+/// Name of the file in which a recipe says which archive it fetched.
+const RELEASE: &str = "release.lock";
+
+/// Version of that file's layout.
+const RELEASE_VERSION: u32 = 1;
 
 /// The content of the record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +45,22 @@ pub struct Installed {
     pub benchd_version: String,
     /// What is installed.
     pub environment: EnvironmentInfo,
+}
+
+/// The content of a recipe's word on the archive that it fetched.
+#[derive(Debug, Deserialize)]
+struct Release {
+    v: u32,
+    version: String,
+    url: String,
+    /// Of the archive, hex.
+    sha256: String,
+}
+
+fn release(folder: &Path) -> Option<Release> {
+    let text = std::fs::read(folder.join(RELEASE)).ok()?;
+    let read: Release = serde_json::from_slice(&text).ok()?;
+    (read.v == RELEASE_VERSION).then_some(read)
 }
 
 /// The record of an environment; `None` where there is none that this benchd reads.
@@ -71,13 +89,10 @@ pub(super) fn record(folder: &Path, took: Duration) -> Result<(), benchd_journal
         ..EnvironmentInfo::default()
     };
     add_venv(&mut environment, &folder.join(VENV));
-    if let Some(LockedRelease {
-        url, sha256, version, ..
-    }) = release::locked(folder)
-    {
-        environment.version = Some(version);
-        environment.source_url = Some(url);
-        environment.source_sha256 = Some(sha256);
+    if let Some(release) = release(folder) {
+        environment.version = Some(release.version);
+        environment.source_url = Some(release.url);
+        environment.source_sha256 = Some(release.sha256);
     }
     let record = Installed {
         v: RECORD_VERSION,
@@ -94,17 +109,12 @@ pub(super) fn record(folder: &Path, took: Duration) -> Result<(), benchd_journal
 /// What a framework runs from: what its venv holds now, with what its record says of it. `None` for a server that
 /// someone else runs, and for a program that nothing is known of.
 pub fn describe(framework: &Framework) -> Option<EnvironmentInfo> {
-    let (path, venv) = match &framework.source {
-        Source::Venv(folder) => (folder.clone(), true),
-        Source::Binary(path) => (path.clone(), false),
-        Source::Command { command, .. } => (PathBuf::from(command.first()?), false),
-        Source::Url(_) => return None,
-    };
-    let recorded = super::environment_of(&path)
+    let path = program_or_venv(framework)?;
+    let mut info = environment_of(&path)
         .and_then(|folder| installed(&folder))
-        .map(|record| record.environment);
-    let mut info = recorded.clone().unwrap_or_default();
-    if venv {
+        .map(|record| record.environment)
+        .unwrap_or_default();
+    if matches!(framework.source, Source::Venv(_)) {
         info.version = None;
         add_venv(&mut info, &path);
         // One that was made by hand has no record: what it takes is looked at.
