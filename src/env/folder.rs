@@ -7,10 +7,8 @@ use std::{
 
 use benchd_plan::{Framework, Source};
 
-/// Name of the folder that holds environments.
 const ENVS: &str = "envs";
 
-/// Name of the recipe in an environment.
 const RECIPE: &str = "setup.sh";
 
 /// Where a framework's program or venv lies; `None` for a server that someone else runs.

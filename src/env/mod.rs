@@ -18,33 +18,28 @@ mod venv;
 use std::path::{Path, PathBuf};
 
 pub(crate) use folder::{environment_of, recipe_for};
-pub use models::{Fetch, fetch, models_missing, models_to_fetch};
+pub(crate) use models::{fetch, models_missing, models_to_fetch};
 pub use provision::{EnvError, provision};
-pub use record::{Installed, describe, installed, is_current};
-pub use venv::{Venv, is_half_made, is_version};
+pub(crate) use record::{describe, installed, is_current};
+pub(crate) use venv::{Venv, is_half_made, is_version};
 
 use benchd_plan::{Framework, FrameworkKind, Model, Plan, Source};
 use folder::{is_executable, program_or_venv};
 
 /// Something that a plan needs and that is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Missing {
+pub(crate) struct Missing {
     /// What it is for, as the plan names it: `frameworks.vllm`, `models.smollm2-135m`.
-    pub what: String,
-    /// Where it should be.
-    pub path: PathBuf,
+    pub(crate) what: String,
+    pub(crate) path: PathBuf,
     /// The recipe that makes it, where there is one.
-    pub recipe: Option<PathBuf>,
-    /// In which way.
-    pub why: Why,
+    pub(crate) recipe: Option<PathBuf>,
+    pub(crate) why: Why,
 }
 
-/// In which way something is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
-    /// Nothing is there.
+pub(crate) enum Why {
     Absent,
-    /// A file is there that may not be run.
     NotExecutable,
     /// Its recipe was ended on the way.
     HalfMade,
@@ -53,8 +48,7 @@ pub enum Why {
 }
 
 impl Missing {
-    /// What to do about it.
-    pub fn hint(&self, plan: &Path) -> String {
+    pub(crate) fn hint(&self, plan: &Path) -> String {
         match &self.recipe {
             Some(_) => format!("make it: benchd env {}", plan.display()),
             None if self.why == Why::NotExecutable => format!("chmod +x {}", self.path.display()),
@@ -77,7 +71,7 @@ impl std::fmt::Display for Missing {
 
 /// What is missing of a framework: its venv's program or its binary. A program that is looked for on the path,
 /// and a server that someone else runs, are never missing here.
-pub fn missing(framework: &Framework) -> Option<Missing> {
+pub(crate) fn missing(framework: &Framework) -> Option<Missing> {
     let path = match &framework.source {
         Source::Venv(folder) => folder.join(match framework.kind {
             FrameworkKind::Vllm => "bin/vllm",
@@ -113,7 +107,7 @@ fn is_dangling(path: &Path) -> bool {
 
 /// What is missing of a model for this framework: the tokenizer file, and the GGUF where the framework is one that
 /// reads it (Ollama imports it, a command may name it as `{gguf}`).
-pub fn missing_of_model(framework: &Framework, model: &Model) -> Vec<Missing> {
+pub(crate) fn missing_of_model(framework: &Framework, model: &Model) -> Vec<Missing> {
     let reads_gguf = match &framework.source {
         Source::Command { command, .. } => command
             .iter()
@@ -138,35 +132,44 @@ pub fn missing_of_model(framework: &Framework, model: &Model) -> Vec<Missing> {
     .collect()
 }
 
-/// What is missing of a whole plan, each path once, frameworks first.
-pub fn missing_of_plan(plan: &Plan) -> Vec<Missing> {
-    let mut all: Vec<Missing> = plan.frameworks.values().filter_map(missing).collect();
-    for framework in plan.frameworks.values() {
+/// The models' files that these frameworks miss, each once, with the first framework that does.
+pub(crate) fn missing_of_models<'a>(
+    plan: &Plan,
+    frameworks: impl IntoIterator<Item = &'a Framework>,
+) -> Vec<(&'a Framework, Missing)> {
+    let mut all: Vec<(&Framework, Missing)> = Vec::new();
+    for framework in frameworks {
         for missing in plan
             .models
             .values()
             .flat_map(|model| missing_of_model(framework, model))
         {
-            if !all.iter().any(|known| known.path == missing.path) {
-                all.push(missing);
+            if !all.iter().any(|(_, known)| known.path == missing.path) {
+                all.push((framework, missing));
             }
         }
     }
     all
 }
 
-/// An environment that is to be made.
+/// What is missing of a whole plan, frameworks first.
+pub(crate) fn missing_of_plan(plan: &Plan) -> Vec<Missing> {
+    let files = missing_of_models(plan, plan.frameworks.values());
+    let frameworks = plan.frameworks.values().filter_map(missing);
+    frameworks
+        .chain(files.into_iter().map(|(_, missing)| missing))
+        .collect()
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ToMake {
-    /// Its recipe.
-    pub recipe: PathBuf,
-    /// Why.
-    pub why: String,
+pub(crate) struct ToMake {
+    pub(crate) recipe: PathBuf,
+    pub(crate) why: String,
 }
 
 /// The environments of a plan that are to be made, or made anew, each once: something is missing in them, or they were
 /// made by another recipe than the one that is there now.
-pub fn to_make(plan: &Plan) -> Vec<ToMake> {
+pub(crate) fn to_make(plan: &Plan) -> Vec<ToMake> {
     let mut all: Vec<ToMake> = Vec::new();
     let mut add = |recipe: PathBuf, why: String| {
         if !all.iter().any(|known| known.recipe == recipe) {
@@ -229,7 +232,7 @@ fn unfit(framework: &Framework) -> Option<Unfit> {
 }
 
 /// Venvs that are there and are not what their recipes make, in words.
-pub fn venvs_unfit(plan: &Plan) -> Vec<String> {
+pub(crate) fn venvs_unfit(plan: &Plan) -> Vec<String> {
     plan.frameworks
         .values()
         .filter_map(|framework| {
@@ -243,7 +246,7 @@ pub fn venvs_unfit(plan: &Plan) -> Vec<String> {
 }
 
 /// Frameworks whose venv or release is of another version than the plan pins, in words.
-pub fn of_other_versions(plan: &Plan) -> Vec<String> {
+pub(crate) fn of_other_versions(plan: &Plan) -> Vec<String> {
     plan.frameworks
         .values()
         .filter_map(|framework| {
@@ -260,7 +263,7 @@ pub fn of_other_versions(plan: &Plan) -> Vec<String> {
 }
 
 /// The recipes that make what is missing, each once, in order.
-pub fn recipes(missing: &[Missing]) -> Vec<PathBuf> {
+pub(crate) fn recipes(missing: &[Missing]) -> Vec<PathBuf> {
     let mut recipes: Vec<PathBuf> = Vec::new();
     for recipe in missing.iter().filter_map(|m| m.recipe.as_ref()) {
         if !recipes.contains(recipe) {

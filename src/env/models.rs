@@ -32,7 +32,6 @@ const ASK_LIMIT: Duration = Duration::from_secs(5);
 /// A pull of which nothing is heard for this long is broken.
 const SILENCE_LIMIT: Duration = Duration::from_secs(300);
 
-/// How often the progress of a pull is told.
 const PROGRESS_PERIOD: Duration = Duration::from_secs(2);
 
 /// Fetches a model of the hub: repository, revision. Second copies of the weights in other forms are left out. Not by the
@@ -54,19 +53,17 @@ if any(f.startswith("model") for f in top):
 print(snapshot_download(repo, revision=revision, ignore_patterns=skip))
 "#;
 
-/// A model that is to be fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fetch {
-    /// The model's name in the plan.
-    pub model: String,
+pub(crate) struct Fetch {
+    pub(crate) model: String,
     /// Its id of the hub, or its tag.
-    pub id: String,
+    pub(crate) id: String,
     /// The framework by whose environment it is fetched.
-    pub framework: String,
+    pub(crate) framework: String,
 }
 
 /// The models of a plan that are not whole on disk and can be fetched, each once.
-pub fn models_to_fetch(plan: &Plan) -> Vec<Fetch> {
+pub(crate) fn models_to_fetch(plan: &Plan) -> Vec<Fetch> {
     let mut all: Vec<Fetch> = Vec::new();
     for (framework, model) in served(plan) {
         let wanted = match benchd_frameworks::weights(framework, model) {
@@ -97,7 +94,7 @@ pub fn models_to_fetch(plan: &Plan) -> Vec<Fetch> {
 }
 
 /// Models that are not whole on disk, in words, each once: what a fetch could not mend, and what nobody fetches.
-pub fn models_missing(plan: &Plan) -> Vec<String> {
+pub(crate) fn models_missing(plan: &Plan) -> Vec<String> {
     let mut texts: Vec<String> = Vec::new();
     for (framework, model) in served(plan) {
         let text = match benchd_frameworks::weights(framework, model) {
@@ -147,12 +144,10 @@ fn is_fetched(framework: &Framework, model: &Model) -> bool {
     }
 }
 
-/// Fetches one model.
-///
 /// # Errors
 /// No network, no such model, a licence that was not accepted, a full disk, a server that does not start; each with a
 /// hint.
-pub async fn fetch(
+pub(crate) async fn fetch(
     plan: &Plan,
     fetch: &Fetch,
     cancel: &CancellationToken,

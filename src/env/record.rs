@@ -12,13 +12,11 @@ use super::{
 use benchd_journal::{EnvironmentInfo, write_atomic};
 use benchd_plan::{Framework, Source};
 
-/// Name of the record in its environment.
 pub(super) const RECORD: &str = "installed.json";
 
 /// Version of its layout; another one is as good as no record.
 const RECORD_VERSION: u32 = 1;
 
-/// Name of the venv in an environment.
 const VENV: &str = ".venv";
 
 /// Downloads, which are no part of what is installed.
@@ -33,18 +31,13 @@ const SHARED_RECIPE: &str = "venv.sh";
 /// Name of the file in which a recipe says which archive it fetched.
 const RELEASE: &str = "release.lock";
 
-/// Version of that file's layout.
 const RELEASE_VERSION: u32 = 1;
 
-/// The content of the record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Installed {
-    /// Layout version.
-    pub v: u32,
-    /// The benchd that made it.
-    pub benchd_version: String,
-    /// What is installed.
-    pub environment: EnvironmentInfo,
+pub(crate) struct Installed {
+    pub(crate) v: u32,
+    pub(crate) benchd_version: String,
+    pub(crate) environment: EnvironmentInfo,
 }
 
 /// The content of a recipe's word on the archive that it fetched.
@@ -64,14 +57,14 @@ fn release(folder: &Path) -> Option<Release> {
 }
 
 /// The record of an environment; `None` where there is none that this benchd reads.
-pub fn installed(folder: &Path) -> Option<Installed> {
+pub(crate) fn installed(folder: &Path) -> Option<Installed> {
     let text = std::fs::read(folder.join(RECORD)).ok()?;
     let read: Installed = serde_json::from_slice(&text).ok()?;
     (read.v == RECORD_VERSION).then_some(read)
 }
 
 /// Whether the environment was made by the recipe as it is now. One without a record may have been made by hand.
-pub fn is_current(folder: &Path) -> Option<bool> {
+pub(crate) fn is_current(folder: &Path) -> Option<bool> {
     let recorded = installed(folder)?.environment.recipe_sha256?;
     Some(recipe_sha256(folder) == recorded)
 }
@@ -108,7 +101,7 @@ pub(super) fn record(folder: &Path, took: Duration) -> Result<(), benchd_journal
 
 /// What a framework runs from: what its venv holds now, with what its record says of it. `None` for a server that
 /// someone else runs, and for a program that nothing is known of.
-pub fn describe(framework: &Framework) -> Option<EnvironmentInfo> {
+pub(crate) fn describe(framework: &Framework) -> Option<EnvironmentInfo> {
     let path = program_or_venv(framework)?;
     let mut info = environment_of(&path)
         .and_then(|folder| installed(&folder))
