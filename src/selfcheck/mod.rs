@@ -23,8 +23,8 @@ mod table;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use benchd_core::record::unix_us;
 use benchd_journal::{ClientCalibration, ClientPoint, RateLimit};
-use benchd_load::client::unix_us;
 use benchd_load::{LoadEngine, LoadError, LoadOptions};
 
 use drive::Driven;

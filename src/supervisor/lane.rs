@@ -305,8 +305,8 @@ async fn serve(work: &mut LaneWork<'_, '_>, ready: &Ready, caches: Option<compil
     if let Some(ours) = work.shared.run.gpu.ours() {
         ours.set(processes.iter().copied());
     }
-    match work.shared.run.gpu.devices_of(&processes).await {
-        Ok(Some(Placement::Astray(astray))) => {
+    match work.shared.run.gpu.placement(&processes).await {
+        Ok(Some(Placement::OnOthers(astray))) => {
             return LaneEnd::failed(
                 "ready",
                 format!(

@@ -65,3 +65,12 @@ impl std::fmt::Display for LaneId {
 pub fn micros(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
+
+/// Wall clock, microseconds since the Unix epoch.
+pub fn unix_us() -> u64 {
+    micros(
+        std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default(),
+    )
+}
