@@ -18,7 +18,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// the kernel's stamping of arrivals).
 const WARM_UP_TOKENS: u32 = 2;
 
-/// What came of a setting.
 pub(super) struct Driven {
     pub(super) judged: Judged,
     pub(super) report: BatchReport,

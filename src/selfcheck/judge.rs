@@ -90,13 +90,10 @@ impl Judged {
         Ok(judged)
     }
 
-    /// Tokens that came.
     pub(super) fn tokens(&self) -> u64 {
         self.server_late.len() as u64
     }
 
-    /// The percentiles.
-    ///
     /// # Errors
     /// Nothing was measured.
     pub(super) fn point(&self, streams: u32) -> Result<ClientPoint, SelfcheckError> {
