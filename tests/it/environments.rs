@@ -462,11 +462,7 @@ fn an_archive_that_is_none_and_one_without_the_program_are_refused() {
 #[test]
 fn without_a_network_the_address_and_the_remedy_are_named() {
     let server = Server::start();
-    let closed = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let closed = crate::free_port();
     let url = format!("http://127.0.0.1:{closed}/a.tgz");
     let world = World::with_release(&server, json!({ "archives": [url] }));
     world

@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    net::TcpListener,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -135,11 +134,7 @@ impl Drop for Server {
 /// The quickstart's own model, imported into a folder of the test's.
 fn quickstart(models: &Path) -> Box<dyn Adapter> {
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("envs/quickstart");
-    let free = TcpListener::bind("127.0.0.1:0")
-        .expect("a free port")
-        .local_addr()
-        .expect("a free port")
-        .port();
+    let free = crate::free_port();
     let framework = Framework {
         name: "ollama".to_owned(),
         kind: FrameworkKind::Ollama,
@@ -324,10 +319,7 @@ fn planned(name: &str, work_dir: &Path) -> Box<dyn Adapter> {
         .expect("a shipped plan")
         .plan;
     let mut framework = plan.frameworks[name].clone();
-    framework.port = TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a free port")
-        .port();
+    framework.port = crate::free_port();
     if framework.kind == FrameworkKind::Ollama {
         let models = work_dir.join("models").display().to_string();
         framework.env.insert("OLLAMA_MODELS".to_owned(), models);
