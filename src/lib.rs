@@ -6,7 +6,7 @@ pub mod cli;
 pub mod commands;
 pub mod env;
 pub mod notify;
+pub mod run;
 pub mod scenario;
 pub mod selfcheck;
 pub mod server;
-pub mod supervisor;

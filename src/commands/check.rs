@@ -11,7 +11,7 @@ use super::{CommandResult, DONE, Failure, NO_STDOUT, load_plan};
 use crate::{
     check::{self, Finding, Severity, Subject},
     cli::CheckArgs,
-    supervisor::{self, EXIT_MACHINE, short_duration},
+    run::{self, EXIT_MACHINE, short_duration},
 };
 use benchd_frameworks::{self, Context as Around};
 use benchd_plan::{self, Assumptions, Estimate, Lane, Only, Plan, longest_prompt_tokens, most_streams};
@@ -68,7 +68,7 @@ pub fn run(args: CheckArgs) -> CommandResult {
     let environment: Vec<(String, String)> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let redactor = supervisor::redactor(&loaded, &environment);
+    let redactor = run::redactor(&loaded, &environment);
     print(&redactor.text(&text)).context(NO_STDOUT)?;
     if findings.iter().any(|finding| finding.severity.forbids()) {
         return Ok(EXIT_MACHINE);

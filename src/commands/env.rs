@@ -8,7 +8,7 @@ use super::{CommandResult, DONE, Failure, load_plan};
 use crate::{
     cli::EnvArgs,
     env::{self, EnvError},
-    supervisor::{self, Signals, signal_exit_code},
+    run::{self, Signals, signal_exit_code},
 };
 use benchd_core::record::Redactor;
 use benchd_plan::Plan;
@@ -25,7 +25,7 @@ pub fn run(args: EnvArgs) -> CommandResult {
     let environment: Vec<(String, String)> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let redactor = supervisor::redactor(&loaded, &environment);
+    let redactor = run::redactor(&loaded, &environment);
     if !args.offline {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

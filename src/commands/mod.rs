@@ -12,10 +12,10 @@ pub mod status;
 
 use anyhow::anyhow;
 
-pub(crate) use crate::supervisor::Failure;
+pub(crate) use crate::run::Failure;
 use crate::{
     cli::{Cli, Command},
-    supervisor::EXIT_OK,
+    run::EXIT_OK,
 };
 use benchd_core::record::{Redactor, secrets_of_environment};
 use benchd_journal::RunDir;

@@ -5,7 +5,7 @@ use anyhow::{Context, anyhow};
 use super::{CommandResult, Failure, load_plan};
 use crate::{
     cli::RunArgs,
-    supervisor::{self, Display, RunOptions, Signals, Systemd},
+    run::{self, Display, RunOptions, Signals, Systemd},
 };
 use benchd_plan::{self, Only};
 
@@ -32,7 +32,7 @@ pub fn run(args: RunArgs) -> CommandResult {
     let environment: Vec<(String, String)> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let redactor = supervisor::redactor(&loaded, &environment);
+    let redactor = run::redactor(&loaded, &environment);
     if args.dry_run {
         return dry_run::print(&loaded.plan, &lanes, &redactor);
     }
@@ -54,7 +54,7 @@ pub fn run(args: RunArgs) -> CommandResult {
     let code = runtime.block_on(async {
         let signals = Signals::listen().context("signal handlers can't be installed")?;
         let systemd = Systemd::connect().context("the thread for systemd can't be started")?;
-        supervisor::run(options, &signals, &Display::new(redactor.clone(), systemd)).await
+        run::run(options, &signals, &Display::new(redactor.clone(), systemd)).await
     });
     code.map_err(|failure: Failure| Failure {
         code: failure.code,

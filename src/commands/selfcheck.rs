@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::{CommandResult, DONE, Failure, NO_STDOUT};
 use crate::{
     cli::SelfcheckArgs,
+    run::host_info,
     selfcheck::{self, MAX_STREAMS, Options},
-    supervisor::host_info,
 };
 use benchd_journal::{ClientCalibration, HostInfo, write_atomic};
 use benchd_report::print;

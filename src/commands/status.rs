@@ -11,7 +11,7 @@ use anyhow::Context;
 use super::{CommandResult, DONE, Failure, NO_STDOUT, find_run};
 use crate::{
     cli::StatusArgs,
-    supervisor::{boot_id, short_duration},
+    run::{boot_id, short_duration},
 };
 use benchd_core::record::LaneId;
 use benchd_journal::{self, LaneOutcome, RunDir, RunOutcome, State};

@@ -6,7 +6,7 @@ use std::{fmt::Write as _, path::PathBuf};
 use anyhow::Context as _;
 
 use super::super::{CommandResult, DONE, Failure, NO_STDOUT};
-use crate::supervisor::short_duration;
+use crate::run::short_duration;
 use benchd_core::record::Redactor;
 use benchd_frameworks::{self, Context, VisibleGpu};
 use benchd_plan::{

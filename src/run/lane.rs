@@ -7,11 +7,11 @@ use super::{
     Begun, Display, Halt, Heart, Keeper, Remaining, Signals, Tone, cells, compiled,
     gpu_log::GpuLog,
     lane_end::LaneEnd,
+    lanes::say,
     opening::LaneCells,
     own_counters::{log_length, log_since},
     prepare::{ensure_alone, ensure_environment},
     readiness::{Completion, ready_plan, server_settings, target},
-    run::say,
 };
 use crate::{
     check::gpu::name_processes,

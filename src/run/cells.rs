@@ -7,11 +7,11 @@ use super::{
     cache::{reset, reset_flag},
     lane::{HANG_MARGIN, LaneWork},
     lane_end::LaneEnd,
+    lanes::say,
     opening::{LaneCells, RUN_SEED},
     own_counters::OwnCounters,
     progress::{counts, estimated, pulse, tell, until},
     readiness::Completion,
-    run::say,
 };
 use crate::{
     scenario::{CellError, CellMeasured, CellProgress, Halted},

@@ -8,7 +8,7 @@ use std::{
 use super::{
     Pace, Tone,
     lane::{HANG_MARGIN, LaneWork},
-    run::say,
+    lanes::say,
 };
 use crate::scenario::CellProgress;
 use benchd_analysis::{self, CellContext};

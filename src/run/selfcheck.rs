@@ -1,6 +1,6 @@
 //! The client's own short check before the first lane: how large its error is on this machine, on this day.
 
-use super::{Begun, Display, Signals, Tone, run::say};
+use super::{Begun, Display, Signals, Tone, lanes::say};
 use crate::selfcheck::{self, Options, SelfcheckError};
 use benchd_plan::{Lane, most_streams};
 

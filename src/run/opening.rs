@@ -11,9 +11,9 @@ use super::{
     cells::{halt, lane_end},
     lane::{HANG_MARGIN, LaneWork},
     lane_end::LaneEnd,
+    lanes::{say, write_calibrations},
     progress::pulse,
     readiness::target,
-    run::{say, write_calibrations},
 };
 use crate::{
     scenario::{CellMeasured, CellRequests, CellRun, ServerCounter},

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Tone, lane::Shared, lane_end::LaneEnd, run::say};
+use super::{Tone, lane::Shared, lane_end::LaneEnd, lanes::say};
 use crate::{
     check::gpu::name_processes,
     env::{self, EnvError, Missing},
