@@ -1,55 +1,64 @@
 //! A lane's cells, one after another: each is reset, sent, judged, and journalled.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::{Duration, Instant},
+};
 
 use super::{
-    Tone,
-    cache::{reset, reset_flag},
-    lane::{HANG_MARGIN, LaneWork},
+    attempt::RUN_SEED,
     lane_end::LaneEnd,
-    lanes::say,
-    opening::{LaneCells, RUN_SEED},
-    own_counters::OwnCounters,
-    progress::{counts, estimated, pulse, tell, until},
-    readiness::Completion,
+    lines::{CellPosition, Line, Status},
+    measure_context::lane_end,
+    prefix_cache,
+    remaining::Remaining,
+    server_counters::ServerCounters,
+    server_log::ServerLog,
+    session::Session,
 };
 use crate::{
-    scenario::{CellError, CellMeasured, CellProgress, Halted},
-    server::{CompletionProbe as _, Watch},
+    scenario::{CellError, CellMeasured, CellProgress},
+    server::CompletionProbe as _,
 };
+use benchd_analysis::CellContext;
 use benchd_journal::{CellEnded, CellFailed, CellStarted, DiskError, Event};
 use benchd_plan::Cell;
 use benchd_prompts::{PromptError, for_cell};
 
 /// Measures the lane's cells that are not measured yet.
-pub(super) async fn run(work: &mut LaneWork<'_, '_>, cells: &mut LaneCells) -> LaneEnd {
+pub(super) async fn run(session: &mut Session<'_>, remaining: &mut Remaining) -> LaneEnd {
+    let attempt = session.attempt;
+    let lane = attempt.lane;
     let mut failed: Option<String> = None;
-    let total = work.lane.cells.len();
-    for (place, cell) in work.lane.cells.iter().enumerate() {
-        if work
-            .shared
-            .run
-            .keeper
+    for (index, cell) in lane.cells.iter().enumerate() {
+        let known = session
+            .context
+            .journal
             .state()
-            .finished(&work.lane.id, &cell.id)
-            .is_some()
-        {
+            .finished(&lane.id, &cell.id)
+            .is_some();
+        if known {
             continue;
         }
-        if work.shared.signals.first().is_some() {
+        if session.context.signals.first().is_some() {
             return LaneEnd::interrupted();
         }
         let began = Instant::now();
-        let estimated = estimated(work, cell);
-        match measure(work, cells, cell, place, total).await {
-            Ok(()) => work.shared.remaining.finished(estimated, began.elapsed()),
+        let estimated = remaining.estimate_of(attempt.index, lane, cell);
+        let position = CellPosition {
+            lane: &lane.id,
+            lane_of: (attempt.index + 1, attempt.lanes.len()),
+            cell: &cell.id,
+            cell_of: (index + 1, lane.cells.len()),
+        };
+        match measure(session, cell, &position, remaining.left()).await {
+            Ok(()) => remaining.finished(estimated, began.elapsed()),
             Err(CellEnd::Cell(reason)) => {
-                say(
-                    work.shared.display,
-                    Tone::Bad,
-                    &format!("  {}  failed: {reason}", cell.id),
-                );
-                work.shared.remaining.dropped(estimated);
+                session.context.display.say(&Line::CellFailed {
+                    cell: &cell.id,
+                    reason: &reason,
+                });
+                remaining.dropped(estimated);
                 failed.get_or_insert_with(|| format!("cell {}: {reason}", cell.id));
             }
             Err(CellEnd::Lane(end)) => return end,
@@ -63,9 +72,7 @@ pub(super) async fn run(work: &mut LaneWork<'_, '_>, cells: &mut LaneCells) -> L
 
 /// What a cell's failure ends.
 enum CellEnd {
-    /// The cell.
     Cell(String),
-    /// The lane.
     Lane(LaneEnd),
 }
 
@@ -76,75 +83,71 @@ impl From<DiskError> for CellEnd {
 }
 
 async fn measure(
-    work: &LaneWork<'_, '_>,
-    cells: &mut LaneCells,
+    session: &mut Session<'_>,
     cell: &Cell,
-    place: usize,
-    total: usize,
+    position: &CellPosition<'_>,
+    left: Duration,
 ) -> Result<(), CellEnd> {
-    let keeper = &work.shared.run.keeper;
+    let attempt = session.attempt;
+    let (dir, journal) = (session.context.dir, session.context.journal);
+    let (gpu_log, display) = (session.context.gpu_log, session.context.display);
     let append = |event: Event| {
-        keeper
+        journal
             .append(event)
             .map_err(|error| CellEnd::Lane(LaneEnd::disk(error)))
     };
-    let attempt = keeper.state().next_cell_attempt(&work.lane.id, &cell.id);
-    work.gpu_log.take_flags();
-    work.shared.display.at(&work.lane.id.to_string(), &cell.id);
-    let status = |text: String| work.shared.display.status(text);
-    let head = format!(
-        "lane {} of {}  {}  cell {} of {total}  {}",
-        work.index + 1,
-        work.shared.lanes.len(),
-        work.lane.id,
-        place + 1,
-        cell.id
-    );
-    status(format!("{head}  resetting the cache"));
-    let resetting = reset(work, cells, cell, attempt);
-    // Ollama loads its model again.
-    let limit = work.framework.start_timeout + work.shared.plan.request.timeout + HANG_MARGIN;
-    let reset = work.shared.heart().during(limit, resetting).await;
-    let mut flags = cells.facts.flags.clone();
-    flags.extend(reset_flag(&reset));
-    append(Event::CellStarted(CellStarted {
-        lane: work.lane.id.clone(),
-        cell: cell.id.clone(),
+    let lane = &attempt.lane.id;
+    let cell_attempt = journal.state().next_cell_attempt(lane, &cell.id);
+    gpu_log.take_flags();
+    display.at(&lane.to_string(), &cell.id);
+    display.status(&Status::CacheReset(position));
+    let resetting = prefix_cache::reset(
         attempt,
+        &session.control,
+        session.target.clone(),
+        cell,
+        cell_attempt,
+        session.context.signals.clean().clone(),
+    );
+    // Ollama loads its model again.
+    let limit = attempt.framework.start_timeout + attempt.request.timeout;
+    let reset = display.watchdog().wait(limit, resetting).await;
+    let mut flags = session.facts.flags.clone();
+    flags.extend(prefix_cache::reset_flag(reset.as_ref()));
+    append(Event::CellStarted(CellStarted {
+        lane: lane.clone(),
+        cell: cell.id.clone(),
+        attempt: cell_attempt,
         cache_reset: reset
             .as_ref()
             .map_or_else(|| "kept".to_owned(), ToString::to_string),
     }))?;
 
-    let result = send(work, cells, cell, attempt, &head).await;
-    let result = judged(work, cells, result).await;
-    let (measured, offset, counters) = match result {
+    let result = send(session, cell, cell_attempt, position, left).await;
+    let Sent {
+        measured,
+        offset,
+        counters,
+    } = match judged(session, result).await {
         Ok(sent) => sent,
         Err(error) => {
             append(Event::CellFailed(CellFailed {
-                lane: work.lane.id.clone(),
+                lane: lane.clone(),
                 cell: cell.id.clone(),
-                attempt,
+                attempt: cell_attempt,
                 reason: error.to_string(),
             }))?;
-            return Err(match error {
-                CellFailure::Prompt(error) => CellEnd::Cell(error.to_string()),
-                CellFailure::TooMuch(why) => CellEnd::Cell(why),
-                CellFailure::Hangs(why) => CellEnd::Lane(LaneEnd::failed("cell", why)),
-                CellFailure::Cell(CellError::Load(error)) => CellEnd::Cell(error.to_string()),
-                CellFailure::Cell(error) => CellEnd::Lane(lane_end(error)),
-            });
+            return Err(error.ends());
         }
     };
-    flags.extend(work.gpu_log.take_flags());
+    flags.extend(gpu_log.take_flags());
     // On the disk before the event that counts it.
-    let end = tokio::task::block_in_place(|| cells.records.sync())?;
-    let dir = &work.shared.run.dir;
-    let ended = CellEnded {
-        lane: work.lane.id.clone(),
+    let end = tokio::task::block_in_place(|| session.records.sync())?;
+    append(Event::CellEnded(CellEnded {
+        lane: lane.clone(),
         cell: cell.id.clone(),
-        attempt,
-        file: dir.relative(&dir.requests(&work.lane.id)),
+        attempt: cell_attempt,
+        file: dir.relative(&dir.requests(lane)),
         offset,
         bytes: end - offset,
         records: measured.records,
@@ -154,9 +157,8 @@ async fn measure(
         client: measured.client,
         flags,
         server_counters: counters,
-    };
-    append(Event::CellEnded(ended))?;
-    tell(work, cell);
+    }))?;
+    say_result(session, cell);
     Ok(())
 }
 
@@ -175,44 +177,55 @@ enum CellFailure {
     Hangs(String),
 }
 
+impl CellFailure {
+    fn ends(self) -> CellEnd {
+        match self {
+            Self::Prompt(error) => CellEnd::Cell(error.to_string()),
+            Self::TooMuch(why) => CellEnd::Cell(why),
+            Self::Hangs(why) => CellEnd::Lane(LaneEnd::failed("cell", why)),
+            Self::Cell(CellError::Load(error)) => CellEnd::Cell(error.to_string()),
+            Self::Cell(error) => CellEnd::Lane(lane_end(error)),
+        }
+    }
+}
+
 impl From<DiskError> for CellFailure {
     fn from(error: DiskError) -> Self {
         Self::Cell(error.into())
     }
 }
 
-type Sent = (CellMeasured, u64, BTreeMap<String, f64>);
+/// A cell whose requests are all over.
+struct Sent {
+    measured: CellMeasured,
+    /// Where its lines begin in the lane's file, bytes.
+    offset: u64,
+    /// How far the server's own counters have grown.
+    counters: BTreeMap<String, f64>,
+}
 
 /// Where no request of a cell showed that the server lives, it is asked for a few tokens with nothing else under way:
 /// an answer means that the cell was too much for it, which is a result; else it hangs, and the lane is over.
-async fn judged(
-    work: &LaneWork<'_, '_>,
-    cells: &LaneCells,
-    result: Result<Sent, CellFailure>,
-) -> Result<Sent, CellFailure> {
+async fn judged(session: &Session<'_>, result: Result<Sent, CellFailure>) -> Result<Sent, CellFailure> {
     let doubt = match &result {
-        Ok((measured, ..)) if measured.doubtful => {
+        Ok(sent) if sent.measured.doubtful => {
             "every request timed out and none got past half of its limit".to_owned()
         }
         Err(CellFailure::Cell(hung @ CellError::Hung { .. })) => hung.to_string(),
         _ => return result,
     };
-    let limit = work.shared.plan.request.timeout;
-    let question = Completion::ready(
-        work.adapter,
-        cells.target.clone(),
-        work.model.reasoning_effort,
-        work.shared.signals.clean().clone(),
-    );
-    let mut halt = halt(work, cells.watch.as_ref());
+    let limit = session.attempt.request.timeout;
+    let cancel = session.context.signals.clean().clone();
+    let question = session.attempt.completion(session.target.clone(), cancel);
+    let mut stop = session.context.stop();
     let asked = async {
         tokio::select! {
             biased;
-            why = halt.as_mut() => Err(CellFailure::Cell(CellError::Halted(why))),
+            why = stop.as_mut() => Err(CellFailure::Cell(CellError::Stopped(why))),
             answer = question.complete(limit) => Ok(answer),
         }
     };
-    match work.shared.heart().during(limit + HANG_MARGIN, asked).await? {
+    match session.context.display.watchdog().wait(limit, asked).await? {
         Ok(_) if result.is_ok() => result,
         Ok(_) => Err(CellFailure::TooMuch(format!(
             "{doubt}; it answers a short request with nothing else to do, so the lane goes on"
@@ -225,70 +238,73 @@ async fn judged(
 }
 
 async fn send(
-    work: &LaneWork<'_, '_>,
-    cells: &mut LaneCells,
+    session: &mut Session<'_>,
     cell: &Cell,
-    attempt: u32,
-    head: &str,
+    cell_attempt: u32,
+    position: &CellPosition<'_>,
+    left: Duration,
 ) -> Result<Sent, CellFailure> {
-    let prompts = for_cell(cell, RUN_SEED, &cells.calibration)?;
-    tokio::task::block_in_place(|| cells.freeze(&prompts, &work.lane.id.model))?;
-    let requests = cells.requests(work, cell, &prompts);
+    let attempt = session.attempt;
+    let prompts = for_cell(cell, RUN_SEED, &session.calibration)?;
+    tokio::task::block_in_place(|| session.freeze(&prompts))?;
+    let requests = session.requests(cell, &prompts);
     drop(prompts);
-    let run = cells.cell_run(work, cell, attempt, &requests);
-    let offset = cells.records.position();
-    let watch = cells.watch.clone();
-    let mut halt = halt(work, watch.as_ref());
-    let left = work.shared.remaining.left();
-    let pulse = pulse(work, cell);
+    let run = session.cell_run(cell, cell_attempt, &requests);
+    let offset = session.records.position();
+    let pings = session.progress_pings(cell);
+    let display = session.context.display;
     let show = |progress: CellProgress| {
-        pulse(progress);
-        let what = if progress.warming_up {
-            "warming up".to_owned()
-        } else {
-            counts(progress)
-        };
-        work.shared
-            .display
-            .status(format!("{head}  {what}  {}", until(left)));
+        pings.at(progress.stored);
+        display.status(&Status::Cell(position, progress, left));
     };
+    let mut stop = session.context.stop();
     let mut measured = CellMeasured::default();
-    run.warm_up(&mut cells.records, &mut halt, &show, &mut measured)
+    run.warm_up(&mut session.records, &mut stop, &show, &mut measured)
         .await?;
-    let own = OwnCounters::before(work, &cells.control).await;
-    run.passes(&mut cells.records, &mut halt, &show, &mut measured)
+    let log = ServerLog::from_now(session.context.dir.server_log(&attempt.lane.id));
+    let counters = ServerCounters::before(attempt.adapter, &session.control, log).await;
+    run.passes(&mut session.records, &mut stop, &show, &mut measured)
         .await?;
-    let grown = own.growth().await;
-    Ok((measured, offset, grown))
-}
-
-/// Resolves when the cell must stop.
-pub(super) fn halt<'a>(work: &'a LaneWork<'_, '_>, watch: Option<&'a Watch>) -> crate::scenario::Halt<'a> {
-    let keeper = work.shared.run.keeper.clone();
-    Box::pin(async move {
-        let ended = async {
-            match watch {
-                Some(watch) => watch.ended().await.to_string(),
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            () = work.shared.signals.clean().cancelled() => Halted::Interrupted,
-            how = ended => Halted::ServerEnded(how),
-            () = work.gpu_log.lost().cancelled() => Halted::GpuLost(work.gpu_log.why_lost()),
-            () = work.gpu_log.unwritten().cancelled() => Halted::Disk(work.gpu_log.why_unwritten()),
-            () = keeper.failed().cancelled() => Halted::Disk(keeper.failure().unwrap_or_default()),
-        }
+    let counters = counters.growth().await;
+    Ok(Sent {
+        measured,
+        offset,
+        counters,
     })
 }
 
-pub(super) fn lane_end(error: CellError) -> LaneEnd {
-    match error {
-        CellError::Halted(Halted::Interrupted) => LaneEnd::interrupted(),
-        CellError::Halted(Halted::Disk(why)) => LaneEnd::disk(why),
-        CellError::Disk(error) => LaneEnd::disk(error),
-        CellError::Halted(Halted::GpuLost(why)) => LaneEnd::gpu_lost("cell", why),
-        error => LaneEnd::failed("cell", error.to_string()),
+/// Says what the cell came to.
+fn say_result(session: &Session<'_>, cell: &Cell) {
+    let (context, attempt) = (&session.context, session.attempt);
+    let finished = context
+        .journal
+        .state()
+        .finished(&attempt.lane.id, &cell.id)
+        .cloned();
+    let Some(finished) = finished else { return };
+    // Only the figures are shown here; flags that need the GPU's samples or the prompts come with the report.
+    let (none, no_sizes) = (BTreeSet::new(), HashMap::new());
+    let seen = CellContext {
+        cell,
+        timeout: attempt.request.timeout,
+        template_tokens: None,
+        model_id: None,
+        not_controlled: false,
+        gpu_expected: false,
+        gpu: None,
+        own_pids: &none,
+        strangers: &none,
+        max_events_per_s: None,
+        prompts: &no_sizes,
+    };
+    match benchd_analysis::summarise_cell(context.dir.root(), &finished, &seen) {
+        Ok(summary) => context.display.say(&Line::CellMeasured {
+            summary: &benchd_report::cell_line(&summary),
+            failed: summary.failed,
+        }),
+        Err(error) => context.display.say(&Line::CellUnreadable {
+            cell: &cell.id,
+            error: &error,
+        }),
     }
 }

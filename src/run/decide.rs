@@ -1,34 +1,31 @@
 //! The one decision of a run: what comes next. Pure; the tasks around it only carry events in and actions out.
 
-use benchd_core::record::LaneId;
 use benchd_journal::{LaneOutcome, RunOutcome};
 
 /// What the decision looks at.
 #[derive(Debug, Clone)]
-pub struct RunView {
+pub(crate) struct RunView {
     /// Lanes in the order of the plan.
-    pub lanes: Vec<LaneView>,
+    pub(crate) lanes: Vec<LaneView>,
     /// Why the run must end early, if it must.
-    pub halt: Option<Halt>,
+    pub(crate) halt: Option<Halt>,
 }
 
 /// One lane.
 #[derive(Debug, Clone)]
-pub struct LaneView {
-    /// Its name.
-    pub id: LaneId,
+pub(crate) struct LaneView {
     /// Cells that are not finished yet.
-    pub open_cells: u32,
+    pub(crate) open_cells: u32,
     /// Attempts begun so far.
-    pub attempts: u32,
+    pub(crate) attempts: u32,
     /// Attempts that failed (an interrupted one did not).
-    pub failures: u32,
+    pub(crate) failures: u32,
     /// How often a failed lane is tried again.
-    pub retries: u32,
+    pub(crate) retries: u32,
     /// How its last attempt ended.
-    pub last: Option<LaneOutcome>,
+    pub(crate) last: Option<LaneOutcome>,
     /// Whether any request of its finished cells failed.
-    pub failed_requests: bool,
+    pub(crate) failed_requests: bool,
 }
 
 impl LaneView {
@@ -48,7 +45,7 @@ impl LaneView {
 
 /// Why a run ends early.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Halt {
+pub(crate) enum Halt {
     /// A signal, by its number.
     Signal(i32),
     /// The GPU or a process is not as it must be before the next server.
@@ -59,7 +56,7 @@ pub enum Halt {
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Next {
+pub(crate) enum Next {
     /// Run this lane.
     Lane {
         /// Position in [`RunView::lanes`].
@@ -79,19 +76,19 @@ pub enum Next {
 }
 
 /// Exit code of a run that ended by itself with everything measured and no request failed.
-pub const EXIT_OK: u8 = 0;
+pub(crate) const EXIT_OK: u8 = 0;
 /// Exit code of a finished run in which lanes, cells or requests failed.
-pub const EXIT_WITH_FAILURES: u8 = 1;
+pub(crate) const EXIT_WITH_FAILURES: u8 = 1;
 /// Exit code for a wrong plan or wrong arguments.
-pub const EXIT_PLAN: u8 = 2;
+pub(crate) const EXIT_PLAN: u8 = 2;
 /// Exit code for a machine that is not fit.
-pub const EXIT_MACHINE: u8 = 3;
+pub(crate) const EXIT_MACHINE: u8 = 3;
 /// Exit code of a stop for safety.
-pub const EXIT_UNSAFE: u8 = 4;
+pub(crate) const EXIT_UNSAFE: u8 = 4;
 
 /// What comes next. A retry follows its lane at once: the machine is then as like the first attempt as it
 /// can be.
-pub fn next(view: &RunView) -> Next {
+pub(crate) fn next(view: &RunView) -> Next {
     match &view.halt {
         Some(Halt::Unsafe(reason)) => {
             return Next::End {
@@ -131,7 +128,7 @@ pub fn next(view: &RunView) -> Next {
 }
 
 /// The shell's convention: 128 + signal.
-pub fn signal_exit_code(signal: i32) -> u8 {
+pub(crate) fn signal_exit_code(signal: i32) -> u8 {
     u8::try_from(128 + signal).unwrap_or(u8::MAX)
 }
 
@@ -143,11 +140,6 @@ mod tests {
 
     fn lane(open_cells: u32, failures: u32, retries: u32, last: Option<LaneOutcome>) -> LaneView {
         LaneView {
-            id: LaneId {
-                framework: "f".into(),
-                model: "m".into(),
-                round: 1,
-            },
             open_cells,
             attempts: failures + u32::from(last == Some(LaneOutcome::Interrupted)),
             failures,

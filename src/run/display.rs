@@ -1,6 +1,6 @@
-//! What people see while a run goes on. On a terminal: one status line with lane, cell, progress and remaining
-//! time, and above it a line for each thing that ended. In a pipe and under systemd: the same lines, plain.
-//! Everything goes to stderr.
+//! What people see while a run goes on, and systemd with them. On a terminal: one status line, and above it a line for
+//! each thing that ended. In a pipe and under systemd: the same lines, plain. Everything goes to stderr; lines go to
+//! benchd's log as well.
 
 use std::{
     io::{IsTerminal, Write},
@@ -11,8 +11,10 @@ use std::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{
-    Systemd,
-    journald::{Journald, Place},
+    journald::{Journald, Subject},
+    lines::{Line, Status, Tone},
+    systemd::Systemd,
+    watchdog::Watchdog,
 };
 use benchd_core::record::Redactor;
 
@@ -21,33 +23,20 @@ const REDRAW_HZ: u8 = 5;
 
 /// The display of one run.
 #[derive(Debug)]
-pub struct Display {
+pub(crate) struct Display {
     bar: Option<ProgressBar>,
     colour: bool,
     started: Instant,
     redactor: Redactor,
     systemd: Systemd,
     journald: Option<Journald>,
-    place: Mutex<Place>,
-}
-
-/// How a line is meant. Colour only repeats what the word at its start says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tone {
-    /// Ordinary.
-    Plain,
-    /// Something ended well.
-    Good,
-    /// Something to look at.
-    Warn,
-    /// Something failed.
-    Bad,
+    subject: Mutex<Subject>,
 }
 
 impl Display {
     /// A status line where stderr is a terminal, plain lines elsewhere; no colour with `NO_COLOR`. What is shown
     /// holds no secret that `redactor` knows; the status goes to `systemd` as well.
-    pub fn new(redactor: Redactor, systemd: Systemd) -> Self {
+    pub(crate) fn new(redactor: Redactor, systemd: Systemd) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let bar = terminal.then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(REDRAW_HZ));
@@ -66,15 +55,32 @@ impl Display {
             redactor,
             systemd,
             journald: Journald::behind_stderr(),
-            place: Mutex::default(),
+            subject: Mutex::default(),
         }
     }
 
-    /// A line that stays.
-    pub fn line(&self, tone: Tone, text: &str) {
+    /// Says a line, also to the log.
+    pub(super) fn say(&self, line: &Line<'_>) {
+        let (tone, text) = (line.tone(), line.to_string());
+        match tone {
+            Tone::Plain | Tone::Good => tracing::info!("{text}"),
+            Tone::Warn => tracing::warn!("{text}"),
+            Tone::Bad => tracing::error!("{text}"),
+        }
+        self.show(tone, &text);
+    }
+
+    /// Shows the last lines of a server's log, which has them already.
+    pub(super) fn quote(&self, log_tail: &[String]) {
+        for line in log_tail {
+            self.show(Tone::Plain, &format!("  | {line}"));
+        }
+    }
+
+    fn show(&self, tone: Tone, text: &str) {
         let text = &*self.redactor.text(text);
         if let Some(journald) = &self.journald {
-            if let Some(line) = journald.line(tone, text, &self.place()) {
+            if let Some(line) = journald.line(tone, text, &self.subject()) {
                 write_line(&line);
             }
             return;
@@ -97,28 +103,33 @@ impl Display {
     }
 
     /// The run that the next lines speak of.
-    pub fn in_run(&self, run: &str) {
-        run.clone_into(&mut self.place().run);
+    pub(super) fn in_run(&self, run: &str) {
+        run.clone_into(&mut self.subject().run);
     }
 
     /// The lane and cell that the next lines speak of; empty for none.
-    pub fn at(&self, lane: &str, cell: &str) {
-        let mut place = self.place();
-        lane.clone_into(&mut place.lane);
-        cell.clone_into(&mut place.cell);
+    pub(super) fn at(&self, lane: &str, cell: &str) {
+        let mut subject = self.subject();
+        lane.clone_into(&mut subject.lane);
+        cell.clone_into(&mut subject.cell);
     }
 
-    fn place(&self) -> MutexGuard<'_, Place> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    fn subject(&self) -> MutexGuard<'_, Subject> {
+        self.subject.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// systemd's handle, which has the run's heart.
-    pub fn systemd(&self) -> &Systemd {
+    pub(super) fn systemd(&self) -> &Systemd {
         &self.systemd
     }
 
-    /// The status line's text, and systemd's; nothing in a pipe.
-    pub fn status(&self, mut text: String) {
+    /// What feeds systemd's watchdog.
+    pub(super) fn watchdog(&self) -> &Watchdog {
+        self.systemd.watchdog()
+    }
+
+    /// Shows what is going on now; nothing in a pipe.
+    pub(super) fn status(&self, status: &Status<'_>) {
+        let mut text = status.to_string();
         self.redactor.clean(&mut text);
         self.systemd.status(&text);
         if let Some(bar) = &self.bar {
@@ -127,12 +138,12 @@ impl Display {
     }
 
     /// Time since the display began.
-    pub fn elapsed(&self) -> Duration {
+    pub(super) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
     /// Takes the status line away.
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
@@ -145,31 +156,7 @@ impl Drop for Display {
     }
 }
 
-/// A closed stderr must not end a night's run: what can't be shown is still in the log.
+/// A closed stderr must not end a run: what can't be shown is still in the log.
 fn write_line(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
-}
-
-/// `1 h 05 m`, `3 m 20 s`, `12 s`: short and readable from afar.
-pub fn short_duration(duration: Duration) -> String {
-    let s = duration.as_secs();
-    match s {
-        0..60 => format!("{s} s"),
-        60..3600 => format!("{} m {:02} s", s / 60, s % 60),
-        _ => format!("{} h {:02} m", s / 3600, s % 3600 / 60),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_short() {
-        let shown = |s| short_duration(Duration::from_secs(s));
-        assert_eq!(
-            (shown(7), shown(200), shown(3900)),
-            ("7 s".into(), "3 m 20 s".into(), "1 h 05 m".into())
-        );
-    }
 }

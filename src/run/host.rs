@@ -4,7 +4,7 @@ use benchd_host::process;
 use benchd_journal::HostInfo;
 
 /// Reads what is known of this machine. What can't be read is left empty.
-pub fn host_info() -> HostInfo {
+pub(crate) fn host_info() -> HostInfo {
     let system = sysinfo::System::new().ok().map(|mut system| {
         system.refresh_memory();
         system.refresh_cpu_list(sysinfo::CpuRefreshKind::nothing());
@@ -26,6 +26,6 @@ pub fn host_info() -> HostInfo {
 }
 
 /// The kernel's boot id; empty where there is none to read.
-pub fn boot_id() -> String {
+pub(crate) fn boot_id() -> String {
     process::boot_id().unwrap_or_default()
 }

@@ -6,14 +6,14 @@ use std::{
     path::Path,
 };
 
-use super::Tone;
+use super::lines::Tone;
 
 /// Where journald takes entries with fields (its native protocol, systemd.io/JOURNAL_NATIVE_PROTOCOL).
 const SOCKET: &str = "/run/systemd/journal/socket";
 
-/// What a run is at.
+/// What a line speaks of; empty where it speaks of none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Subject {
     pub(super) run: String,
     pub(super) lane: String,
     pub(super) cell: String,
@@ -42,11 +42,11 @@ impl Journald {
     }
 
     /// Writes a line; gives back what is to be written to stderr instead, where the socket does not take it.
-    pub(super) fn line(&self, tone: Tone, text: &str, place: &Place) -> Option<String> {
+    pub(super) fn line(&self, tone: Tone, text: &str, subject: &Subject) -> Option<String> {
         let sent = self
             .socket
             .as_ref()
-            .is_some_and(|s| s.send(&entry(tone, text, place)).is_ok());
+            .is_some_and(|s| s.send(&entry(tone, text, subject)).is_ok());
         (!sent).then(|| {
             // The prefix is the line's own: a text of several lines needs several.
             let lines: Vec<String> = text
@@ -67,13 +67,13 @@ fn priority(tone: Tone) -> u8 {
     }
 }
 
-fn entry(tone: Tone, text: &str, place: &Place) -> Vec<u8> {
+fn entry(tone: Tone, text: &str, subject: &Subject) -> Vec<u8> {
     let mut out = format!("PRIORITY={}\nSYSLOG_IDENTIFIER=benchd\n", priority(tone)).into_bytes();
     field(&mut out, "MESSAGE", text);
     for (name, value) in [
-        ("BENCHD_RUN", &place.run),
-        ("BENCHD_LANE", &place.lane),
-        ("BENCHD_CELL", &place.cell),
+        ("BENCHD_RUN", &subject.run),
+        ("BENCHD_LANE", &subject.lane),
+        ("BENCHD_CELL", &subject.cell),
     ] {
         if !value.is_empty() {
             field(&mut out, name, value);
@@ -99,8 +99,8 @@ fn field(out: &mut Vec<u8>, name: &str, value: &str) {
 mod tests {
     use super::*;
 
-    fn place() -> Place {
-        Place {
+    fn subject() -> Subject {
+        Subject {
             run: "r1".into(),
             lane: "vllm/llama".into(),
             cell: String::new(),
@@ -113,8 +113,8 @@ mod tests {
         let path = dir.path().join("socket");
         let listener = UnixDatagram::bind(&path).unwrap();
         let journald = Journald::at(&path);
-        assert_eq!(journald.line(Tone::Warn, "one line", &place()), None);
-        assert_eq!(journald.line(Tone::Bad, "a\nb", &place()), None);
+        assert_eq!(journald.line(Tone::Warn, "one line", &subject()), None);
+        assert_eq!(journald.line(Tone::Bad, "a\nb", &subject()), None);
         let mut buffer = [0; 1024];
         let n = listener.recv(&mut buffer).unwrap();
         assert_eq!(
@@ -133,7 +133,7 @@ mod tests {
     fn without_the_socket_lines_carry_their_priority() {
         let journald = Journald::at(Path::new("/nonexistent/socket"));
         assert_eq!(
-            journald.line(Tone::Bad, "a\nb", &Place::default()).as_deref(),
+            journald.line(Tone::Bad, "a\nb", &Subject::default()).as_deref(),
             Some("<3>a\n<3>b")
         );
     }

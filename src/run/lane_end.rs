@@ -1,6 +1,6 @@
 //! How a lane ended, and whom that is to be blamed on.
 
-use super::Halt;
+use super::decide::Halt;
 use crate::server::Failed;
 use benchd_journal::LaneOutcome;
 
@@ -19,36 +19,30 @@ pub(super) struct LaneEnd {
 }
 
 impl LaneEnd {
-    pub(super) fn finished() -> Self {
+    fn new(outcome: LaneOutcome) -> Self {
         Self {
-            outcome: LaneOutcome::Finished,
+            outcome,
             stage: "",
             reason: None,
             log_tail: Vec::new(),
             halt: None,
             by_machine: false,
         }
+    }
+
+    pub(super) fn finished() -> Self {
+        Self::new(LaneOutcome::Finished)
+    }
+
+    pub(super) fn interrupted() -> Self {
+        Self::new(LaneOutcome::Interrupted)
     }
 
     pub(super) fn failed(stage: &'static str, reason: impl Into<String>) -> Self {
         Self {
-            outcome: LaneOutcome::Failed,
             stage,
             reason: Some(reason.into()),
-            log_tail: Vec::new(),
-            halt: None,
-            by_machine: false,
-        }
-    }
-
-    pub(super) fn interrupted() -> Self {
-        Self {
-            outcome: LaneOutcome::Interrupted,
-            stage: "",
-            reason: None,
-            log_tail: Vec::new(),
-            halt: None,
-            by_machine: false,
+            ..Self::new(LaneOutcome::Failed)
         }
     }
 

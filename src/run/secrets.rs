@@ -3,10 +3,21 @@
 use benchd_core::record::{Redactor, secrets_of_arguments, secrets_of_environment};
 use benchd_plan::LoadedPlan;
 
-/// What takes the secrets out of everything that leaves benchd.
-pub fn redactor(loaded: &LoadedPlan, environment: &[(String, String)]) -> Redactor {
-    let pairs = environment.iter().map(|(n, v)| (n.as_str(), v.as_str()));
-    let mut secrets: Vec<String> = secrets_of_environment(pairs).collect();
+/// What takes the secrets of benchd's own environment out of what it says.
+pub(crate) fn environment_redactor() -> Redactor {
+    Redactor::new(own_secrets())
+}
+
+fn own_secrets() -> Vec<String> {
+    let environment: Vec<(String, String)> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    secrets_of_environment(environment.iter().map(|(n, v)| (n.as_str(), v.as_str()))).collect()
+}
+
+/// What takes the secrets out of everything that leaves benchd: those of its environment and the plan's.
+pub(crate) fn redactor(loaded: &LoadedPlan) -> Redactor {
+    let mut secrets = own_secrets();
     secrets.extend(loaded.secrets.values().map(str::to_owned));
     for framework in loaded.plan.frameworks.values() {
         let pairs = framework.env.iter().map(|(n, v)| (n.as_str(), v.as_str()));

@@ -6,10 +6,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::server::Interrupt;
+
 /// What was asked for so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StopRequest {
-    /// Nothing.
+pub(crate) enum StopRequest {
     None,
     /// A clean stop, by this signal.
     Clean(i32),
@@ -19,7 +20,7 @@ pub enum StopRequest {
 
 /// Handle on the signals; clones see the same.
 #[derive(Debug, Clone)]
-pub struct Signals {
+pub(crate) struct Signals {
     request: watch::Receiver<StopRequest>,
     clean: CancellationToken,
     at_once: CancellationToken,
@@ -31,7 +32,7 @@ impl Signals {
     ///
     /// # Errors
     /// When the handlers can't be installed.
-    pub fn listen() -> std::io::Result<Self> {
+    pub(crate) fn listen() -> std::io::Result<Self> {
         let mut int = signal(SignalKind::interrupt())?;
         let mut term = signal(SignalKind::terminate())?;
         let mut hup = match is_ignored(libc::SIGHUP) {
@@ -71,12 +72,12 @@ impl Signals {
     }
 
     /// What was asked for so far.
-    pub fn requested(&self) -> StopRequest {
+    pub(crate) fn requested(&self) -> StopRequest {
         *self.request.borrow()
     }
 
     /// The signal that asked first, if any.
-    pub fn first(&self) -> Option<i32> {
+    pub(crate) fn first(&self) -> Option<i32> {
         match self.requested() {
             StopRequest::None => None,
             StopRequest::Clean(signal) | StopRequest::AtOnce(signal) => Some(signal),
@@ -84,13 +85,21 @@ impl Signals {
     }
 
     /// Cancelled by the first signal.
-    pub fn clean(&self) -> &CancellationToken {
+    pub(crate) fn clean(&self) -> &CancellationToken {
         &self.clean
     }
 
     /// Cancelled by the second.
-    pub fn at_once(&self) -> &CancellationToken {
+    pub(crate) fn at_once(&self) -> &CancellationToken {
         &self.at_once
+    }
+
+    /// As a server that is being started hears them.
+    pub(super) fn interrupt(&self) -> Interrupt {
+        Interrupt {
+            stop: self.clean.clone(),
+            now: self.at_once.clone(),
+        }
     }
 }
 

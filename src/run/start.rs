@@ -3,9 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow, bail};
-
-use super::{Failure, Keeper, boot_id, delegation, host::host_info};
+use super::{
+    delegation,
+    failure::{Context as _, Failure},
+    host::{boot_id, host_info},
+    journal::JournalHandle,
+};
 use crate::{
     check::{self, Finding, Severity, Subject},
     env,
@@ -16,50 +19,43 @@ use benchd_host::{
     process::{self, Cgroup, Lock, StopPolicy, Witnesses},
 };
 use benchd_journal::{
-    Event, GpuBaseline, HostInfo, Journal, Note, RUN_INFO_VERSION, RunDir, RunInfo, RunStarted, RunState,
-    State, write_atomic,
+    Event, GpuBaseline, Journal, Note, RUN_INFO_VERSION, RunDir, RunInfo, RunStarted, RunState, State,
+    write_atomic,
 };
 use benchd_plan::{Lane, LoadedPlan};
 
 /// What to start.
 #[derive(Debug)]
-pub struct RunOptions {
-    /// The plan.
-    pub loaded: LoadedPlan,
+pub(crate) struct RunOptions {
+    pub(crate) loaded: LoadedPlan,
     /// The lanes to run, in order.
-    pub lanes: Vec<Lane>,
+    pub(crate) lanes: Vec<Lane>,
     /// Whether to go on with an earlier run: `Some("")` the newest unfinished one of this plan, else the one
     /// named.
-    pub resume: Option<String>,
-    /// Folder of all runs.
-    pub results: PathBuf,
-    /// Folder of all logs.
-    pub logs: PathBuf,
+    pub(crate) resume: Option<String>,
+    pub(crate) results: PathBuf,
+    pub(crate) logs: PathBuf,
     /// Whether the client is measured before the first lane.
-    pub selfcheck: bool,
+    pub(crate) selfcheck: bool,
     /// Takes secrets out of everything that is stored or shown.
-    pub redactor: Redactor,
+    pub(crate) redactor: Redactor,
 }
 
 /// A run that has begun.
 #[derive(Debug)]
-pub struct Begun {
-    /// Its folder.
-    pub dir: RunDir,
-    /// Its journal.
-    pub keeper: Keeper,
-    /// The GPU.
-    pub gpu: Gpu,
+pub(super) struct StartedRun {
+    pub(super) dir: RunDir,
+    pub(super) journal: JournalHandle,
+    pub(super) gpu: Gpu,
     /// GPU memory before the first server, bytes, by device.
-    pub baseline_bytes: Vec<u64>,
+    pub(super) baseline_bytes: Vec<u64>,
     /// Processes that were on the GPU before the first server.
-    pub strangers: Vec<GpuProcess>,
-    /// `run.json`.
-    pub info: RunInfo,
+    pub(super) strangers: Vec<GpuProcess>,
+    pub(super) info: RunInfo,
     /// What to tell people.
-    pub notes: Vec<String>,
+    pub(super) notes: Vec<String>,
     /// The delegated cgroup below which each server gets its own.
-    pub delegated_cgroup: Option<PathBuf>,
+    pub(super) delegated_cgroup: Option<PathBuf>,
     _locks: Vec<Lock>,
 }
 
@@ -67,7 +63,7 @@ pub struct Begun {
 ///
 /// # Errors
 /// With the exit code that each calls for: the plan changed (2), the machine is not fit (3).
-pub async fn begin(options: &RunOptions) -> Result<Begun, Failure> {
+pub(super) async fn begin(options: &RunOptions) -> Result<StartedRun, Failure> {
     let plan = &options.loaded.plan;
     let earlier = find_earlier(options)?;
     let gpu = check::gpu::open(&plan.host.gpu).await.map_err(refused)?;
@@ -76,8 +72,7 @@ pub async fn begin(options: &RunOptions) -> Result<Begun, Failure> {
     notes.extend(doubts(check::fit(plan, &gpu).await)?);
     let (dir, journal, state, resumed) = match earlier {
         Some(dir) => {
-            let opened =
-                Journal::open(&dir.journal()).map_err(|e| Failure::machine(anyhow::Error::from(e)))?;
+            let opened = Journal::open(&dir.journal()).map_err(Failure::machine)?;
             if let Some(torn) = &opened.replay.torn_tail {
                 notes.push(torn.to_string());
             }
@@ -96,8 +91,7 @@ pub async fn begin(options: &RunOptions) -> Result<Begun, Failure> {
                 jiff::Timestamp::now(),
             )
             .context("the run's folder can't be made")?;
-            let journal =
-                Journal::create(&dir.journal()).map_err(|e| Failure::machine(anyhow::Error::from(e)))?;
+            let journal = Journal::create(&dir.journal()).map_err(Failure::machine)?;
             (dir, journal, State::default(), false)
         }
     };
@@ -118,9 +112,9 @@ pub async fn begin(options: &RunOptions) -> Result<Begun, Failure> {
     let strangers = strangers(&gpu, plan.host.exclusive).await?;
     // After the clearing: what a dead benchd left holds ports as well.
     notes.extend(doubts(check::surroundings(subject(options), &gpu, false).await)?);
-    let keeper = Keeper::start(journal, state, options.redactor.clone())
+    let journal = JournalHandle::start(journal, state, options.redactor.clone())
         .context("the journal's thread can't be started")?;
-    keeper
+    journal
         .append(Event::RunStarted(RunStarted {
             run_id: dir.id().to_owned(),
             plan: plan.name.clone(),
@@ -142,20 +136,20 @@ pub async fn begin(options: &RunOptions) -> Result<Begun, Failure> {
         }))
         .context("the journal can't be written")?;
     for text in &notes {
-        keeper
+        journal
             .append(Event::Note(Note {
                 lane: None,
                 text: text.clone(),
             }))
             .context("the journal can't be written")?;
     }
-    let baseline_bytes = baseline(&gpu, &keeper, &strangers).await?;
+    let baseline_bytes = baseline(&gpu, &journal, &strangers).await?;
     // The size of an environment that was made by hand is added up from its files.
-    let info = tokio::task::block_in_place(|| run_info(options, &dir, &keeper, &gpu, &baseline_bytes));
+    let info = tokio::task::block_in_place(|| run_info(options, &dir, &journal, &gpu, &baseline_bytes));
     info.write(&dir.run_json()).context("run.json can't be written")?;
-    Ok(Begun {
+    Ok(StartedRun {
         dir,
-        keeper,
+        journal,
         gpu,
         baseline_bytes,
         strangers,
@@ -190,7 +184,7 @@ fn subject(options: &RunOptions) -> Subject<'_> {
 
 /// A finding that stops the run.
 fn refused(finding: Finding) -> Failure {
-    Failure::machine(anyhow!("{finding}"))
+    Failure::machine(finding)
 }
 
 /// What is doubtful, as notes.
@@ -206,7 +200,7 @@ fn doubts(findings: Vec<Finding>) -> Result<Vec<String>, Failure> {
     if stops.is_empty() {
         return Ok(findings.iter().filter_map(note).collect());
     }
-    Err(Failure::machine(anyhow!("{}", stops.join("\n"))))
+    Err(Failure::machine(stops.join("\n")))
 }
 
 /// The note of a finding that is not as it should be.
@@ -224,7 +218,7 @@ fn lock_gpus(gpu: &Gpu, plan: &str) -> Result<Vec<Lock>, Failure> {
     let holder = format!("pid {}, plan {plan}", std::process::id());
     gpu.uuids()
         .iter()
-        .map(|uuid| Lock::gpu(uuid, &holder).map_err(|e| Failure::machine(anyhow::Error::from(e))))
+        .map(|uuid| Lock::gpu(uuid, &holder).map_err(Failure::machine))
         .collect()
 }
 
@@ -233,33 +227,32 @@ fn find_earlier(options: &RunOptions) -> Result<Option<RunDir>, Failure> {
     let Some(wanted) = &options.resume else {
         return Ok(None);
     };
-    let read = |dir: &RunDir| -> anyhow::Result<State> {
-        let replay = benchd_journal::replay(&dir.journal())?;
-        Ok(State::from_entries(&replay.entries))
+    let read = |dir: &RunDir| {
+        let replay = benchd_journal::replay(&dir.journal()).map_err(Failure::machine)?;
+        Ok::<_, Failure>(State::from_entries(&replay.entries))
     };
-    let unchanged = |dir: &RunDir, state: &State| -> anyhow::Result<()> {
+    let unchanged = |dir: &RunDir, state: &State| {
         if state.plan_sha256 != options.loaded.sha256 && state.starts > 0 {
-            bail!(
+            return Err(Failure::plan(format_args!(
                 "the plan changed since run {} began, so it can't go on with it\n  hint: its frozen plan is {}; \
                  restore it, or start a new run without --resume",
                 dir.id(),
                 dir.plan_yaml().display()
-            );
+            )));
         }
         Ok(())
     };
     if !wanted.is_empty() {
-        let dir = RunDir::find(&options.results, &options.logs, Some(wanted)).map_err(|e| {
-            Failure::plan(anyhow::Error::from(e).context("there is no such run to go on with"))
-        })?;
+        let dir = RunDir::find(&options.results, &options.logs, Some(wanted))
+            .map_err(|error| Failure::plan(format_args!("there is no such run to go on with: {error}")))?;
         let state = read(&dir)?;
         if state.is_finished() {
-            return Err(Failure::plan(anyhow!(
+            return Err(Failure::plan(format_args!(
                 "run {} is finished: there is nothing to go on with",
                 dir.id()
             )));
         }
-        unchanged(&dir, &state).map_err(Failure::plan)?;
+        unchanged(&dir, &state)?;
         return Ok(Some(dir));
     }
     for dir in RunDir::list(&options.results, &options.logs).context("the runs can't be listed")? {
@@ -271,7 +264,7 @@ fn find_earlier(options: &RunOptions) -> Result<Option<RunDir>, Failure> {
             state.plan == options.loaded.plan.name
         };
         if mine && (!state.is_finished() || died_before_its_report(&dir)) {
-            unchanged(&dir, &state).map_err(Failure::plan)?;
+            unchanged(&dir, &state)?;
             return Ok(Some(dir));
         }
         if mine {
@@ -327,7 +320,7 @@ async fn clear_leftovers(state: &State, delegated: Option<&Path>) -> Result<Vec<
         }
         if !cleared.report.stuck.is_empty() {
             let stuck: Vec<String> = cleared.report.stuck.iter().map(ToString::to_string).collect();
-            return Err(Failure::unsafe_machine(anyhow!(
+            return Err(Failure::unsafe_machine(format_args!(
                 "what is left of {lane}'s server can't be ended: {}",
                 stuck.join(", ")
             )));
@@ -367,7 +360,7 @@ async fn await_memory(gpu: &Gpu, options: &RunOptions, state: &State) -> Result<
         .await
         .map_err(|held| {
             let hint = held.hint();
-            Failure::unsafe_machine(anyhow!(
+            Failure::unsafe_machine(format_args!(
                 "after the end of {lane}'s earlier server: {held}\n  hint: {hint}"
             ))
         })?;
@@ -384,11 +377,11 @@ async fn strangers(gpu: &Gpu, exclusive: bool) -> Result<Vec<GpuProcess>, Failur
 }
 
 /// The baseline of every release proof: the run's first look at the GPU, never one over leftovers.
-async fn baseline(gpu: &Gpu, keeper: &Keeper, strangers: &[GpuProcess]) -> Result<Vec<u64>, Failure> {
+async fn baseline(gpu: &Gpu, journal: &JournalHandle, strangers: &[GpuProcess]) -> Result<Vec<u64>, Failure> {
     let Some(host) = gpu.host() else {
         return Ok(Vec::new());
     };
-    let known = keeper.state().baseline.clone();
+    let known = journal.state().baseline.clone();
     if let Some(known) = known {
         let same = known
             .host
@@ -397,7 +390,7 @@ async fn baseline(gpu: &Gpu, keeper: &Keeper, strangers: &[GpuProcess]) -> Resul
             .map(|d| &d.uuid)
             .eq(host.devices.iter().map(|d| &d.uuid));
         if !same {
-            return Err(Failure::machine(anyhow!(
+            return Err(Failure::machine(format_args!(
                 "the run began on other devices ({}); its baseline proves nothing here",
                 known
                     .host
@@ -410,11 +403,8 @@ async fn baseline(gpu: &Gpu, keeper: &Keeper, strangers: &[GpuProcess]) -> Resul
         }
         return Ok(known.used_bytes);
     }
-    let used_bytes = gpu
-        .used_bytes()
-        .await
-        .map_err(|e| Failure::machine(anyhow::Error::from(e)))?;
-    keeper
+    let used_bytes = gpu.used_bytes().await.map_err(Failure::machine)?;
+    journal
         .append(Event::GpuBaseline(GpuBaseline {
             host: host.clone(),
             used_bytes: used_bytes.clone(),
@@ -427,12 +417,12 @@ async fn baseline(gpu: &Gpu, keeper: &Keeper, strangers: &[GpuProcess]) -> Resul
 fn run_info(
     options: &RunOptions,
     dir: &RunDir,
-    keeper: &Keeper,
+    journal: &JournalHandle,
     gpu: &Gpu,
     baseline_bytes: &[u64],
 ) -> RunInfo {
     let earlier = RunInfo::read(&dir.run_json()).ok();
-    let state = keeper.state();
+    let state = journal.state();
     RunInfo {
         v: RUN_INFO_VERSION,
         run_id: dir.id().to_owned(),
@@ -442,8 +432,8 @@ fn run_info(
         benchd_version: env!("CARGO_PKG_VERSION").to_owned(),
         started_unix_us: state.started_unix_us,
         updated_unix_us: state.last_unix_us,
-        logs: shown(dir.logs()),
-        host: HostInfo { ..host_info() },
+        logs: dir.logs().display().to_string(),
+        host: host_info(),
         gpu: gpu.host().cloned(),
         gpu_baseline_bytes: baseline_bytes.to_vec(),
         versions: earlier
@@ -460,8 +450,4 @@ fn run_info(
         client: earlier.and_then(|info| info.client),
         state: RunState::Running,
     }
-}
-
-fn shown(path: &Path) -> String {
-    path.display().to_string()
 }

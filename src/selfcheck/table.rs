@@ -31,7 +31,7 @@ const HEAD: [[&str; 2]; 21] = [
 ];
 
 /// The whole result as text.
-pub fn table(found: &ClientCalibration) -> String {
+pub(crate) fn table(found: &ClientCalibration) -> String {
     let mut rows: Vec<Vec<String>> = (0..2)
         .map(|line| HEAD.iter().map(|column| column[line].to_owned()).collect())
         .collect();
@@ -134,7 +134,7 @@ fn rate(found: &ClientCalibration) -> String {
 }
 
 /// `client  TTFT error at 64 streams p50 4.1 µs, p99 30.0 µs; gap error p99 12.0 µs; sustains 90000 events/s`.
-pub fn summary_line(found: &ClientCalibration) -> String {
+pub(crate) fn summary_line(found: &ClientCalibration) -> String {
     let mut line = "client".to_owned();
     if let Some(p) = found.points.last() {
         let _ = write!(

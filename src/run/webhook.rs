@@ -4,13 +4,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::JoinHandle;
 
-use super::{Begun, Display, EXIT_UNSAFE, Failure, RunOptions, host::host_info, short_duration};
+use super::{
+    decide::EXIT_UNSAFE,
+    display::Display,
+    duration::short_duration,
+    failure::Failure,
+    host::host_info,
+    start::{RunOptions, StartedRun},
+};
 use crate::notify::{self, Message, Occasion};
 use benchd_journal::{LaneOutcome, RunOutcome};
 use benchd_plan::Lane;
 
 /// Tells the plan's webhook; nothing where the plan names none.
-pub(super) struct Telling<'a> {
+pub(super) struct Webhook<'a> {
     options: &'a RunOptions,
     display: &'a Display,
     webhook: Option<Arc<str>>,
@@ -18,7 +25,7 @@ pub(super) struct Telling<'a> {
     under_way: Mutex<Vec<JoinHandle<()>>>,
 }
 
-impl<'a> Telling<'a> {
+impl<'a> Webhook<'a> {
     pub(super) fn new(options: &'a RunOptions, display: &'a Display) -> Self {
         Self {
             options,
@@ -42,15 +49,15 @@ impl<'a> Telling<'a> {
         };
         let message = Message {
             exit_code: Some(failure.code),
-            ..self.message(occasion, None, &format!("could not begin: {:#}", failure.error))
+            ..self.message(occasion, None, &format!("could not begin: {}", failure.text))
         };
         wait(self.send(message)).await;
     }
 
     /// A lane failed for good; the run goes on meanwhile, and waits for the message only at its own end.
-    pub(super) fn lane_failed(&self, begun: &Begun, lane: &Lane, reason: &str) {
+    pub(super) fn lane_failed(&self, run: &StartedRun, lane: &Lane, reason: &str) {
         let text = format!("lane {} failed: {reason}", lane.id);
-        let sending = self.send(self.message(Occasion::LaneFailed, Some(begun), &text));
+        let sending = self.send(self.message(Occasion::LaneFailed, Some(run), &text));
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         under_way.retain(|earlier| !earlier.is_finished());
         under_way.extend(sending);
@@ -59,7 +66,7 @@ impl<'a> Telling<'a> {
     /// The run's end, whatever it is.
     pub(super) async fn ended(
         &self,
-        begun: &Begun,
+        run: &StartedRun,
         outcome: RunOutcome,
         exit_code: u8,
         reason: Option<&str>,
@@ -73,27 +80,27 @@ impl<'a> Telling<'a> {
         let because = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
         let took = short_duration(self.display.elapsed());
         let text = format!("{how} after {took}, exit code {exit_code}{because}");
-        let report = begun.dir.report_html();
+        let report = run.dir.report_html();
         let message = Message {
             exit_code: Some(exit_code),
             report: report.is_file().then(|| report.display().to_string()),
-            ..self.message(occasion, Some(begun), &text)
+            ..self.message(occasion, Some(run), &text)
         };
         let earlier = std::mem::take(&mut *self.under_way.lock().unwrap_or_else(PoisonError::into_inner));
         wait(earlier.into_iter().chain(self.send(message))).await;
     }
 
-    fn message(&self, occasion: Occasion, begun: Option<&Begun>, text: &str) -> Message {
+    fn message(&self, occasion: Occasion, run: Option<&StartedRun>, text: &str) -> Message {
         let plan = &self.options.loaded.plan.name;
         let host = host_info().hostname;
-        let run = begun.map(|begun| begun.dir.id().to_owned()).unwrap_or_default();
-        let (lanes_failed, requests_failed) = begun.map_or((0, 0), failures);
-        let about = if run.is_empty() { plan } else { &run };
+        let id = run.map_or("", |run| run.dir.id());
+        let (lanes_failed, requests_failed) = run.map_or((0, 0), failures);
+        let about = if id.is_empty() { plan } else { id };
         let text = format!("benchd {about} on {host}: {text}");
         Message {
             text: self.options.redactor.text(&text).into_owned(),
             occasion,
-            run,
+            run: id.to_owned(),
             plan: plan.clone(),
             host,
             exit_code: None,
@@ -125,8 +132,8 @@ async fn wait(sending: impl IntoIterator<Item = JoinHandle<()>>) {
 }
 
 /// Lanes that failed, and counted requests that failed.
-fn failures(begun: &Begun) -> (usize, u64) {
-    let state = begun.keeper.state();
+fn failures(run: &StartedRun) -> (usize, u64) {
+    let state = run.journal.state();
     let lanes = state
         .lanes
         .values()

@@ -23,7 +23,7 @@ const LIFELESS_LIMITS: f64 = 2.5;
 
 /// How a server shows that it hangs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hang {
+pub(crate) enum Hang {
     /// Nothing came.
     Silent(Duration),
     /// Answers began and none went on.
@@ -32,7 +32,7 @@ pub enum Hang {
 
 /// What the requests of one batch said of the server so far.
 #[derive(Debug)]
-pub(super) struct Vitals {
+pub(super) struct Liveness {
     limit: Duration,
     events: u64,
     event_at: Instant,
@@ -44,13 +44,13 @@ pub(super) struct Vitals {
 
 /// One request that is over, as far as it tells of the server.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Over {
+pub(super) struct EndedRequest {
     pub(super) outcome: Outcome,
     /// From its send to its last token.
     pub(super) last_token: Option<Duration>,
 }
 
-impl Vitals {
+impl Liveness {
     /// Of requests with this limit, from now on.
     pub(super) fn new(limit: Duration, now: Instant) -> Self {
         Self {
@@ -65,7 +65,7 @@ impl Vitals {
     }
 
     /// A request is over.
-    pub(super) fn over(&mut self, request: Over, now: Instant) {
+    pub(super) fn over(&mut self, request: EndedRequest, now: Instant) {
         let alive = match request.outcome {
             Outcome::Ok
             | Outcome::HttpStatus
@@ -131,8 +131,8 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn over(outcome: Outcome, last_token: Option<u64>) -> Over {
-        Over {
+    fn over(outcome: Outcome, last_token: Option<u64>) -> EndedRequest {
+        EndedRequest {
             outcome,
             last_token: last_token.map(s),
         }
@@ -142,7 +142,7 @@ mod tests {
     /// `last_token` seconds after its send; gives the second at which it is found to hang, looked at each second.
     fn rounds(events: u64, last_token: Option<u64>, rounds: u64) -> Option<u64> {
         let start = Instant::now();
-        let mut vitals = Vitals::new(LIMIT, start);
+        let mut liveness = Liveness::new(LIMIT, start);
         let mut seen = 0;
         for second in 1..=rounds * LIMIT.as_secs() {
             let now = start + s(second);
@@ -151,9 +151,9 @@ mod tests {
                 seen += 1;
             }
             if age == 0 {
-                vitals.over(over(Outcome::Timeout, last_token), now);
+                liveness.over(over(Outcome::Timeout, last_token), now);
             }
-            if vitals.look(seen, 8, now).is_some() {
+            if liveness.look(seen, 8, now).is_some() {
                 return Some(second);
             }
         }
@@ -191,16 +191,16 @@ mod tests {
             Outcome::Truncated,
             Outcome::Malformed,
         ] {
-            let mut vitals = Vitals::new(LIMIT, start);
+            let mut liveness = Liveness::new(LIMIT, start);
             for round in 1..=50 {
                 let now = start + LIMIT * round;
                 for _ in 0..63 {
-                    vitals.over(over(Outcome::Timeout, None), now);
+                    liveness.over(over(Outcome::Timeout, None), now);
                 }
-                vitals.over(over(outcome, None), now);
-                assert_eq!(vitals.look(0, 64, now + s(299)), None, "{outcome}");
+                liveness.over(over(outcome, None), now);
+                assert_eq!(liveness.look(0, 64, now + s(299)), None, "{outcome}");
             }
-            assert!(!vitals.doubtful());
+            assert!(!liveness.doubtful());
         }
     }
 
@@ -208,16 +208,16 @@ mod tests {
     fn whoever_finds_no_connection_or_is_stopped_by_us_is_no_witness() {
         let start = Instant::now();
         for outcome in [Outcome::Connect, Outcome::Cancelled] {
-            let mut vitals = Vitals::new(LIMIT, start);
-            vitals.over(over(outcome, None), start + s(500));
+            let mut liveness = Liveness::new(LIMIT, start);
+            liveness.over(over(outcome, None), start + s(500));
             assert_eq!(
-                vitals.look(0, 1, start + s(500)),
+                liveness.look(0, 1, start + s(500)),
                 None,
                 "{outcome}: nothing timed out"
             );
-            vitals.over(over(Outcome::Timeout, None), start + s(500));
+            liveness.over(over(Outcome::Timeout, None), start + s(500));
             assert_eq!(
-                vitals.look(0, 1, start + s(500)),
+                liveness.look(0, 1, start + s(500)),
                 Some(Hang::Silent(s(500))),
                 "{outcome}"
             );
@@ -227,23 +227,23 @@ mod tests {
     #[test]
     fn a_gap_of_an_open_loop_is_no_silence() {
         let start = Instant::now();
-        let mut vitals = Vitals::new(LIMIT, start);
-        vitals.look(0, 1, start + s(300));
-        vitals.over(over(Outcome::Timeout, None), start + s(300));
-        assert_eq!(vitals.look(0, 0, start + s(3600)), None);
+        let mut liveness = Liveness::new(LIMIT, start);
+        liveness.look(0, 1, start + s(300));
+        liveness.over(over(Outcome::Timeout, None), start + s(300));
+        assert_eq!(liveness.look(0, 0, start + s(3600)), None);
         // The next request is not blamed for the gap; the time before it counts on.
-        assert_eq!(vitals.look(0, 1, start + s(3601)), None);
-        assert_eq!(vitals.look(0, 1, start + s(3751)), Some(Hang::Silent(s(451))));
+        assert_eq!(liveness.look(0, 1, start + s(3601)), None);
+        assert_eq!(liveness.look(0, 1, start + s(3751)), Some(Hang::Silent(s(451))));
     }
 
     #[test]
     fn a_batch_of_time_outs_raises_a_doubt_and_one_sign_of_life_none() {
         let start = Instant::now();
-        let mut vitals = Vitals::new(LIMIT, start);
-        assert!(!vitals.doubtful(), "nothing was asked");
-        vitals.over(over(Outcome::Timeout, Some(3)), start + s(300));
-        assert!(vitals.doubtful());
-        vitals.over(over(Outcome::Timeout, Some(200)), start + s(300));
-        assert!(!vitals.doubtful());
+        let mut liveness = Liveness::new(LIMIT, start);
+        assert!(!liveness.doubtful(), "nothing was asked");
+        liveness.over(over(Outcome::Timeout, Some(3)), start + s(300));
+        assert!(liveness.doubtful());
+        liveness.over(over(Outcome::Timeout, Some(200)), start + s(300));
+        assert!(!liveness.doubtful());
     }
 }

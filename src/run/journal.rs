@@ -1,5 +1,5 @@
 //! The one owner of the journal: a thread of its own, since every append may wait for the disk. Others hold a
-//! [`Keeper`], append through it, and read the state that the journal amounts to.
+//! [`JournalHandle`], append through it, and read the state that the journal amounts to.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
@@ -8,12 +8,13 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
+use crate::server::EventSink;
 use benchd_core::record::Redactor;
 use benchd_journal::{DiskError, Event, Journal, State};
 
 /// Handle on the journal's owner; clones speak to the same.
 #[derive(Debug, Clone)]
-pub struct Keeper {
+pub(super) struct JournalHandle {
     commands: mpsc::Sender<Command>,
     state: Arc<Mutex<State>>,
     failed: CancellationToken,
@@ -24,20 +25,20 @@ pub struct Keeper {
 #[derive(Debug)]
 struct Command {
     event: Event,
-    written: mpsc::SyncSender<Result<(), KeeperError>>,
+    written: mpsc::SyncSender<Result<(), AppendError>>,
 }
 
 /// An event that could not be kept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct KeeperError(String);
+pub(super) struct AppendError(String);
 
-impl Keeper {
+impl JournalHandle {
     /// Starts the owner of `journal`, which amounts to `state` so far. No event shows what `redactor` looks for.
     ///
     /// # Errors
     /// When the thread can't be started.
-    pub fn start(journal: Journal, state: State, redactor: Redactor) -> std::io::Result<Self> {
+    pub(super) fn start(journal: Journal, state: State, redactor: Redactor) -> std::io::Result<Self> {
         let (commands, received) = mpsc::channel();
         let this = Self {
             commands,
@@ -61,10 +62,10 @@ impl Keeper {
     ///
     /// # Errors
     /// When the disk refuses; [`Self::failed`] is cancelled then.
-    pub fn append(&self, event: Event) -> Result<(), KeeperError> {
+    pub(super) fn append(&self, event: Event) -> Result<(), AppendError> {
         let (written, answer) = mpsc::sync_channel(1);
         let gone = || {
-            KeeperError(
+            AppendError(
                 self.failure()
                     .unwrap_or_else(|| "the journal's thread is gone".into()),
             )
@@ -76,29 +77,38 @@ impl Keeper {
         answer.recv().map_err(|_| gone())?
     }
 
-    fn redacted(&self, event: Event) -> Result<Event, KeeperError> {
+    fn redacted(&self, event: Event) -> Result<Event, AppendError> {
         if self.redactor.is_empty() {
             return Ok(event);
         }
-        let fail = |error: serde_json::Error| KeeperError(error.to_string());
+        let fail = |error: serde_json::Error| AppendError(error.to_string());
         let mut value = serde_json::to_value(&event).map_err(fail)?;
         self.redactor.clean_value(&mut value);
         serde_json::from_value(value).map_err(fail)
     }
 
     /// What the journal amounts to now.
-    pub fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Cancelled when an event could not be kept: the run must end, keeping what is whole.
-    pub fn failed(&self) -> &CancellationToken {
+    pub(super) fn failed(&self) -> &CancellationToken {
         &self.failed
     }
 
     /// Why, for people.
-    pub fn failure(&self) -> Option<String> {
+    pub(super) fn failure(&self) -> Option<String> {
         self.failure.get().cloned()
+    }
+}
+
+impl EventSink for JournalHandle {
+    fn event(&self, event: Event) {
+        // The handle remembers the failure and cancels `failed()`, on which every cell ends.
+        if let Err(error) = self.append(event) {
+            tracing::error!(%error, "an event could not be kept");
+        }
     }
 }
 
@@ -117,7 +127,7 @@ fn own(
             }
             Err(error) => {
                 on_failure(error);
-                Err(KeeperError(error.to_string()))
+                Err(AppendError(error.to_string()))
             }
         };
         // Whoever asked may be gone; the event is kept all the same.
@@ -134,14 +144,14 @@ mod tests {
     fn what_is_appended_is_in_the_file_and_in_the_state() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal.jsonl");
-        let keeper = Keeper::start(
+        let journal = JournalHandle::start(
             Journal::create(&path).unwrap(),
             State::default(),
             Redactor::new(["topsecret".to_owned()]),
         )
         .unwrap();
         for n in 0..3 {
-            keeper
+            journal
                 .append(Event::Note(Note {
                     lane: None,
                     text: format!("{n} topsecret"),
@@ -149,8 +159,8 @@ mod tests {
                 .unwrap();
         }
         assert_eq!(replay(&path).unwrap().entries.len(), 3);
-        assert_eq!(keeper.state().notes.len(), 3);
+        assert_eq!(journal.state().notes.len(), 3);
         assert!(!std::fs::read_to_string(&path).unwrap().contains("topsecret"));
-        assert!(!keeper.failed().is_cancelled());
+        assert!(!journal.failed().is_cancelled());
     }
 }

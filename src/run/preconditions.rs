@@ -1,59 +1,63 @@
 //! What must hold before a lane's server is started: its environment is there, and the GPU is its own.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
-use super::{Tone, lane::Shared, lane_end::LaneEnd, lanes::say};
+use super::{
+    display::Display,
+    lane_end::LaneEnd,
+    lines::{Line, Status},
+    signals::Signals,
+};
 use crate::{
     check::gpu::name_processes,
     env::{self, EnvError, Missing},
 };
-use benchd_host::gpu::GpuError;
+use benchd_host::gpu::{Gpu, GpuError};
 use benchd_plan::{Framework, Model, Provision};
+
+/// The longest that making an environment may take: packages and a model of a hundred GB over a slow line.
+const PROVISION_LIMIT: Duration = Duration::from_secs(12 * 3600);
 
 /// What is missing on disk is made where the plan says so; else the lane fails with the command that makes it.
 pub(super) async fn ensure_environment(
-    shared: &Shared<'_>,
     framework: &Framework,
     model: &Model,
+    plan_path: &Path,
+    signals: &Signals,
+    display: &Display,
 ) -> Result<(), LaneEnd> {
-    let missing: Vec<Missing> = env::missing(framework)
-        .into_iter()
-        .chain(env::missing_of_model(framework, model))
-        .collect();
-    let recipes = env::recipes(&missing);
+    let look = || -> Vec<Missing> {
+        let of_model = env::missing_of_model(framework, model);
+        env::missing(framework).into_iter().chain(of_model).collect()
+    };
     let hints = |missing: &[Missing]| {
         let lines: Vec<String> = missing
             .iter()
-            .map(|m| format!("{m}\n  hint: {}", m.hint(shared.plan_path)))
+            .map(|m| format!("{m}\n  hint: {}", m.hint(plan_path)))
             .collect();
         LaneEnd::failed("prepare", lines.join("\n"))
     };
+    let missing = look();
+    let recipes = env::recipes(&missing);
     if missing.iter().any(|m| m.recipe.is_none())
         || (!recipes.is_empty() && framework.provision != Provision::Auto)
     {
         return Err(hints(&missing));
     }
     for recipe in recipes {
-        say(
-            shared.display,
-            Tone::Plain,
-            &format!("  making what is missing: {}", recipe.display()),
-        );
+        display.say(&Line::Provisioning(&recipe));
         let progress = |line: &str| {
             tracing::info!(target: "benchd::env", "{line}");
-            shared.display.status(format!("  {line}"));
+            display.status(&Status::Provisioning(line));
         };
-        let made = env::provision(&recipe, shared.signals.clean(), progress);
-        match shared.heart().during(PROVISION_LIMIT, made).await {
+        let made = env::provision(&recipe, signals.clean(), progress);
+        match display.watchdog().wait(PROVISION_LIMIT, made).await {
             Ok(()) => {}
             Err(EnvError::Cancelled { .. }) => return Err(LaneEnd::interrupted()),
             Err(error) => return Err(LaneEnd::failed("prepare", error.to_string())),
         }
     }
-    let still: Vec<Missing> = env::missing(framework)
-        .into_iter()
-        .chain(env::missing_of_model(framework, model))
-        .collect();
+    let still = look();
     if still.is_empty() {
         Ok(())
     } else {
@@ -61,12 +65,9 @@ pub(super) async fn ensure_environment(
     }
 }
 
-/// The longest that making an environment may take: packages and a model of a hundred GB over a slow line.
-const PROVISION_LIMIT: Duration = Duration::from_secs(12 * 3600);
-
 /// Other processes on the GPU are named and, where the plan wants it for itself, refused.
-pub(super) async fn ensure_alone(shared: &Shared<'_>) -> Result<(), LaneEnd> {
-    let found = match shared.run.gpu.processes().await {
+pub(super) async fn ensure_alone(gpu: &Gpu, exclusive: bool, display: &Display) -> Result<(), LaneEnd> {
+    let found = match gpu.processes().await {
         Ok(found) => found,
         Err(error @ GpuError::Lost { .. }) => return Err(LaneEnd::gpu_lost("prepare", error)),
         Err(error) => {
@@ -80,7 +81,7 @@ pub(super) async fn ensure_alone(shared: &Shared<'_>) -> Result<(), LaneEnd> {
         return Ok(());
     }
     let named = name_processes(&found);
-    if shared.plan.host.exclusive {
+    if exclusive {
         return Err(LaneEnd::machine(
             "prepare",
             format!(
@@ -88,10 +89,6 @@ pub(super) async fn ensure_alone(shared: &Shared<'_>) -> Result<(), LaneEnd> {
             ),
         ));
     }
-    say(
-        shared.display,
-        Tone::Warn,
-        &format!("note  also on the GPU: {named}"),
-    );
+    display.say(&Line::AlsoOnGpu(&named));
     Ok(())
 }

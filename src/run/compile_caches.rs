@@ -5,69 +5,48 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    lane::LaneWork,
-    own_counters::{log_length, log_since},
-};
+use super::server_log::ServerLog;
 use benchd_core::record::{CacheFolder, CompileCaches};
-use benchd_frameworks::CompileLine;
+use benchd_frameworks::{Adapter, CompileLine};
 
 /// Most files of one folder that are looked at: such a cache has thousands.
 const MOST_FILES: usize = 200_000;
 
-/// The compile caches before a launch.
-pub(super) struct Before {
-    folders: Vec<(PathBuf, HashSet<PathBuf>)>,
-    log: PathBuf,
-    log_bytes: u64,
-}
+/// The files of each folder of compile caches, before a launch.
+pub(super) struct CachesBefore(Vec<(PathBuf, HashSet<PathBuf>)>);
 
-impl Before {
+impl CachesBefore {
     /// Looks; `None` where no cache is known of the kind.
-    pub(super) fn look(work: &LaneWork<'_, '_>) -> Option<Self> {
-        let folders = work.adapter.compile_caches();
+    pub(super) fn look(adapter: &dyn Adapter) -> Option<Self> {
+        let folders = adapter.compile_caches();
         if folders.is_empty() {
             return None;
         }
-        let log = work.shared.run.dir.server_log(&work.lane.id);
-        Some(Self {
-            folders: tokio::task::block_in_place(|| {
-                folders
-                    .into_iter()
-                    .map(|folder| {
-                        let files = files_of(&folder);
-                        (folder, files)
-                    })
-                    .collect()
-            }),
-            log_bytes: log_length(&log),
-            log,
-        })
+        let with_files = |folder: PathBuf| {
+            let files = files_of(&folder);
+            (folder, files)
+        };
+        let found = tokio::task::block_in_place(|| folders.into_iter().map(with_files).collect());
+        Some(Self(found))
     }
 
-    /// Looks again, now that the server is ready.
-    pub(super) fn after(self, work: &LaneWork<'_, '_>) -> CompileCaches {
-        tokio::task::block_in_place(|| {
-            let (mut loaded_lines, mut compiled_lines) = (0, 0);
-            // A log that can't be read says nothing; the files do.
-            let said = log_since(&self.log, self.log_bytes).ok().flatten();
-            for line in said.iter().flat_map(|said| said.lines()) {
-                match work.adapter.compile_line(line) {
-                    Some(CompileLine::Loaded) => loaded_lines += 1,
-                    Some(CompileLine::Compiled) => compiled_lines += 1,
-                    None => {}
-                }
+    /// Looks again, now that the server is ready; `log` is its log since the launch.
+    pub(super) fn after(self, adapter: &dyn Adapter, log: &ServerLog) -> CompileCaches {
+        let (mut loaded_lines, mut compiled_lines) = (0, 0);
+        // A log that can't be read says nothing; the files do.
+        for line in log.since().iter().flat_map(|written| written.lines()) {
+            match adapter.compile_line(line) {
+                Some(CompileLine::Loaded) => loaded_lines += 1,
+                Some(CompileLine::Compiled) => compiled_lines += 1,
+                None => {}
             }
-            CompileCaches {
-                folders: self
-                    .folders
-                    .iter()
-                    .filter_map(|(folder, before)| grown(folder, before))
-                    .collect(),
-                loaded_lines,
-                compiled_lines,
-            }
-        })
+        }
+        let grown = |(folder, before): &(PathBuf, _)| grown(folder, before);
+        CompileCaches {
+            folders: tokio::task::block_in_place(|| self.0.iter().filter_map(grown).collect()),
+            loaded_lines,
+            compiled_lines,
+        }
     }
 }
 

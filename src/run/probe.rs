@@ -1,25 +1,19 @@
-//! How a framework's knowledge becomes what the server room needs to launch it and to tell that it answers.
+//! Short completions that show whether a server answers, and whether from its prefix cache.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use crate::server::{
-    CompletionProbe, LaunchSpec, ProbeAnswer, ProbeError, ReadyPlan, Requirement, ResetProbe, ServerSettings,
-};
-use benchd_core::record::{DoneWhen, EndMarker, LaneId, Message, Outcome, REDACTED, Step, StreamShape};
+use crate::server::{CompletionProbe, ProbeAnswer, ProbeError, ResetProbe};
+use benchd_core::record::{EndMarker, Message, Outcome, StreamShape};
 use benchd_frameworks::{Adapter, ChatRequest, Endpoint};
-use benchd_host::process::{LogSettings, StopPolicy};
-use benchd_load::client::{Answer, OneOff, Target, request_once};
-use benchd_plan::{Framework, ReasoningEffort, RequestSettings};
+use benchd_load::client::{OneOff, Target, request_once};
+use benchd_plan::ReasoningEffort;
 
 /// Output tokens of the readiness completion: enough for text to come, few enough for a slow machine.
 const READY_TOKENS: u32 = 8;
-
-/// How often an answer that no waiting mends is asked for again before the lane fails.
-const READY_TRIES: u32 = 3;
 
 /// What a stream shows is learned from the first answer, so that answer is asked for nothing.
 const ANY_SHAPE: StreamShape = StreamShape {
@@ -29,67 +23,6 @@ const ANY_SHAPE: StreamShape = StreamShape {
 
 /// Paragraphs of the reset probe: some hundred tokens, so that several cache blocks are filled.
 const RESET_PROBE_LINES: u32 = 40;
-
-/// The server's settings for a launch.
-pub(super) fn server_settings(
-    lane: &LaneId,
-    framework: &Framework,
-    adapter: &dyn Adapter,
-    launch: &benchd_frameworks::Launch,
-    log: LogSettings,
-    delegated_cgroup: Option<PathBuf>,
-    is_secret: impl Fn(&str) -> bool,
-) -> ServerSettings {
-    let mut shown = launch.redacted();
-    // Filled in from benchd's own environment, whatever their names.
-    for (name, value) in &mut shown.env {
-        if is_secret(name) {
-            REDACTED.clone_into(value);
-        }
-    }
-    ServerSettings {
-        lane: lane.clone(),
-        launch: LaunchSpec {
-            program: launch.program.clone(),
-            args: launch.args.clone(),
-            env: launch.env.clone(),
-            cwd: launch.cwd.clone(),
-            host: launch.host.clone(),
-            port: launch.port,
-            shown_argv: shown.argv(),
-            shown_env: shown.env,
-        },
-        requirements: adapter
-            .requirements()
-            .into_iter()
-            .map(|r| Requirement {
-                path: r.path,
-                what: r.what,
-                executable: r.executable,
-                remedy: r.remedy,
-            })
-            .collect(),
-        start_timeout: framework.start_timeout,
-        stop: StopPolicy::with_grace(framework.stop_grace),
-        log,
-        delegated_cgroup,
-    }
-}
-
-/// How to tell that it answers.
-pub(super) fn ready_plan(adapter: &dyn Adapter, steps: Vec<Step>, request: &RequestSettings) -> ReadyPlan {
-    let health = adapter.health();
-    ReadyPlan {
-        health: health.call,
-        health_done: DoneWhen::ok(),
-        interval: health.interval,
-        probe_timeout: health.timeout,
-        steps,
-        completion_timeout: request.timeout,
-        completion_tries: READY_TRIES,
-        expected_models: vec![adapter.served_model().to_owned()],
-    }
-}
 
 /// Where chat requests go. A server that binds every address is called on loopback.
 ///
@@ -190,7 +123,7 @@ impl Completion {
         }
     }
 
-    async fn ask(&self, timeout: Duration) -> Result<Answer, ProbeError> {
+    async fn ask(&self, timeout: Duration) -> Result<ProbeAnswer, ProbeError> {
         let how = OneOff {
             timeout,
             shape: ANY_SHAPE,
@@ -204,7 +137,13 @@ impl Completion {
                 retryable: false,
             })?;
         if answer.is_ok() {
-            return Ok(answer);
+            return Ok(ProbeAnswer {
+                shape: answer.shown_shape(),
+                model: answer.response_model,
+                prompt_tokens: answer.prompt_tokens,
+                output_tokens: answer.output_tokens,
+                cached_tokens: answer.cached_tokens,
+            });
         }
         let retryable = match answer.outcome {
             Outcome::HttpStatus => answer.status.is_some_and(|status| status >= 500 || status == 429),
@@ -216,29 +155,14 @@ impl Completion {
     }
 }
 
-fn probe_answer(answer: &Answer) -> ProbeAnswer {
-    ProbeAnswer {
-        model: answer.response_model.clone(),
-        shape: answer.shown_shape(),
-        prompt_tokens: answer.prompt_tokens,
-        output_tokens: answer.output_tokens,
-        cached_tokens: answer.cached_tokens,
-    }
-}
-
 impl CompletionProbe for Completion {
     fn complete(&self, timeout: Duration) -> BoxFuture<'_, Result<ProbeAnswer, ProbeError>> {
-        Box::pin(async move { self.ask(timeout).await.map(|answer| probe_answer(&answer)) })
+        Box::pin(self.ask(timeout))
     }
 }
 
 impl ResetProbe for Completion {
     fn send(&self) -> BoxFuture<'_, Result<ProbeAnswer, String>> {
-        Box::pin(async move {
-            self.ask(self.timeout)
-                .await
-                .map(|answer| probe_answer(&answer))
-                .map_err(|error| error.text)
-        })
+        Box::pin(async { self.ask(self.timeout).await.map_err(|error| error.text) })
     }
 }
