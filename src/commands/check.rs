@@ -12,9 +12,9 @@ use crate::{
     cli::CheckArgs,
     run::{Context as _, EXIT_MACHINE, Failure, redactor, short_duration},
 };
-use benchd_frameworks::{self, Context as Around};
-use benchd_plan::{self, Assumptions, Estimate, Lane, Plan, longest_prompt_tokens, most_streams};
-use benchd_report::{number, print};
+use benchd_frameworks::Context as Around;
+use benchd_plan::{Assumptions, Estimate, Lane, Plan, longest_prompt_tokens, most_streams};
+use benchd_report::{columns, number, print};
 
 /// Version of the JSON form.
 const JSON_VERSION: u32 = 1;
@@ -105,9 +105,11 @@ fn duration(plan: &Plan, lanes: &[Lane], estimate: &Estimate) -> String {
         .unwrap_or_default();
     let _ = writeln!(out, "about {}{end}", short_duration(estimate.total));
     let parts = scenarios(estimate);
-    let width = parts.keys().map(|name| name.width()).max().unwrap_or(0);
-    for (name, time) in &parts {
-        let _ = writeln!(out, "  {}  {}", pad(name, width), short_duration(*time));
+    let rows = parts
+        .iter()
+        .map(|(name, time)| [name.clone(), short_duration(*time)]);
+    for line in columns(rows, |_| false).lines() {
+        let _ = writeln!(out, "  {line}");
     }
     out
 }
@@ -180,32 +182,37 @@ fn table(findings: &[Finding], style: Style) -> String {
     let text_width = style
         .width
         .map(|columns| columns.saturating_sub(indent).max(LEAST_TEXT_WIDTH));
-    let mut out = String::new();
-    for finding in findings {
-        let (sign, colour) = sign(finding.severity);
-        let (on, off) = if style.colour {
-            (colour, "\x1b[0m")
-        } else {
-            ("", "")
-        };
-        let head = format!(
-            "{on}{sign} {:<4}{off}  {}  ",
-            finding.severity.as_str(),
-            pad(finding.area.as_str(), width)
-        );
+    let rows = findings.iter().map(|finding| {
         let mut lines = broken(&finding.text, text_width);
         if let Some(remedy) = &finding.remedy {
             let below = text_width.map(|width| width - 2);
-            for (at, line) in broken(remedy, below).into_iter().enumerate() {
-                lines.push(format!("{} {line}", if at == 0 { "→" } else { " " }));
+            lines.push(format!("→ {}", broken(remedy, below).join("\n  ")));
+        }
+        [
+            word(finding.severity),
+            finding.area.as_str().to_owned(),
+            lines.join("\n"),
+        ]
+    });
+    let mut severities = findings.iter().map(|finding| finding.severity);
+    let mut out = String::new();
+    for line in columns(rows, |_| false).lines() {
+        // Only a finding's first line begins in the first column.
+        let begins = line.starts_with(|c: char| !c.is_whitespace());
+        let severity = if begins { severities.next() } else { None };
+        let _ = match severity.filter(|_| style.colour) {
+            Some(severity) => {
+                let (word, (_, on)) = (word(severity), sign(severity));
+                writeln!(out, "{}", line.replacen(&word, &format!("{on}{word}\x1b[0m"), 1))
             }
-        }
-        for (at, line) in lines.iter().enumerate() {
-            let before = if at == 0 { head.clone() } else { " ".repeat(indent) };
-            let _ = writeln!(out, "{before}{line}");
-        }
+            None => writeln!(out, "{line}"),
+        };
     }
     out
+}
+
+fn word(severity: Severity) -> String {
+    format!("{} {}", sign(severity).0, severity.as_str())
 }
 
 /// The last line: how many of each, and what they come to.
@@ -229,10 +236,6 @@ fn verdict(findings: &[Finding]) -> String {
         Severity::Note | Severity::Ok => "the run can start",
     };
     format!("{}: {meaning}", counts.join(", "))
-}
-
-fn pad(text: &str, width: usize) -> String {
-    format!("{text}{}", " ".repeat(width.saturating_sub(text.width())))
 }
 
 /// Breaks a text at its spaces and line ends; only at line ends where there is no width.

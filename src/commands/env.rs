@@ -89,7 +89,7 @@ fn missing(plan: &Plan, args: &EnvArgs) -> Vec<String> {
             .map(|text| format!("{text}\n  hint: make it: benchd env {file}")),
     );
     texts.extend(env::of_other_versions(plan).into_iter().map(|text| {
-        format!("{text}\n  hint: correct `version` in {file}, or the version in the environment's requirements or release.json")
+        format!("{text}\n  hint: correct `version` in {file}, or the version in the environment's requirements or setup.sh")
     }));
     if !args.no_models {
         texts.extend(env::models_missing(plan).into_iter().map(|text| {

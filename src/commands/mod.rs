@@ -19,7 +19,7 @@ use crate::{
     run::{EXIT_MACHINE, EXIT_OK, Failure, environment_redactor},
 };
 use benchd_journal::RunDir;
-use benchd_plan::{self, Lane, LoadedPlan, Only, Plan};
+use benchd_plan::{Lane, LoadedPlan, Only, Plan};
 
 /// Runs the command that the command line asks for. Errors go to stderr with their causes.
 pub fn main() -> ExitCode {

@@ -12,7 +12,6 @@ use crate::{
 };
 use benchd_analysis::{AnalysedRun, summarise_study};
 use benchd_journal::RunDir;
-use benchd_report;
 
 /// Writes the files and prints where the report lies.
 ///

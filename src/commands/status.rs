@@ -12,7 +12,7 @@ use crate::{
     run::{Context as _, Failure, boot_id, short_duration},
 };
 use benchd_core::record::LaneId;
-use benchd_journal::{self, LaneOutcome, RunDir, RunOutcome, State};
+use benchd_journal::{LaneOutcome, RunDir, RunOutcome, State};
 use benchd_report::print;
 
 /// Prints where the run stands, on stdout.

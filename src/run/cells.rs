@@ -1,7 +1,7 @@
 //! A lane's cells, one after another: each is reset, sent, judged, and journalled.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
@@ -20,7 +20,6 @@ use crate::{
     scenario::{CellError, CellMeasured, CellProgress},
     server::CompletionProbe as _,
 };
-use benchd_analysis::CellContext;
 use benchd_journal::{CellEnded, CellFailed, CellStarted, DiskError, Event};
 use benchd_plan::Cell;
 use benchd_prompts::{PromptError, for_cell};
@@ -283,21 +282,8 @@ fn say_result(session: &Session<'_>, cell: &Cell) {
         .cloned();
     let Some(finished) = finished else { return };
     // Only the figures are shown here; flags that need the GPU's samples or the prompts come with the report.
-    let (none, no_sizes) = (BTreeSet::new(), HashMap::new());
-    let seen = CellContext {
-        cell,
-        timeout: attempt.request.timeout,
-        template_tokens: None,
-        model_id: None,
-        not_controlled: false,
-        gpu_expected: false,
-        gpu: None,
-        own_pids: &none,
-        strangers: &none,
-        max_events_per_s: None,
-        prompts: &no_sizes,
-    };
-    match benchd_analysis::summarise_cell(context.dir.root(), &finished, &seen) {
+    let root = context.dir.root();
+    match benchd_analysis::summarise_cell(root, &finished, cell, attempt.request.timeout) {
         Ok(summary) => context.display.say(&Line::CellMeasured {
             summary: &benchd_report::cell_line(&summary),
             failed: summary.failed,

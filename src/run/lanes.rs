@@ -22,8 +22,7 @@ use crate::notify;
 use benchd_host::process;
 use benchd_journal::{Event, LaneOutcome, RunEnded, RunOutcome, RunState};
 use benchd_load::{LoadEngine, LoadOptions};
-use benchd_plan::{self, Assumptions, Lane};
-use benchd_report;
+use benchd_plan::{Assumptions, Lane};
 
 /// Runs a plan to its end and returns benchd's exit code.
 ///

@@ -37,14 +37,14 @@ pub(super) async fn ensure_on_chosen(gpu: &Gpu, lane: &LaneId, server: &Watch) -
     if let Some(ours) = gpu.ours() {
         ours.set(pids.iter().copied());
     }
-    match gpu.devices_of(&pids).await {
-        Ok(Some(Placement::Astray(astray))) => {
+    match gpu.placement(&pids).await {
+        Ok(Some(Placement::OnOthers(others))) => {
             return Err(LaneEnd::failed(
                 "ready",
                 format!(
                     "the server is on a device that the plan did not choose: {}\n  hint: does something in its \
                      arguments or environment override CUDA_VISIBLE_DEVICES?",
-                    name_processes(&astray)
+                    name_processes(&others)
                 ),
             ));
         }

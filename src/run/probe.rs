@@ -136,21 +136,27 @@ impl Completion {
                 text: error.to_string(),
                 retryable: false,
             })?;
-        if answer.is_ok() {
+        if answer.record.is_ok() {
             return Ok(ProbeAnswer {
                 shape: answer.shown_shape(),
-                model: answer.response_model,
-                prompt_tokens: answer.prompt_tokens,
-                output_tokens: answer.output_tokens,
-                cached_tokens: answer.cached_tokens,
+                model: answer.record.response_model,
+                prompt_tokens: answer.record.prompt_tokens,
+                output_tokens: answer.record.output_tokens,
+                cached_tokens: answer.record.cached_tokens,
             });
         }
-        let retryable = match answer.outcome {
-            Outcome::HttpStatus => answer.status.is_some_and(|status| status >= 500 || status == 429),
+        let retryable = match answer.record.outcome {
+            Outcome::HttpStatus => answer
+                .record
+                .status
+                .is_some_and(|status| status >= 500 || status == 429),
             Outcome::Cancelled | Outcome::Malformed => false,
             _ => true,
         };
-        let text = answer.error.unwrap_or_else(|| answer.outcome.to_string());
+        let text = answer
+            .record
+            .error
+            .unwrap_or_else(|| answer.record.outcome.to_string());
         Err(ProbeError { text, retryable })
     }
 }

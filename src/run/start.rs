@@ -292,7 +292,7 @@ async fn clear_leftovers(state: &State, delegated: Option<&Path>) -> Result<Vec<
             leader: server.leader.clone(),
             members: server.descendants.clone(),
             output_pipes: server.output_pipes.clone(),
-            cgroup: delegated.map(|dir| Cgroup::place(dir, &server.token)),
+            cgroup: delegated.map(|dir| Cgroup::dir_of(dir, &server.token)),
         };
         let cleared = process::clear(
             &witnesses,

@@ -12,12 +12,12 @@ use super::{
     liveness::{EndedRequest, Hang, Liveness},
     requests::{CellRequests, PlannedRequest},
 };
-use benchd_core::record::ClientLag;
-use benchd_core::record::{
-    LaneId, Outcome, Phase, REQUEST_RECORD_VERSION, Redactor, RequestRecord, StreamShape,
-};
+use benchd_core::record::{ClientLag, LaneId, Outcome, Phase, Redactor, RequestRecord, StreamShape};
 use benchd_journal::{DiskError, PassTimes, RecordFile};
-use benchd_load::{Batch, Completed, Job, LoadEngine, LoadError, client::Target};
+use benchd_load::{
+    Batch, LoadEngine, LoadError,
+    client::{Answer, Target},
+};
 use benchd_plan::{Arrival, Cell};
 
 /// How often progress is told and the server is looked at for a hang.
@@ -225,18 +225,10 @@ impl CellRun<'_> {
         so_far: &mut CellMeasured,
     ) -> Result<PassTimes, CellError> {
         let (tx, mut rx) = mpsc::unbounded_channel();
-        let jobs = (0u32..)
-            .zip(requests)
-            .map(|(index, request)| Job {
-                index,
-                body: request.body.clone(),
-                tag: u64::from(index),
-            })
-            .collect();
         let mut handle = self.engine.run(
             Batch {
                 target: self.target.clone(),
-                jobs,
+                bodies: requests.iter().map(|request| request.body.clone()).collect(),
                 concurrency: self.cell.concurrency,
                 arrival,
                 seed: self.seed.wrapping_add(u64::from(pass)),
@@ -251,29 +243,27 @@ impl CellRun<'_> {
         let mut tick = tokio::time::interval(TICK);
         let mut stopped = None;
         let mut cut_off = false;
-        let mut store = |completed: Completed,
-                         liveness: &mut Liveness,
-                         so_far: &mut CellMeasured|
-         -> Result<(), DiskError> {
-            let record = self.record(pass, phase, requests, completed);
-            let over = EndedRequest {
-                outcome: record.outcome,
-                last_token: record.last_token_us.map(Duration::from_micros),
+        let mut store =
+            |answer: Answer, liveness: &mut Liveness, so_far: &mut CellMeasured| -> Result<(), DiskError> {
+                let record = self.record(pass, phase, requests, answer);
+                let over = EndedRequest {
+                    outcome: record.outcome,
+                    last_token: record.last_token_us.map(Duration::from_micros),
+                };
+                liveness.over(over, Instant::now());
+                cut_off |= matches!(record.outcome, Outcome::Connect | Outcome::Truncated);
+                records.append(&record)?;
+                so_far.records += 1;
+                if phase == Phase::Measured {
+                    so_far.requests += 1;
+                    so_far.failed += u64::from(!record.is_ok());
+                }
+                Ok(())
             };
-            liveness.over(over, Instant::now());
-            cut_off |= matches!(record.outcome, Outcome::Connect | Outcome::Truncated);
-            records.append(&record)?;
-            so_far.records += 1;
-            if phase == Phase::Measured {
-                so_far.requests += 1;
-                so_far.failed += u64::from(!record.is_ok());
-            }
-            Ok(())
-        };
         let report = loop {
             tokio::select! {
-                Some(completed) = rx.recv() => {
-                    if let Err(error) = store(completed, &mut liveness, so_far) {
+                Some(answer) = rx.recv() => {
+                    if let Err(error) = store(answer, &mut liveness, so_far) {
                         handle.cancel();
                         return Err(error.into());
                     }
@@ -297,8 +287,8 @@ impl CellRun<'_> {
             }
         };
         // Whatever the batch's end, its last answers are in the channel by now.
-        while let Ok(completed) = rx.try_recv() {
-            store(completed, &mut liveness, so_far)?;
+        while let Ok(answer) = rx.try_recv() {
+            store(answer, &mut liveness, so_far)?;
         }
         show(self.progress(phase, so_far));
         // Refused connections fail faster than a death is noticed: a batch must not end well on a dead server.
@@ -333,59 +323,29 @@ impl CellRun<'_> {
         }
     }
 
-    fn record(
-        &self,
-        pass: u32,
-        phase: Phase,
-        requests: &[PlannedRequest],
-        completed: Completed,
-    ) -> RequestRecord {
-        let mut answer = completed.answer;
-        for text in [&mut answer.text, &mut answer.reasoning] {
+    /// The record of a request, with what the load does not know of it.
+    fn record(&self, pass: u32, phase: Phase, requests: &[PlannedRequest], answer: Answer) -> RequestRecord {
+        let mut record = answer.record;
+        for text in [&mut record.text, &mut record.reasoning] {
             self.redactor.clean(text);
         }
-        if let Some(error) = &mut answer.error {
+        if let Some(error) = &mut record.error {
             self.redactor.clean(error);
         }
         let prompt_id = requests
-            .get(completed.index as usize)
+            .get(record.index as usize)
             .map(|request| request.prompt_id.clone())
             .unwrap_or_default();
         RequestRecord {
-            v: REQUEST_RECORD_VERSION,
             round: self.lane.round,
             scenario: self.cell.scenario.clone(),
             cell: self.cell.id.clone(),
             attempt: self.attempt,
             lane_attempt: self.lane_attempt,
             pass,
-            index: completed.index,
-            stream: completed.stream,
-            prompt_id,
-            response_id: answer.response_id,
-            response_model: answer.response_model,
             phase,
-            outcome: answer.outcome,
-            error: answer.error,
-            status: answer.status,
-            sent_unix_us: answer.sent_unix_us,
-            queued_us: answer.queued_us,
-            connect_us: answer.connect_us,
-            first_chunk_us: answer.first_chunk_us,
-            first_token_us: answer.first_token_us,
-            first_content_us: answer.first_content_us,
-            last_token_us: answer.last_token_us,
-            end_us: answer.end_us,
-            chunks_us: answer.chunks_us,
-            coalesced: answer.coalesced,
-            prompt_tokens: answer.prompt_tokens,
-            output_tokens: answer.output_tokens,
-            cached_tokens: answer.cached_tokens,
-            token_source: answer.token_source,
-            finish_reason: answer.finish_reason,
-            text: answer.text,
-            reasoning: answer.reasoning,
-            server_timings: answer.server_timings,
+            prompt_id,
+            ..record
         }
     }
 }

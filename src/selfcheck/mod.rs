@@ -23,8 +23,8 @@ mod table;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use benchd_core::record::unix_us;
 use benchd_journal::{ClientCalibration, ClientPoint, RateLimit};
-use benchd_load::client::unix_us;
 use benchd_load::{LoadEngine, LoadError, LoadOptions};
 
 use drive::Driven;
@@ -34,14 +34,10 @@ use setting::Setting;
 pub(crate) use rate::{READ_LAG_BOUND_US, THREAD_SHARE_BOUND};
 pub(crate) use table::{summary_line, table};
 
-/// The numbers of streams of a whole self-check.
 pub(crate) const STREAMS: [u32; 7] = [1, 8, 16, 32, 64, 256, 1_000];
-/// The numbers of streams of a quick one.
 pub(crate) const QUICK_STREAMS: [u32; 4] = [1, 16, 64, 256];
-/// Most streams that may be asked for.
 pub(crate) const MAX_STREAMS: u32 = 20_000;
 
-/// How a self-check is done.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     /// The program whose `sim` is the server: benchd itself.
@@ -98,32 +94,18 @@ impl Options {
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SelfcheckError {
-    /// A number of streams is out of range.
     #[error("{0} streams: a self-check has 1 to {MAX_STREAMS}")]
     Streams(u32),
-    /// The simulated server can't be started.
     #[error("the simulated server can't be started: {0}")]
     Start(std::io::Error),
-    /// The simulated server did not say where it listens.
     #[error("the simulated server did not say where it listens, but {0:?}\n  hint: `benchd sim` shows why")]
     NoAddress(String),
-    /// The load could not be run.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// A request to the simulated server failed.
     #[error("request {index} of {streams} streams failed: {what}")]
-    Request {
-        /// The request.
-        index: u32,
-        /// Streams at once.
-        streams: u32,
-        /// What went wrong.
-        what: String,
-    },
-    /// Fewer or more came than was sent.
+    Request { index: u32, streams: u32, what: String },
     #[error("request {index} brought {came} tokens and {stamps} stamps, the simulated server sent {sent}")]
     Count {
-        /// The request.
         index: u32,
         /// Token-bearing events that came.
         came: usize,
@@ -132,7 +114,6 @@ pub(crate) enum SelfcheckError {
         /// Tokens that were asked for.
         sent: u32,
     },
-    /// Nothing was measured.
     #[error("nothing was measured")]
     Empty,
 }

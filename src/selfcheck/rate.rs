@@ -19,7 +19,6 @@ const LEAST: f64 = 500.0;
 /// The search ends when the rates that bound the largest are as close as this.
 const CLOSE: f64 = 1.2;
 
-/// What came of a rate.
 pub(super) fn judge(
     setting: Setting,
     judged: &Judged,
@@ -45,7 +44,6 @@ pub(super) fn judge(
 /// Who could not keep up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Both did.
     Sustained,
     /// The client: a larger rate needs no look.
     ClientLate,

@@ -139,10 +139,11 @@ impl Reader {
                 self.kv_cache_tokens = self.kv_cache_tokens.or(cells);
             }
         }
-        // "0.00.007.521 I srv    load_model: loading model '…'" to "0.00.773.850 I srv  llama_server: model loaded".
+        // "0.00.007.521 I srv    load_model: loading model '…'" to "0.00.773.850 I srv  llama_server: model loaded"
+        // ("srv          init: model loaded" where the server runs inside Python, by xllamacpp).
         if line.contains("load_model: loading model") {
             self.llama_began_ms = llama_clock(line);
-        } else if line.contains("llama_server: model loaded") {
+        } else if line.contains("llama_server: model loaded") || line.contains(" init: model loaded") {
             let took = llama_clock(line)
                 .zip(self.llama_began_ms.take())
                 .and_then(|(end, began)| end.checked_sub(began));

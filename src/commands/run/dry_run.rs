@@ -6,11 +6,10 @@ use std::{fmt::Write as _, path::PathBuf};
 use super::super::{CommandResult, DONE, NO_STDOUT};
 use crate::run::{Context as _, Failure, short_duration};
 use benchd_core::record::Redactor;
-use benchd_frameworks::{self, VisibleGpu};
+use benchd_frameworks::VisibleGpu;
 use benchd_plan::{
     self, Assumptions, DeviceSelector, GpuSelection, Lane, Plan, Source, longest_prompt_tokens, most_streams,
 };
-use benchd_report;
 
 /// Prints it on stdout.
 ///

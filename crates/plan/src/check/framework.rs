@@ -111,7 +111,10 @@ impl Checker<'_> {
         let provision = raw.provision.unwrap_or(Provision::None);
         if provision == Provision::Auto {
             let here = path.key("provision");
-            if kind == Some(FrameworkKind::Openai) {
+            // The program of a command can lie in an environment with a recipe; a bare name and a URL can't.
+            let lies_somewhere = matches!(&source, Some(Source::Command { command, .. })
+                if command.first().is_some_and(|program| program.contains('/')));
+            if kind == Some(FrameworkKind::Openai) && !lies_somewhere {
                 self.problem(
                     At::Value,
                     &here,

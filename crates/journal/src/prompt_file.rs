@@ -1,4 +1,4 @@
-//! The other append-only files of a run: requests, GPU samples, prompts.
+//! `prompts.jsonl`: the prompts of a run, found again by their ids.
 
 use std::{
     collections::HashMap,
@@ -13,71 +13,26 @@ use super::{
     error::DiskError,
     line_file::{LineFile, TornTail},
 };
-use benchd_core::record::{GpuSample, RequestRecord};
-
-/// `requests.jsonl` of a lane.
-#[derive(Debug)]
-pub struct RecordFile(LineFile);
-
-impl RecordFile {
-    /// Opens or makes the file and its folder. A torn last line is cut and told.
-    pub fn open_append(path: &Path) -> Result<(Self, Option<TornTail>), DiskError> {
-        LineFile::open_append(path).map(|(file, torn)| (Self(file), torn))
-    }
-
-    /// Appends one record; it outlives this process, not a power loss ([`Self::sync`]).
-    pub fn append(&mut self, record: &RequestRecord) -> Result<(), DiskError> {
-        self.0.append(record)
-    }
-
-    /// Where the next record starts: the `offset` of a cell's end event when taken before its first request.
-    pub fn position(&self) -> u64 {
-        self.0.position()
-    }
-
-    /// Brings all records to the disk; returns the end offset. Comes before a cell's end event.
-    pub fn sync(&self) -> Result<u64, DiskError> {
-        self.0.sync()
-    }
-}
-
-/// `gpu.jsonl` of a lane. Never synced line by line: a power loss may cost the last seconds of samples.
-#[derive(Debug)]
-pub struct GpuFile(LineFile);
-
-impl GpuFile {
-    /// Opens or makes the file and its folder. A torn last line is cut and told.
-    pub fn open_append(path: &Path) -> Result<(Self, Option<TornTail>), DiskError> {
-        LineFile::open_append(path).map(|(file, torn)| (Self(file), torn))
-    }
-
-    /// Appends one sample.
-    pub fn append(&mut self, sample: &GpuSample) -> Result<(), DiskError> {
-        self.0.append(sample)
-    }
-
-    /// Brings all samples to the disk (once a cell is enough).
-    pub fn sync(&self) -> Result<u64, DiskError> {
-        self.0.sync()
-    }
-}
 
 /// `prompts.jsonl`: every prompt of the run, frozen, so that a resumed run sends the same. Keeps the ids in
 /// memory, not the texts.
 #[derive(Debug)]
 pub struct PromptFile<T> {
-    lines: LineFile,
+    lines: LineFile<T>,
     path: PathBuf,
     id_of: fn(&T) -> &str,
     /// Offset and bytes of each prompt's line.
-    places: HashMap<String, (u64, u64)>,
+    line_of: HashMap<String, (u64, u64)>,
 }
 
 impl<T: Serialize + DeserializeOwned> PromptFile<T> {
-    /// Opens or makes the file. A torn last line is cut and told; a line that is no prompt is an error.
+    /// Opens or makes the file. A torn last line is cut and told.
+    ///
+    /// # Errors
+    /// A call on the file failed, or a line is no prompt.
     pub fn open(path: &Path, id_of: fn(&T) -> &str) -> Result<(Self, Option<TornTail>), DiskError> {
         let (lines, torn) = LineFile::open_append(path)?;
-        let mut places = HashMap::new();
+        let mut line_of = HashMap::new();
         let file = File::open(path).map_err(|e| DiskError::new("open", path, e))?;
         let mut reader = BufReader::new(file);
         let (mut at, mut line) = (0, Vec::new());
@@ -91,14 +46,14 @@ impl<T: Serialize + DeserializeOwned> PromptFile<T> {
             }
             let prompt: T = serde_json::from_slice(&line)
                 .map_err(|e| DiskError::new("read a prompt of", path, e.into()))?;
-            places.insert(id_of(&prompt).to_owned(), (at, n));
+            line_of.insert(id_of(&prompt).to_owned(), (at, n));
             at += n;
         }
         let this = Self {
             lines,
             path: path.to_owned(),
             id_of,
-            places,
+            line_of,
         };
         Ok((this, torn))
     }
@@ -106,34 +61,34 @@ impl<T: Serialize + DeserializeOwned> PromptFile<T> {
     /// Freezes a prompt. `false` where its id is frozen already: the first text stays.
     pub fn append(&mut self, prompt: &T) -> Result<bool, DiskError> {
         let id = (self.id_of)(prompt);
-        if self.places.contains_key(id) {
+        if self.line_of.contains_key(id) {
             return Ok(false);
         }
         let start = self.lines.position();
         self.lines.append(prompt)?;
-        self.places
+        self.line_of
             .insert(id.to_owned(), (start, self.lines.position() - start));
         Ok(true)
     }
 
-    /// Whether this id is frozen.
+    /// Whether a prompt of this id is in the file.
     pub fn contains(&self, id: &str) -> bool {
-        self.places.contains_key(id)
+        self.line_of.contains_key(id)
     }
 
-    /// How many prompts are frozen.
+    /// How many prompts are in the file.
     pub fn len(&self) -> usize {
-        self.places.len()
+        self.line_of.len()
     }
 
-    /// Whether none is.
+    /// Whether the file holds no prompt.
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.line_of.is_empty()
     }
 
     /// The frozen prompt of this id, read back from the file.
     pub fn get(&self, id: &str) -> Result<Option<T>, DiskError> {
-        let Some(&(offset, bytes)) = self.places.get(id) else {
+        let Some(&(offset, bytes)) = self.line_of.get(id) else {
             return Ok(None);
         };
         let fail = |e| DiskError::new("read a prompt of", &self.path, e);

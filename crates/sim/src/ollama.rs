@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::args::{Args, Dialect};
-use super::clock::nanos;
+use super::clock::{nanos, parse_duration};
 use super::http::{Request, Response};
 
 /// Bytes of the simulated model: what `/api/ps` and `/api/tags` say.
@@ -186,9 +186,9 @@ impl Ollama {
     }
 
     /// The model that a body names, if it is there; else the error.
-    fn named(&self, body: &[u8]) -> Result<Named, Response> {
+    fn named(&self, body: &[u8]) -> Result<ModelRequest, Response> {
         let wrong = |status: u16, message: String| Response::json(status, &json!({"error": message}));
-        let named: Named = serde_json::from_slice(body).map_err(|e| wrong(400, e.to_string()))?;
+        let named: ModelRequest = serde_json::from_slice(body).map_err(|e| wrong(400, e.to_string()))?;
         if self.models.contains_key(named.name()) {
             Ok(named)
         } else {
@@ -228,7 +228,7 @@ impl Ollama {
     }
 
     fn create(&mut self, body: &[u8]) -> Response {
-        match serde_json::from_slice::<Named>(body) {
+        match serde_json::from_slice::<ModelRequest>(body) {
             Ok(named) if !named.name().is_empty() => {
                 self.models.insert(named.name().to_owned(), Value::Null);
                 Response {
@@ -258,7 +258,7 @@ impl Ollama {
 
 /// A native body's fields that count here.
 #[derive(Debug, Deserialize)]
-struct Named {
+struct ModelRequest {
     #[serde(default)]
     model: Option<String>,
     #[serde(default)]
@@ -271,7 +271,7 @@ struct Named {
     keep_alive: Option<Value>,
 }
 
-impl Named {
+impl ModelRequest {
     fn name(&self) -> &str {
         self.model.as_deref().or(self.name.as_deref()).unwrap_or_default()
     }
@@ -290,7 +290,5 @@ fn keep_alive_ns(value: &Value) -> Result<Option<u64>, String> {
     if let Ok(seconds) = text.parse::<u64>() {
         return Ok(Some(seconds.saturating_mul(1_000_000_000)));
     }
-    super::args::parse_duration(text)
-        .map(|d| Some(nanos(d)))
-        .map_err(|_| wrong())
+    parse_duration(text).map(|d| Some(nanos(d))).map_err(|_| wrong())
 }

@@ -4,13 +4,13 @@ use benchd_core::record::GpuProcess;
 
 /// The compute processes of one device of the machine, chosen or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listing {
+pub(super) struct DeviceProcesses {
     /// NVML index.
-    pub device: u32,
+    pub(super) index: u32,
     /// Whether the plan chose it.
-    pub chosen: bool,
+    pub(super) chosen: bool,
     /// Its compute processes; the error's words where NVML does not list them.
-    pub processes: Result<Vec<GpuProcess>, String>,
+    pub(super) processes: Result<Vec<GpuProcess>, String>,
 }
 
 /// Where NVML shows the processes of a server.
@@ -19,7 +19,7 @@ pub enum Placement {
     /// On chosen devices only; their indexes, ascending.
     OnChosen(Vec<u32>),
     /// Also, or only, on devices that the plan did not choose.
-    Astray(Vec<GpuProcess>),
+    OnOthers(Vec<GpuProcess>),
     /// On none: the server does not use a GPU, or NVML shows other process ids than this system's (containers).
     NotListed {
         /// What NVML did show.
@@ -27,42 +27,42 @@ pub enum Placement {
     },
 }
 
-/// Finds `pids` in the listings of all devices.
-pub fn place(listings: &[Listing], pids: &[i32]) -> Placement {
+/// Finds `pids` among the processes of all devices.
+pub(super) fn placement(devices: &[DeviceProcesses], pids: &[i32]) -> Placement {
     let ours = |process: &&GpuProcess| i32::try_from(process.pid).is_ok_and(|pid| pids.contains(&pid));
     let mut on_chosen = Vec::new();
-    let mut astray = Vec::new();
-    for listing in listings {
-        let Ok(processes) = &listing.processes else {
+    let mut on_others = Vec::new();
+    for device in devices {
+        let Ok(processes) = &device.processes else {
             continue;
         };
         let found: Vec<GpuProcess> = processes.iter().filter(ours).cloned().collect();
-        match (listing.chosen, found.is_empty()) {
+        match (device.chosen, found.is_empty()) {
             (_, true) => {}
-            (true, false) => on_chosen.push(listing.device),
-            (false, false) => astray.extend(found),
+            (true, false) => on_chosen.push(device.index),
+            (false, false) => on_others.extend(found),
         }
     }
-    if !astray.is_empty() {
-        return Placement::Astray(astray);
+    if !on_others.is_empty() {
+        return Placement::OnOthers(on_others);
     }
     if !on_chosen.is_empty() {
         on_chosen.sort_unstable();
         return Placement::OnChosen(on_chosen);
     }
-    let errors: Vec<String> = listings
+    let errors: Vec<String> = devices
         .iter()
-        .filter_map(|listing| {
+        .filter_map(|device| {
             Some(format!(
                 "GPU {}: {}",
-                listing.device,
-                listing.processes.as_ref().err()?
+                device.index,
+                device.processes.as_ref().err()?
             ))
         })
         .collect();
-    let others: Vec<String> = listings
+    let others: Vec<String> = devices
         .iter()
-        .filter_map(|listing| listing.processes.as_ref().ok())
+        .filter_map(|device| device.processes.as_ref().ok())
         .flatten()
         .map(|process| process.pid.to_string())
         .collect();
@@ -78,7 +78,7 @@ pub fn place(listings: &[Listing], pids: &[i32]) -> Placement {
 mod tests {
     use super::*;
 
-    fn listing(device: u32, chosen: bool, pids: &[u32]) -> Listing {
+    fn processes_of(device: u32, chosen: bool, pids: &[u32]) -> DeviceProcesses {
         let processes = pids
             .iter()
             .map(|pid| GpuProcess {
@@ -88,8 +88,8 @@ mod tests {
                 name: None,
             })
             .collect();
-        Listing {
-            device,
+        DeviceProcesses {
+            index: device,
             chosen,
             processes: Ok(processes),
         }
@@ -97,36 +97,36 @@ mod tests {
 
     #[test]
     fn a_server_on_its_devices_is_seen_there() {
-        let listings = [
-            listing(1, true, &[11, 99]),
-            listing(0, true, &[10]),
-            listing(2, false, &[98]),
+        let devices = [
+            processes_of(1, true, &[11, 99]),
+            processes_of(0, true, &[10]),
+            processes_of(2, false, &[98]),
         ];
-        assert_eq!(place(&listings, &[10, 11]), Placement::OnChosen(vec![0, 1]));
+        assert_eq!(placement(&devices, &[10, 11]), Placement::OnChosen(vec![0, 1]));
     }
 
     #[test]
-    fn a_server_elsewhere_is_astray_even_if_it_is_also_here() {
-        let listings = [listing(0, true, &[10]), listing(1, false, &[10])];
-        assert!(matches!(place(&listings, &[10]), Placement::Astray(found) if found[0].device == 1));
+    fn a_server_elsewhere_is_told_even_if_it_is_also_here() {
+        let devices = [processes_of(0, true, &[10]), processes_of(1, false, &[10])];
+        assert!(matches!(placement(&devices, &[10]), Placement::OnOthers(found) if found[0].device == 1));
     }
 
     #[test]
     fn a_server_that_is_not_listed_says_what_is() {
-        let why = |listings: &[Listing]| match place(listings, &[10]) {
+        let why = |devices: &[DeviceProcesses]| match placement(devices, &[10]) {
             Placement::NotListed { why } => why,
             other => panic!("{other:?}"),
         };
         assert_eq!(
-            why(&[listing(0, true, &[])]),
+            why(&[processes_of(0, true, &[])]),
             "NVML lists no compute process at all"
         );
         assert_eq!(
-            why(&[listing(0, true, &[4, 5])]),
+            why(&[processes_of(0, true, &[4, 5])]),
             "NVML lists other processes only: 4, 5"
         );
-        let refused = Listing {
-            device: 0,
+        let refused = DeviceProcesses {
+            index: 0,
             chosen: true,
             processes: Err("not supported".to_owned()),
         };

@@ -7,14 +7,14 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::os::fd::AsFd as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use super::SimError;
 use super::clock::{monotonic_ns, timespec};
 use super::engine::{Engine, Job};
+use super::error::SimError;
 use super::mailbox::Mailbox;
 use super::metrics::Metrics;
 use super::stream::{Connection, Content, End, Flushed, Stream};
@@ -42,18 +42,14 @@ pub(super) struct Finished {
     pub(super) end: End,
 }
 
-/// Lines to and from the emitter, and what it works with.
-pub(super) struct Metronome {
-    pub(super) orders: Arc<Mailbox<Order>>,
-    pub(super) finished: Arc<Mailbox<Finished>>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) engine: Engine,
+/// The thread: what it works with, and every answer on its way out.
+pub(super) struct Emitter {
+    orders: Arc<Mailbox<Order>>,
+    finished: Arc<Mailbox<Finished>>,
+    metrics: Arc<Metrics>,
+    engine: Engine,
     /// Longest spin before a due time, nanoseconds.
-    pub(super) spin_ns: u64,
-}
-
-struct Emitter {
-    m: Metronome,
+    spin_ns: u64,
     epoll: Epoll,
     streams: HashMap<u64, Stream>,
     /// Answers whose next bytes have their own time.
@@ -63,39 +59,49 @@ struct Emitter {
     blocked: usize,
 }
 
-impl Metronome {
-    /// Runs until told to stop.
+impl Emitter {
+    /// An emitter with nothing to send.
     ///
     /// # Errors
-    /// The kernel gives no epoll or refuses to wait.
-    pub(super) fn run(self) -> Result<(), SimError> {
-        // A sleep of a normal thread may be 50 µs late by the kernel's slack; 1 ns is the least. Best effort.
-        let _ = nix::sys::prctl::set_timerslack(1);
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(SimError::Epoll)?;
-        Emitter {
-            m: self,
-            epoll,
+    /// The kernel gives no epoll.
+    pub(super) fn new(
+        orders: Arc<Mailbox<Order>>,
+        finished: Arc<Mailbox<Finished>>,
+        metrics: Arc<Metrics>,
+        engine: Engine,
+        spin_ns: u64,
+    ) -> Result<Self, SimError> {
+        Ok(Self {
+            orders,
+            finished,
+            metrics,
+            engine,
+            spin_ns,
+            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(SimError::Epoll)?,
             streams: HashMap::new(),
             timed: BinaryHeap::new(),
             scratch: Vec::with_capacity(4096),
             blocked: 0,
-        }
-        .run()
+        })
     }
-}
 
-impl Emitter {
-    fn run(mut self) -> Result<(), SimError> {
+    /// Runs until told to stop.
+    ///
+    /// # Errors
+    /// The kernel refuses to wait.
+    pub(super) fn run(mut self) -> Result<(), SimError> {
+        // A sleep of a normal thread may be 50 µs late by the kernel's slack; 1 ns is the least. Best effort.
+        let _ = nix::sys::prctl::set_timerslack(1);
         loop {
             if !self.take_orders() {
                 return Ok(());
             }
             self.emit_due();
             self.send_timed();
-            let (running, waiting) = self.m.engine.load();
-            self.m.metrics.set_load(running, waiting);
+            let (running, waiting) = self.engine.load();
+            self.metrics.set_load(running, waiting);
             let next = [
-                self.m.engine.next_due(),
+                self.engine.next_due(),
                 self.timed.peek().map(|Reverse((at, _))| *at),
             ]
             .into_iter()
@@ -106,11 +112,11 @@ impl Emitter {
     }
 
     fn take_orders(&mut self) -> bool {
-        for order in self.m.orders.take() {
+        for order in self.orders.take() {
             match order {
                 Order::Start(mut stream, job) => {
                     let id = job.id;
-                    self.m.engine.submit(job);
+                    self.engine.submit(job);
                     stream.start(monotonic_ns());
                     self.streams.insert(id, *stream);
                     self.flush(id);
@@ -120,7 +126,7 @@ impl Emitter {
                     self.flush(id);
                 }
                 Order::Cancel(id) => {
-                    self.m.engine.cancel(id);
+                    self.engine.cancel(id);
                     self.remove(id);
                 }
                 Order::Stop => return false,
@@ -132,14 +138,14 @@ impl Emitter {
     /// Emits what is due, but not for ever: a server that can't keep up still hears its orders.
     fn emit_due(&mut self) {
         for _ in 0..TICKS_AT_ONCE {
-            let Some(tick) = self.m.engine.pop(monotonic_ns()) else {
+            let Some(tick) = self.engine.pop(monotonic_ns()) else {
                 return;
             };
             let Some(stream) = self.streams.get_mut(&tick.id) else {
-                self.m.engine.cancel(tick.id);
+                self.engine.cancel(tick.id);
                 continue;
             };
-            let metrics = &self.m.metrics;
+            let metrics = &self.metrics;
             let mut last_sent = tick.due_ns;
             let forget = stream.tick(&tick, &mut self.scratch, &mut |due, sent| {
                 metrics.emitted(sent.saturating_sub(due));
@@ -149,7 +155,7 @@ impl Emitter {
                 metrics.ticked(&tick, script, stream.prompt_tokens, last_sent);
             }
             if forget {
-                self.m.engine.cancel(tick.id);
+                self.engine.cancel(tick.id);
             }
             if stream.is_waiting() || stream.end.is_some() {
                 self.flush(tick.id);
@@ -201,7 +207,7 @@ impl Emitter {
     }
 
     fn drop_gone(&mut self, id: u64) {
-        self.m.engine.cancel(id);
+        self.engine.cancel(id);
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.end = Some(End::Close);
         }
@@ -221,7 +227,7 @@ impl Emitter {
         if let Some(stream) = self.remove(id)
             && let Some(end) = stream.end
         {
-            self.m.finished.put(Finished {
+            self.finished.put(Finished {
                 connection: stream.connection,
                 end,
             });
@@ -232,7 +238,7 @@ impl Emitter {
     fn wait(&mut self, next: Option<u64>) -> Result<(), SimError> {
         if let Some(next) = next {
             let now = monotonic_ns();
-            if next.saturating_sub(now) <= self.m.spin_ns {
+            if next.saturating_sub(now) <= self.spin_ns {
                 while monotonic_ns() < next {
                     std::hint::spin_loop();
                 }
@@ -244,9 +250,9 @@ impl Emitter {
             }
         }
         let timeout =
-            next.map(|next| timespec(next.saturating_sub(monotonic_ns()).saturating_sub(self.m.spin_ns)));
+            next.map(|next| timespec(next.saturating_sub(monotonic_ns()).saturating_sub(self.spin_ns)));
         let mut fds = [
-            PollFd::new(self.m.orders.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.orders.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.epoll.0.as_fd(), PollFlags::POLLIN),
         ];
         match ppoll(&mut fds, timeout, None) {
@@ -271,9 +277,4 @@ impl Emitter {
         }
         Ok(())
     }
-}
-
-/// A lock whose holder died is still good: all its data are counters and sets.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

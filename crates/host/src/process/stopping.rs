@@ -6,9 +6,11 @@ use nix::sys::signal::Signal;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    cgroup::Cgroup,
+    exit::LeaderExit,
     family::Membership,
     signal,
-    spawn::{LeaderExit, ServerProcess},
+    spawn::ServerProcess,
     stop::{Observation, StopAction, StopPolicy, StopReport, StopState, Stuck, decide},
     table::{self, ProcessTable, Seen},
 };
@@ -18,14 +20,14 @@ use benchd_core::record::ProcessIdentity;
 const LOOK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
 /// What a stop acts on: a server that benchd runs, or what a dead benchd left.
-pub(super) trait Quarry {
+pub(super) trait StopTarget {
     /// All processes now, ended but unreaped ones that are benchd's to reap included; `deep` where no witness
     /// may be missed.
     fn look(&self, deep: bool) -> Vec<(Seen, Membership)>;
-    /// A signal to the group as a whole, if there is one and somebody known is in it.
-    fn signal_group(&self, members: &[ProcessIdentity], signal: Signal) -> bool;
-    /// KILL by cgroup, where there is one.
-    fn kill_cgroup(&self);
+    /// The process group that is signalled as a whole while somebody known is in it; `None` where none is known.
+    fn pgid(&self) -> Option<i32>;
+    /// Its cgroup, where it has one: KILL goes there as well.
+    fn cgroup(&self) -> Option<&Cgroup>;
     /// Whether an ended process is to be reaped by the sweep (and not by tokio).
     fn reaps(&self, ended: &Seen) -> bool;
     /// Whether an ended process is not over yet: its exit status has not been told.
@@ -34,21 +36,17 @@ pub(super) trait Quarry {
     }
 }
 
-impl Quarry for ServerProcess {
+impl StopTarget for ServerProcess {
     fn look(&self, deep: bool) -> Vec<(Seen, Membership)> {
         self.look(deep)
     }
 
-    fn signal_group(&self, members: &[ProcessIdentity], signal: Signal) -> bool {
-        signal::signal_group(self.leader().pgid, members, signal)
+    fn pgid(&self) -> Option<i32> {
+        Some(self.leader().pgid)
     }
 
-    fn kill_cgroup(&self) {
-        if let Some(cgroup) = self.cgroup()
-            && let Err(error) = cgroup.kill()
-        {
-            tracing::warn!(dir = %cgroup.dir().display(), %error, "cgroup.kill failed; the sweep goes on without");
-        }
+    fn cgroup(&self) -> Option<&Cgroup> {
+        self.cgroup()
     }
 
     fn reaps(&self, ended: &Seen) -> bool {
@@ -64,23 +62,23 @@ impl ServerProcess {
     /// Stops the server and everything of it; `hurry` passes over what is left of the grace. Ends in any
     /// case, at the latest after grace and patience.
     pub async fn stop(&self, policy: &StopPolicy, hurry: &CancellationToken) -> StopReport {
-        let mut hunt = Hunt::new(self, policy);
-        hunt.run(hurry, Some(self)).await;
+        let mut stopping = Stopping::new(self, policy);
+        stopping.run(hurry, Some(self)).await;
         self.finish_output().await;
         // With the leader reaped and every pipe closed: is anything left that only now hangs from benchd?
-        if hunt.stuck.is_empty() && hunt.living() {
-            hunt.state = StopState::Killing {
-                since: hunt.started.elapsed(),
+        if stopping.stuck.is_empty() && stopping.living() {
+            stopping.state = StopState::Killing {
+                since: stopping.started.elapsed(),
             };
-            hunt.run(hurry, None).await;
+            stopping.run(hurry, None).await;
         }
-        hunt.report(self.exit())
+        stopping.report(self.exit())
     }
 }
 
-/// A stop under way.
-pub(super) struct Hunt<'a, Q> {
-    quarry: &'a Q,
+/// A stop under way, and what it did so far.
+pub(super) struct Stopping<'a, T> {
+    target: &'a T,
     policy: &'a StopPolicy,
     started: Instant,
     ended_after: Duration,
@@ -91,10 +89,10 @@ pub(super) struct Hunt<'a, Q> {
     stuck: Vec<Stuck>,
 }
 
-impl<'a, Q: Quarry> Hunt<'a, Q> {
-    pub(super) fn new(quarry: &'a Q, policy: &'a StopPolicy) -> Self {
+impl<'a, T: StopTarget> Stopping<'a, T> {
+    pub(super) fn new(target: &'a T, policy: &'a StopPolicy) -> Self {
         Self {
-            quarry,
+            target,
             policy,
             started: Instant::now(),
             ended_after: Duration::ZERO,
@@ -107,7 +105,7 @@ impl<'a, Q: Quarry> Hunt<'a, Q> {
     }
 
     fn living(&self) -> bool {
-        self.quarry.look(true).iter().any(|(s, _)| !s.is_zombie())
+        self.target.look(true).iter().any(|(s, _)| !s.is_zombie())
     }
 
     /// Looks, decides and acts until it is over. The end of `leader` is looked at as it happens.
@@ -115,11 +113,11 @@ impl<'a, Q: Quarry> Hunt<'a, Q> {
         let mut pause = LOOK.0;
         let mut deep = true;
         loop {
-            let mut members = self.quarry.look(deep);
+            let mut members = self.target.look(deep);
             let runs = |members: &[(Seen, Membership)]| members.iter().any(|(s, _)| !s.is_zombie());
             if !deep && !runs(&members) {
                 // Never believe that nothing is left without having asked every witness.
-                members = self.quarry.look(true);
+                members = self.target.look(true);
             }
             let seen = self.observe(&members, hurry.is_cancelled());
             let (state, action) = decide(self.policy, self.state, seen, self.started.elapsed());
@@ -133,7 +131,7 @@ impl<'a, Q: Quarry> Hunt<'a, Q> {
                 StopAction::Reap => {
                     let ended: Vec<ProcessIdentity> = members
                         .iter()
-                        .filter(|(s, _)| s.is_zombie() && self.quarry.reaps(s))
+                        .filter(|(s, _)| s.is_zombie() && self.target.reaps(s))
                         .map(|(s, _)| s.identity.clone())
                         .collect();
                     signal::reap(&ended);
@@ -163,7 +161,7 @@ impl<'a, Q: Quarry> Hunt<'a, Q> {
         for (member, why) in members {
             match (member.is_zombie(), why) {
                 (true, _) => {
-                    seen.ended += usize::from(self.quarry.reaps(member) || self.quarry.awaits(member));
+                    seen.ended += usize::from(self.target.reaps(member) || self.target.awaits(member));
                 }
                 (false, Membership::Group) => seen.in_group += 1,
                 (false, _) => seen.strays += 1,
@@ -172,11 +170,18 @@ impl<'a, Q: Quarry> Hunt<'a, Q> {
         seen
     }
 
+    /// A signal to the group as a whole, if there is one and one of `members` is in it.
+    fn signal_group(&self, members: &[ProcessIdentity], signal: Signal) -> bool {
+        self.target
+            .pgid()
+            .is_some_and(|pgid| signal::signal_group(pgid, members, signal))
+    }
+
     fn terminate(&mut self, members: &[(Seen, Membership)]) {
         let identities: Vec<ProcessIdentity> = members.iter().map(|(s, _)| s.identity.clone()).collect();
         // CONT after it: a stopped process gets no TERM before it goes on.
         for signal in [Signal::SIGTERM, Signal::SIGCONT] {
-            if !self.quarry.signal_group(&identities, signal) {
+            if !self.signal_group(&identities, signal) {
                 for (s, _) in living(members).filter(|(_, why)| *why == Membership::Group) {
                     signal::signal_process(&s.identity, signal);
                 }
@@ -186,9 +191,13 @@ impl<'a, Q: Quarry> Hunt<'a, Q> {
 
     fn kill(&mut self, members: &[(Seen, Membership)]) {
         self.killed = true;
-        self.quarry.kill_cgroup();
+        if let Some(cgroup) = self.target.cgroup()
+            && let Err(error) = cgroup.kill()
+        {
+            tracing::warn!(dir = %cgroup.dir().display(), %error, "cgroup.kill failed; the sweep goes on without");
+        }
         let identities: Vec<ProcessIdentity> = members.iter().map(|(s, _)| s.identity.clone()).collect();
-        let by_group = self.quarry.signal_group(&identities, Signal::SIGKILL);
+        let by_group = self.signal_group(&identities, Signal::SIGKILL);
         for (s, why) in living(members) {
             if *why == Membership::Group && by_group {
                 continue;
@@ -268,7 +277,7 @@ mod tests {
     /// A process that no signal reaches, in no group.
     struct Immortal(ProcessIdentity);
 
-    impl Quarry for Immortal {
+    impl StopTarget for Immortal {
         fn look(&self, _deep: bool) -> Vec<(Seen, Membership)> {
             let seen = Seen {
                 identity: self.0.clone(),
@@ -279,11 +288,13 @@ mod tests {
             vec![(seen, Membership::Known)]
         }
 
-        fn signal_group(&self, _members: &[ProcessIdentity], _signal: Signal) -> bool {
-            false
+        fn pgid(&self) -> Option<i32> {
+            None
         }
 
-        fn kill_cgroup(&self) {}
+        fn cgroup(&self) -> Option<&Cgroup> {
+            None
+        }
 
         fn reaps(&self, _ended: &Seen) -> bool {
             false
@@ -304,9 +315,9 @@ mod tests {
             grace: Duration::from_secs(3600),
             patience: Duration::from_millis(30),
         };
-        let mut hunt = Hunt::new(&immortal, &policy);
-        hunt.run(&CancellationToken::new(), None).await;
-        let report = hunt.report(None);
+        let mut stopping = Stopping::new(&immortal, &policy);
+        stopping.run(&CancellationToken::new(), None).await;
+        let report = stopping.report(None);
         assert_eq!((report.killed, &report.swept), (true, &vec![identity]));
         assert_eq!(
             report.stuck.iter().map(Stuck::to_string).collect::<Vec<_>>(),

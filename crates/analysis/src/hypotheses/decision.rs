@@ -1,42 +1,40 @@
-//! One test: a question with a threshold, and what the evidence answers.
+//! One test: a figure of two frameworks against a threshold, and what the evidence says.
 
 use super::{
-    super::{Side, TestRole, VerdictOutcome, VerdictTest, Weakness, compare::COMPARED_VALUES},
+    super::{
+        Side, TestRole, VerdictOutcome, VerdictTest, Weakness, compare::COMPARED_VALUES,
+        measured::MeasuredCell,
+    },
     effect::{Absent, Effect, Part, Unit},
-    evidence::{Evidence, Role, shown},
-    words::{noun, place, seen, stands},
+    evidence::Evidence,
+    roles::{Role, shown},
+    words::{noun, seen, setting, stands},
 };
 use benchd_core::{
+    format::{count, number},
     record::FlagKind,
-    stats::{
-        Interval,
-        number::{count, number},
-    },
+    stats::{DEFAULT_LEVEL, Interval},
 };
 use benchd_plan::{Bound, Cell, Figure, ScenarioKind};
 
-/// Where a figure is taken.
+/// The cells that a test takes its figure from.
 #[derive(Debug, Clone)]
-pub(super) enum Place {
-    /// In one cell.
+pub(super) enum TestCells {
     Cell(Cell),
     /// In one cell over the same scenario's cell of the fewest streams.
     Scaling {
-        /// The cell.
         cell: Cell,
         /// That of the fewest streams.
         base: Cell,
     },
     /// In the Korean and English cells of one concurrency.
     Korean {
-        /// Streams.
         concurrency: u32,
-        /// The cells.
         cells: Vec<Cell>,
     },
 }
 
-impl Place {
+impl TestCells {
     fn cells(&self) -> Vec<&Cell> {
         match self {
             Self::Cell(cell) => vec![cell],
@@ -47,7 +45,7 @@ impl Place {
 
     fn words(&self) -> String {
         match self {
-            Self::Cell(cell) | Self::Scaling { cell, .. } => place(cell),
+            Self::Cell(cell) | Self::Scaling { cell, .. } => setting(cell),
             Self::Korean { concurrency: 1, .. } => String::new(),
             Self::Korean { concurrency, .. } => format!(" at {} streams", count((*concurrency).into())),
         }
@@ -59,73 +57,77 @@ impl Place {
     }
 }
 
-/// What is asked of one model's evidence.
+/// One test of a family, before it is made.
 #[derive(Debug, Clone)]
-pub(super) struct Question<'a> {
-    pub(super) role: TestRole,
+pub(super) struct TestSpec<'a> {
     pub(super) figure: Figure,
     pub(super) of: &'a str,
     pub(super) against: &'a str,
-    pub(super) at: Place,
+    pub(super) at: TestCells,
     pub(super) bound: Bound,
+}
+
+impl<'a> TestSpec<'a> {
+    pub(super) fn new(
+        figure: Figure,
+        (of, against): (&'a str, &'a str),
+        at: TestCells,
+        bound: Bound,
+    ) -> Self {
+        Self {
+            figure,
+            of,
+            against,
+            at,
+            bound,
+        }
+    }
 }
 
 /// What keeps a test from being decided.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Gap {
-    /// Nobody plays a part.
-    Role(Role),
+pub(super) enum Undecided {
+    /// No framework of the plan takes the role.
+    NoFramework(Role),
     /// The plan has no scenario of this kind.
-    Scenario(ScenarioKind),
+    NoScenario(ScenarioKind),
     /// The scenario of this kind has one framework, or one concurrency, only: there is nothing to compare.
-    OneOnly(ScenarioKind),
+    NothingToCompare(ScenarioKind),
     /// A framework's cell has no figures.
     Missing(Absent),
     /// A flag makes the cell worthless for this figure.
-    Void {
-        /// The framework.
+    Flagged {
         framework: String,
-        /// The cell.
         cell: String,
-        /// The flag.
         kind: FlagKind,
     },
-    /// Too few values.
     TooFew {
-        /// Values.
         has: usize,
-        /// What they are.
         unit: Unit,
-        /// Where.
         scenario: String,
     },
     /// The difference is smaller than the client's own error.
     BelowClientError,
     /// The interval holds the threshold.
-    Near {
-        /// Values.
+    NearThreshold {
         has: usize,
-        /// What they are.
         unit: Unit,
-        /// Where.
         scenario: String,
         /// How many times as many values would do, if the effect and the spread stay as they are.
         factor: f64,
     },
 }
 
-/// A test's answer.
 #[derive(Debug, Clone)]
-pub(super) struct Answer {
+pub(super) struct TestResult {
     pub(super) test: VerdictTest,
     /// The outcome at the level that is corrected for the family.
     pub(super) strict: VerdictOutcome,
     /// How far the interval is from the threshold, as a difference of logarithms; `None` where it is not decided.
     pub(super) margin: Option<f64>,
-    /// The answer in words.
     pub(super) sentence: String,
     pub(super) weaknesses: Vec<Weakness>,
-    pub(super) gap: Option<Gap>,
+    pub(super) undecided: Option<Undecided>,
 }
 
 /// The levels of a family of tests.
@@ -136,6 +138,12 @@ pub(super) struct Levels {
     /// Corrected for the number of tests.
     pub(super) strict: f64,
 }
+
+/// Without a correction.
+pub(super) const AT_95: Levels = Levels {
+    shown: DEFAULT_LEVEL,
+    strict: DEFAULT_LEVEL,
+};
 
 /// On which side of the threshold an interval lies.
 pub(super) fn outcome(bound: Bound, interval: &Interval) -> VerdictOutcome {
@@ -251,90 +259,87 @@ fn weight(kind: FlagKind, figure: Figure) -> Weight {
 }
 
 impl Evidence<'_> {
-    /// Answers a question for one model.
-    pub(super) fn ask(&self, model: &str, question: &Question<'_>, levels: Levels) -> Answer {
-        let q = question;
-        let effect = match &q.at {
-            Place::Cell(cell) => self.ratio(model, q.figure, q.of, q.against, cell),
-            Place::Scaling { cell, base } => {
-                let part = |power, framework, cell| Part {
-                    power,
-                    framework,
-                    cell,
-                };
+    pub(super) fn test(&self, model: &str, spec: &TestSpec<'_>, levels: Levels) -> TestResult {
+        let effect = match &spec.at {
+            TestCells::Cell(cell) => self.ratio(model, spec.figure, spec.of, spec.against, cell),
+            TestCells::Scaling { cell, base } => {
                 let parts = [
-                    part(1.0, q.of, cell),
-                    part(-1.0, q.of, base),
-                    part(-1.0, q.against, cell),
-                    part(1.0, q.against, base),
+                    Part::new(1.0, spec.of, cell),
+                    Part::new(-1.0, spec.of, base),
+                    Part::new(-1.0, spec.against, cell),
+                    Part::new(1.0, spec.against, base),
                 ];
-                self.product(model, q.figure, &parts)
+                self.product(model, spec.figure, &parts)
             }
-            Place::Korean { cells, .. } => self.korean(model, q.figure, q.of, Some(q.against), cells),
+            TestCells::Korean { cells, .. } => {
+                self.korean(model, spec.figure, spec.of, Some(spec.against), cells)
+            }
         };
-        let (side, threshold) = side(q.bound);
-        let cells = q.at.cells();
-        let mut test = VerdictTest {
-            what: format!("{}{}", noun(q.figure), q.at.words()),
-            role: q.role,
-            figure: q.figure.as_str().to_owned(),
-            framework: q.of.to_owned(),
-            against: q.against.to_owned(),
-            effect: None,
-            interval: None,
-            threshold,
-            side,
-            outcome: VerdictOutcome::Inconclusive,
-            why: None,
-            says: String::new(),
-            cells: cells.iter().map(|c| c.id.clone()).collect(),
+        let (side, threshold) = side(spec.bound);
+        let cells = spec.at.cells();
+        let mut result = TestResult {
+            test: VerdictTest {
+                what: format!("{}{}", noun(spec.figure), spec.at.words()),
+                role: TestRole::Deciding,
+                figure: spec.figure.as_str().to_owned(),
+                framework: spec.of.to_owned(),
+                against: spec.against.to_owned(),
+                effect: None,
+                interval: None,
+                threshold,
+                side,
+                outcome: VerdictOutcome::Inconclusive,
+                why: None,
+                says: String::new(),
+                cells: cells.iter().map(|c| c.id.clone()).collect(),
+            },
+            strict: VerdictOutcome::Inconclusive,
+            margin: None,
+            sentence: String::new(),
+            weaknesses: Vec::new(),
+            undecided: None,
         };
         let effect = match effect {
             Ok(effect) => effect,
             Err(absent) => {
-                test.why = Some(absent.why.clone());
-                return Answer {
-                    sentence: absent.why.clone(),
-                    test,
-                    strict: VerdictOutcome::Inconclusive,
-                    margin: None,
-                    weaknesses: Vec::new(),
-                    gap: Some(Gap::Missing(absent)),
-                };
+                result.sentence.clone_from(&absent.why);
+                result.test.why = Some(absent.why.clone());
+                result.undecided = Some(Undecided::Missing(absent));
+                return result;
             }
         };
         let interval = effect.interval(levels.shown).filter(|_| effect.is_trusted());
         let strict = effect.interval(levels.strict).filter(|_| effect.is_trusted());
-        test.effect = Some(effect.estimate);
-        test.interval = interval;
-        let (weaknesses, void) = self.weaknesses(model, q, &cells);
-        let mut answer = Answer {
-            sentence: String::new(),
-            strict: VerdictOutcome::Inconclusive,
-            margin: None,
-            weaknesses,
-            gap: None,
-            test,
+        result.test.effect = Some(effect.estimate);
+        result.test.interval = interval;
+        result.weaknesses = self.weaknesses(model, spec, &cells);
+        let void = |w: &&Weakness| weight(w.kind, spec.figure) == Weight::Void;
+        let void = result.weaknesses.iter().find(void).cloned();
+        let said = self.said(model, spec, &effect, interval.as_ref());
+        let leave_open = |mut result: TestResult, why: String, undecided: Undecided| {
+            result.sentence = format!("{said}; {why}");
+            result.test.why = Some(why);
+            result.undecided = Some(undecided);
+            result
         };
-        let said = self.said(model, q, &effect, interval.as_ref());
-        let undecided = |answer: &mut Answer, why: String, gap: Gap| {
-            answer.sentence = format!("{said}; {why}");
-            answer.test.why = Some(why);
-            answer.gap = Some(gap);
-        };
-        let scenario = q.at.scenario().unwrap_or_default().to_owned();
-        if let Some((framework, cell, kind, text)) = void {
+        let scenario = spec.at.scenario().unwrap_or_default().to_owned();
+        if let Some(Weakness {
+            lane,
+            cell,
+            kind,
+            text,
+        }) = void
+        {
             let why = format!(
                 "it does not count, since `{cell}` of {} is flagged {kind} ({text})",
-                shown(&framework)
+                shown(&lane.framework)
             );
-            let gap = Gap::Void {
-                framework,
+            let undecided = Undecided::Flagged {
+                framework: lane.framework,
                 cell,
                 kind,
             };
-            undecided(&mut answer, why, gap);
-            return answer;
+            return leave_open(result, why, undecided);
         }
         let (Some(interval), Some(strict)) = (interval, strict) else {
             let why = format!(
@@ -342,56 +347,58 @@ impl Evidence<'_> {
                 count(effect.values as u64),
                 effect.unit.words(effect.values)
             );
-            let gap = Gap::TooFew {
+            let undecided = Undecided::TooFew {
                 has: effect.values,
                 unit: effect.unit,
                 scenario,
             };
-            undecided(&mut answer, why, gap);
-            return answer;
+            return leave_open(result, why, undecided);
         };
-        if let Some(error_ms) = self.below_client_error(model, q, &cells)
-            && !matches!(q.bound, Bound::Within(_))
+        if let Some(error_ms) = self.below_client_error(model, spec, &cells)
+            && !matches!(spec.bound, Bound::Within(_))
         {
             let why = format!(
                 "the difference is smaller than the client's own error of {} ms",
                 number(error_ms)
             );
-            undecided(&mut answer, why, Gap::BelowClientError);
-            return answer;
+            return leave_open(result, why, Undecided::BelowClientError);
         }
-        let outcome_shown = outcome(q.bound, &interval);
-        answer.test.outcome = outcome_shown;
-        answer.strict = outcome(q.bound, &strict);
-        answer.sentence = format!("{said}{}", stands(q.bound, outcome_shown));
+        let outcome_shown = outcome(spec.bound, &interval);
+        result.test.outcome = outcome_shown;
+        result.strict = outcome(spec.bound, &strict);
+        result.sentence = format!("{said}{}", stands(spec.bound, outcome_shown));
         if outcome_shown == VerdictOutcome::Inconclusive {
-            answer.test.why = Some(stands(q.bound, outcome_shown).trim_start_matches("; ").to_owned());
-            answer.gap = Some(Gap::Near {
+            result.test.why = Some(
+                stands(spec.bound, outcome_shown)
+                    .trim_start_matches("; ")
+                    .to_owned(),
+            );
+            result.undecided = Some(Undecided::NearThreshold {
                 has: effect.values,
                 unit: effect.unit,
                 scenario,
-                factor: factor(q.bound, effect.estimate, &interval),
+                factor: factor(spec.bound, effect.estimate, &interval),
             });
         } else {
-            answer.margin = Some(margin(q.bound, &interval));
+            result.margin = Some(margin(spec.bound, &interval));
         }
-        answer
+        result
     }
 
     /// What was seen, and how many requests failed where that counts.
-    fn said(&self, model: &str, q: &Question<'_>, effect: &Effect, interval: Option<&Interval>) -> String {
+    fn said(&self, model: &str, spec: &TestSpec<'_>, effect: &Effect, interval: Option<&Interval>) -> String {
         let mut said = seen(
-            q.figure,
-            shown(q.of),
-            shown(q.against),
-            &q.at.words(),
+            spec.figure,
+            shown(spec.of),
+            shown(spec.against),
+            &spec.at.words(),
             effect.estimate,
             interval,
         );
-        if matches!(q.figure, Figure::OutputTokensPerS | Figure::ScalingEfficiency) {
-            for framework in [q.of, q.against] {
+        if matches!(spec.figure, Figure::OutputTokensPerS | Figure::ScalingEfficiency) {
+            for framework in [spec.of, spec.against] {
                 let (mut failed, mut requests) = (0, 0);
-                for cell in q.at.cells() {
+                for cell in spec.at.cells() {
                     for seen in self.strata(model, framework, &cell.id).values() {
                         failed += seen.cell.failed;
                         requests += seen.cell.requests;
@@ -409,73 +416,53 @@ impl Evidence<'_> {
         said
     }
 
-    /// The flags that weaken a test, and the first that makes it worthless.
-    #[expect(
-        clippy::type_complexity,
-        reason = "framework, cell, flag and its text, used once"
-    )]
-    fn weaknesses(
-        &self,
-        model: &str,
-        q: &Question<'_>,
-        cells: &[&Cell],
-    ) -> (Vec<Weakness>, Option<(String, String, FlagKind, String)>) {
-        let (mut weaknesses, mut void) = (Vec::new(), None);
-        for framework in [q.of, q.against] {
-            for cell in cells {
-                for seen in self.strata(model, framework, &cell.id).values() {
-                    for flag in &seen.cell.flags {
-                        let weight = weight(flag.kind, q.figure);
-                        if weight == Weight::Silent {
-                            continue;
-                        }
-                        if weight == Weight::Void && void.is_none() {
-                            void = Some((
-                                framework.to_owned(),
-                                cell.id.clone(),
-                                flag.kind,
-                                flag.seen.clone(),
-                            ));
-                        }
-                        weaknesses.push(Weakness {
-                            lane: seen.lane.lane.clone(),
-                            cell: cell.id.clone(),
-                            kind: flag.kind,
-                            text: flag.seen.clone(),
-                        });
-                    }
-                }
+    /// The flags that weaken a test or make it worthless.
+    fn weaknesses(&self, model: &str, spec: &TestSpec<'_>, cells: &[&Cell]) -> Vec<Weakness> {
+        let mut weaknesses = Vec::new();
+        for framework in [spec.of, spec.against] {
+            for seen in cells
+                .iter()
+                .flat_map(|c| self.strata(model, framework, &c.id).values())
+            {
+                let flags = seen.cell.flags.iter();
+                let telling = flags.filter(|f| weight(f.kind, spec.figure) != Weight::Silent);
+                weaknesses.extend(telling.map(|flag| Weakness {
+                    lane: seen.lane.lane.clone(),
+                    cell: seen.cell.cell.clone(),
+                    kind: flag.kind,
+                    text: flag.seen.clone(),
+                }));
             }
         }
-        (weaknesses, void)
+        weaknesses
     }
 
     /// The client's own error, where two times to the first token are nearer to each other than that in every stratum.
-    fn below_client_error(&self, model: &str, q: &Question<'_>, cells: &[&Cell]) -> Option<f64> {
+    fn below_client_error(&self, model: &str, spec: &TestSpec<'_>, cells: &[&Cell]) -> Option<f64> {
         if !matches!(
-            q.figure,
+            spec.figure,
             Figure::TtftMs | Figure::FirstTtftMs | Figure::LaterTtftMs
         ) {
             return None;
         }
         let cell = cells.first()?;
-        let others = self.strata(model, q.against, &cell.id);
+        let others = self.strata(model, spec.against, &cell.id);
+        let median = |measured: &MeasuredCell<'_>| {
+            let prefix = measured.cell.prefix_cache.as_ref();
+            let distribution = match spec.figure {
+                Figure::FirstTtftMs => prefix.and_then(|p| p.first_ttft_ms.as_ref()),
+                Figure::LaterTtftMs => prefix.and_then(|p| p.later_ttft_ms.as_ref()),
+                _ => measured.cell.ttft_ms.as_ref(),
+            };
+            distribution.map(|d| d.p50)
+        };
         let mut largest: Option<f64> = None;
-        for (stratum, seen) in self.strata(model, q.of, &cell.id) {
+        for (stratum, seen) in self.strata(model, spec.of, &cell.id) {
             let Some(other) = others.get(stratum) else {
                 continue;
             };
-            let median = |cell: &super::super::CellSummary| {
-                let prefix = cell.prefix_cache.as_ref();
-                let distribution = match q.figure {
-                    Figure::FirstTtftMs => prefix.and_then(|p| p.first_ttft_ms.as_ref()),
-                    Figure::LaterTtftMs => prefix.and_then(|p| p.later_ttft_ms.as_ref()),
-                    _ => cell.ttft_ms.as_ref(),
-                };
-                distribution.map(|d| d.p50)
-            };
-            let error = seen.client_error_ms?;
-            if (median(seen.cell)? - median(other.cell)?).abs() >= error {
+            let error = self.client_error_ms(seen)?;
+            if (median(seen)? - median(other)?).abs() >= error {
                 return None;
             }
             largest = Some(largest.map_or(error, |l| l.max(error)));

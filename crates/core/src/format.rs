@@ -1,8 +1,8 @@
-//! Numbers for people: one form everywhere, here for rooms below the report that make sentences.
+//! Numbers and lists as people read them: one form everywhere.
 
 use std::time::Duration;
 
-use super::Interval;
+use crate::stats::Interval;
 
 /// What stands where there is no number.
 pub const NONE: &str = "–";
@@ -91,5 +91,17 @@ pub fn duration(duration: Duration) -> String {
     } else {
         let minutes = (seconds / 60.0).round() as u64;
         format!("{} h {} min", count(minutes / 60), minutes % 60)
+    }
+}
+
+/// `a`, `a and b`, `a, b and c`.
+pub fn list<T: AsRef<str>>(items: &[T]) -> String {
+    match items {
+        [] => String::new(),
+        [one] => one.as_ref().to_owned(),
+        [all @ .., last] => {
+            let all: Vec<&str> = all.iter().map(AsRef::as_ref).collect();
+            format!("{} and {}", all.join(", "), last.as_ref())
+        }
     }
 }
