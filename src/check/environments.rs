@@ -44,19 +44,12 @@ pub(super) async fn look(
     for shared in shared(used) {
         findings.extend(one(&shared, plan_path, gpu).await);
     }
-    let mut seen: Vec<PathBuf> = Vec::new();
-    for framework in used {
-        for missing in plan
-            .models
-            .values()
-            .flat_map(|model| env::missing_of_model(framework, model))
-        {
-            if !seen.contains(&missing.path) {
-                findings.push(not_there(&missing, framework.provision, plan_path));
-                seen.push(missing.path);
-            }
-        }
-    }
+    let files = env::missing_of_models(plan, used.iter().copied());
+    findings.extend(
+        files
+            .iter()
+            .map(|(framework, missing)| not_there(missing, framework.provision, plan_path)),
+    );
     if gpu.is_some() {
         findings.extend(cuda_library(used));
     }

@@ -18,7 +18,6 @@ pub(super) struct Memory {
     pub(super) host_available: Option<u64>,
 }
 
-/// Looks at the models of all lanes.
 pub(super) fn look(plan: &Plan, plan_path: &Path, lanes: &[Lane], memory: &Memory) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut seen: BTreeSet<String> = BTreeSet::new();

@@ -1,16 +1,10 @@
 //! Open loops through the binary, on the simulated server.
 
-use std::{net::TcpListener, path::Path, process::Command};
+use std::{path::Path, process::Command};
 
 use serde_json::Value;
 
-/// A port that was free a moment ago: the kernel gives it out, and the plan needs a number.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|l| l.local_addr())
-        .expect("a port")
-        .port()
-}
+use crate::free_port;
 
 fn run(plan: &str) -> (tempfile::TempDir, Value) {
     let dir = tempfile::tempdir().expect("tempdir");
@@ -95,12 +89,10 @@ scenarios:
         // An open loop has no steady state of its own: it has no fixed number of streams.
         assert!(cell["steady"].is_null(), "{cell}");
     }
-    // Sends may be late, never early: 39 gaps of 25 ms are at least 975 ms (the first send may be late by as much as
-    // the machine is slow, the last one too).
     let sent = cell(&summary, "constant")["sent_requests_per_s"]["median"]
         .as_f64()
         .expect("a rate");
-    assert!(sent > 10.0 && sent < 80.0, "{sent}");
+    assert!(sent > 0.0, "{sent}");
     // Objectives that all meet, and one that none can: 64 tokens at 20,000 a second take 3 ms.
     assert_eq!(cell(&summary, "constant")["goodput"]["share"].as_f64(), Some(1.0));
     assert_eq!(cell(&summary, "poisson")["goodput"]["share"].as_f64(), Some(0.0));
@@ -111,11 +103,22 @@ scenarios:
     assert!(report.contains("gamma (burstiness 0.3)"));
     // Latency by the records: planned send to the end, for each request.
     let records = read(dir.path(), "sim/sim/requests.jsonl");
-    let measured = records
+    let measured: Vec<Value> = records
         .lines()
         .map(|l| serde_json::from_str::<Value>(l).expect("a record"))
-        .filter(|r| r["phase"] == "measured" && r["scenario"] == "constant");
+        .filter(|r| r["phase"] == "measured" && r["scenario"] == "constant")
+        .collect();
+    // However late a busy machine sends: planned are 39 gaps of 25 ms. The two clocks that tell are not read at once.
+    let planned =
+        |r: &Value| r["sent_unix_us"].as_u64().expect("a time") - r["queued_us"].as_u64().expect("a queue");
+    let (first, last) = (
+        measured.iter().map(planned).min(),
+        measured.iter().map(planned).max(),
+    );
+    let span = last.expect("records") - first.expect("records");
+    assert!((500_000..2_000_000).contains(&span), "{span} us");
     let mut latencies: Vec<u64> = measured
+        .iter()
         .map(|r| r["end_us"].as_u64().expect("an end") + r["queued_us"].as_u64().expect("a queue"))
         .collect();
     latencies.sort_unstable();
@@ -145,10 +148,10 @@ frameworks:
   fast: {}
   slow: {}
 scenarios:
-  single: {{ input_tokens: [64], output_tokens: 32, repeats: 8 }}
+  single: {{ input_tokens: [64], output_tokens: 8, repeats: 8 }}
 ",
-        server(a, 1000),
-        server(b, 100),
+        server(a, 500),
+        server(b, 20),
     );
     let (dir, summary) = run(&plan);
     let order: Vec<(&str, u64)> = summary["lanes"]
@@ -164,16 +167,17 @@ scenarios:
         })
         .collect();
     assert_eq!(order, [("fast", 1), ("slow", 1), ("slow", 2), ("fast", 2)]);
-    // Ten times the time a token, seen on the same prompts in both rounds.
-    let tpot = &summary["comparisons"][0]["cells"][0]["figures"]["tpot_ms"];
+    // 25 times the time an answer, seen on the same prompts in both rounds. A busy machine takes from that: it makes the
+    // fast one late, and its tokens come in one read.
+    let latency = &summary["comparisons"][0]["cells"][0]["figures"]["latency_ms"];
     assert_eq!(
-        (tpot["pairs"].as_u64(), tpot["differs"].as_bool()),
+        (latency["pairs"].as_u64(), latency["differs"].as_bool()),
         (Some(16), Some(true))
     );
-    let ratio = tpot["ratio"].as_f64().expect("a ratio");
-    assert!(ratio > 3.0, "{ratio}");
-    assert_eq!(tpot["cliffs_delta"].as_f64(), Some(1.0));
-    let rounds = &summary["rounds"][0]["cells"][0]["figures"]["tpot_ms"]["rounds"];
+    let ratio = latency["ratio"].as_f64().expect("a ratio");
+    assert!(ratio > 1.5, "{ratio}");
+    assert!(latency["cliffs_delta"].as_f64() > Some(0.5), "{latency}");
+    let rounds = &summary["rounds"][0]["cells"][0]["figures"]["latency_ms"]["rounds"];
     assert_eq!(rounds.as_object().map(serde_json::Map::len), Some(2));
     let report = read(dir.path(), "report.md");
     assert!(report.contains("## Rounds") && report.contains("slow #2"));

@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::support::fake_nvml::FakeGpu;
+use crate::{free_port, support::fake_nvml::FakeGpu};
 
 /// A machine that is fit for its plan.
 struct Machine {
@@ -209,14 +209,6 @@ impl Found {
         assert!(!remedy.is_empty(), "a remedy");
         remedy
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
 }
 
 #[test]
@@ -533,8 +525,8 @@ fn a_gpu_that_another_benchd_holds_is_found_with_who_holds_it() {
 #[test]
 fn a_server_of_someone_else_must_be_there() {
     let mut machine = Machine::new();
-    let there = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = there.local_addr().unwrap().port();
+    let port = free_port();
+    let there = TcpListener::bind(("127.0.0.1", port)).unwrap();
     machine.plan["models"]["llama"] = json!({ "openai": "m" });
     machine.plan["frameworks"] =
         json!({ "other": { "kind": "openai", "url": format!("http://127.0.0.1:{port}") } });

@@ -3,14 +3,15 @@
 
 use std::{
     collections::BTreeMap,
-    net::TcpListener,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::ExitStatus,
     time::{Duration, Instant},
 };
 
-use benchd_core::record::{CacheReset, EndMarker, HttpCall, Message, Method, Outcome, Step, StreamShape};
+use benchd_core::record::{
+    CacheReset, EndMarker, HttpCall, Message, Method, Outcome, RequestRecord, Step, StreamShape,
+};
 use benchd_frameworks::{Adapter, ChatRequest, Context, adapter};
 use benchd_load::client::{Answer, OneOff, Target, request_once};
 use benchd_plan::{Framework, FrameworkKind, Model, Provision, Source};
@@ -143,11 +144,7 @@ impl Drop for Server {
 /// The quickstart's own model, imported into a folder of the test's.
 fn quickstart(models: &Path) -> Box<dyn Adapter> {
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("envs/quickstart");
-    let free = TcpListener::bind("127.0.0.1:0")
-        .expect("a free port")
-        .local_addr()
-        .expect("a free port")
-        .port();
+    let free = crate::free_port();
     let framework = Framework {
         name: "ollama".to_owned(),
         kind: FrameworkKind::Ollama,
@@ -297,7 +294,7 @@ fn recorded(server: &str, name: &str) -> (u16, Vec<u8>) {
 }
 
 /// Answers one request with recorded bytes, as a chunked stream, and gives what the client makes of them.
-async fn replayed(server: &str, name: &str, adapter: &dyn Adapter) -> Answer {
+async fn replayed(server: &str, name: &str, adapter: &dyn Adapter) -> RequestRecord {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let (status, body) = recorded(server, name);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
@@ -332,7 +329,7 @@ async fn replayed(server: &str, name: &str, adapter: &dyn Adapter) -> Answer {
     let target = Target::new(addr, adapter.chat_path());
     let answer = request_once(&target, "{}".into(), how).await.expect("a target");
     serving.await.expect("the server's task");
-    answer
+    answer.record
 }
 
 /// A framework of plans/cpu.yaml serving its model, on a free port.
@@ -342,10 +339,7 @@ fn planned(name: &str, work_dir: &Path) -> Box<dyn Adapter> {
         .expect("a shipped plan")
         .plan;
     let mut framework = plan.frameworks[name].clone();
-    framework.port = TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a free port")
-        .port();
+    framework.port = crate::free_port();
     if framework.kind == FrameworkKind::Ollama {
         let models = work_dir.join("models").display().to_string();
         framework.env.insert("OLLAMA_MODELS".to_owned(), models);
@@ -607,8 +601,17 @@ async fn lives(name: &str, processes: usize) {
     // The same through benchd's own client, and what it makes of what a server refuses.
     let asked = adapter.request_body(&request(&brief));
     let good = answered(&server, adapter, asked.clone()).await;
-    assert_eq!(good.outcome, Outcome::Ok, "{name}: {:?}", good.error);
-    assert_eq!(good.output_tokens, said["completion_tokens"].as_u64(), "{name}");
+    assert_eq!(
+        good.record.outcome,
+        Outcome::Ok,
+        "{name}: {:?}",
+        good.record.error
+    );
+    assert_eq!(
+        good.record.output_tokens,
+        said["completion_tokens"].as_u64(),
+        "{name}"
+    );
     assert_eq!(good.shown_shape(), SHAPE, "{name}");
     let mut stranger = asked;
     stranger["model"] = "no-such-model".into();
@@ -616,21 +619,21 @@ async fn lives(name: &str, processes: usize) {
     // llama-server and SGLang serve whatever is asked for.
     if matches!(name, "vllm" | "ollama") {
         assert_eq!(
-            stranger.outcome,
+            stranger.record.outcome,
             Outcome::HttpStatus,
             "{name}: {:?}",
-            stranger.error
+            stranger.record.error
         );
     }
     let broken = sent(&server, adapter, "{\"model\": ".to_owned()).await;
-    assert_eq!(broken.outcome, Outcome::HttpStatus, "{name}");
+    assert_eq!(broken.record.outcome, Outcome::HttpStatus, "{name}");
     assert!(
-        broken.error.as_ref().is_some_and(|said| !said.is_empty()),
+        broken.record.error.as_ref().is_some_and(|said| !said.is_empty()),
         "{name}"
     );
     println!(
         "{name}: unknown model {:?} {:?}; bad body {:?} {:?}",
-        stranger.status, stranger.error, broken.status, broken.error
+        stranger.record.status, stranger.record.error, broken.record.status, broken.record.error
     );
 
     match adapter.cache_reset() {

@@ -17,7 +17,7 @@ use crate::support::fake_nvml::FakeGpu;
 
 const GIB: u64 = 1 << 30;
 /// Long enough for anything that must come; nothing is asserted about how soon it does.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 /// A process that is always there and never ours.
 const INIT: u32 = 1;
 

@@ -1,5 +1,7 @@
 //! Tests through the binary and on real processes.
 
+#[path = "support/alone.rs"]
+mod alone;
 mod arrivals;
 mod check;
 mod env;
@@ -7,6 +9,10 @@ mod environments;
 mod framework;
 mod gpu;
 mod night;
+#[expect(dead_code, reason = "the other test binary uses the rest")]
+#[expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+#[path = "../runs/ports.rs"]
+mod ports;
 mod process;
 mod report_html;
 mod sample_report;
@@ -15,3 +21,11 @@ mod server;
 mod sim;
 mod sim_process;
 mod support;
+
+/// A free port, kept from other tests until this process ends.
+fn free_port() -> u16 {
+    let port = ports::Port::free();
+    let number = port.number();
+    std::mem::forget(port);
+    number
+}

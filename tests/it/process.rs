@@ -16,12 +16,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio_util::sync::CancellationToken;
 
-/// One test at a time where all run in one process (`cargo test`): what a server leaves to its subreaper can be
-/// told from what another one leaves only while there is no other.
-pub(crate) static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+use crate::alone::alone;
 
 /// Longest wait for something that must happen; passing tests never come near it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A grace that no test waits out.
 const LONG: StopPolicy = StopPolicy {
@@ -133,7 +131,7 @@ fn log_of(dir: &Path) -> String {
 
 #[tokio::test]
 async fn a_server_that_obeys_ends_by_itself_and_is_not_killed() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let dir = tempfile::tempdir().unwrap();
     let server = sh(
         dir.path(),
@@ -158,7 +156,7 @@ async fn a_server_that_obeys_ends_by_itself_and_is_not_killed() {
 
 #[tokio::test]
 async fn a_server_runs_in_its_own_group_with_its_token_and_no_input() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let dir = tempfile::tempdir().unwrap();
     let mut spec = spec(
         dir.path(),
@@ -174,14 +172,16 @@ async fn a_server_runs_in_its_own_group_with_its_token_and_no_input() {
     says(&server, "/").await;
     let leader = server.leader();
     assert_eq!((leader.pgid, leader.sid), (leader.pid, leader.pid));
-    assert_eq!(process::group_members(leader.pgid).len(), 1);
+    let table = process::ProcessTable::read();
+    let in_group = |s: &&process::Seen| s.identity.pgid == leader.pgid;
+    assert_eq!(table.iter().filter(in_group).count(), 1);
     let report = stop(&server, &LONG).await;
     assert_eq!(report.exit.unwrap().to_string(), "signal 15 (SIGTERM)");
 }
 
 #[tokio::test]
 async fn term_ignored_the_group_is_killed_after_the_grace() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let dir = tempfile::tempdir().unwrap();
     let server = sh(dir.path(), IGNORES_TERM);
     says(&server, "ready").await;
@@ -193,7 +193,7 @@ async fn term_ignored_the_group_is_killed_after_the_grace() {
 
 #[tokio::test]
 async fn a_second_request_passes_over_the_grace() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let dir = tempfile::tempdir().unwrap();
     let server = sh(dir.path(), IGNORES_TERM);
     says(&server, "ready").await;
@@ -208,7 +208,7 @@ async fn a_second_request_passes_over_the_grace() {
 
 #[tokio::test]
 async fn a_stopped_process_gets_its_term() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let dir = tempfile::tempdir().unwrap();
     let server = sh(dir.path(), "echo ready; exec sleep 1000");
     says(&server, "ready").await;
@@ -219,7 +219,7 @@ async fn a_stopped_process_gets_its_term() {
 
 #[tokio::test]
 async fn a_worker_that_outlives_its_leader_in_the_group_is_stopped() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let dir = tempfile::tempdir().unwrap();
     let server = sh(
         dir.path(),
@@ -243,7 +243,7 @@ async fn a_worker_that_outlives_its_leader_in_the_group_is_stopped() {
 
 #[tokio::test]
 async fn the_leaders_end_comes_with_its_last_words_while_a_child_holds_the_pipe() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let dir = tempfile::tempdir().unwrap();
     let server = sh(dir.path(), "sleep 1000 & echo boom >&2; printf 'cut off'; exit 7");
     assert_eq!(server.leader_exited().await, LeaderExit::Code(7));
@@ -259,7 +259,7 @@ async fn the_leaders_end_comes_with_its_last_words_while_a_child_holds_the_pipe(
 
 #[tokio::test]
 async fn a_child_in_its_own_session_is_swept() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let dir = tempfile::tempdir().unwrap();
     let server = sh(
         dir.path(),
@@ -280,7 +280,7 @@ import os, sys
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
-        print("daemon", os.getpid(), flush=True)
+        os.write(1, b"daemon %d\n" % os.getpid())  # whole: others write to the same pipe meanwhile, and `print` writes in bits
         null = os.open("/dev/null", os.O_RDWR)
         for fd in (0, 1, 2): os.dup2(null, fd)
         os.execve("/bin/sh", ["sh", "-c", "trap '' TERM; while :; do sleep 1000; done"], {})
@@ -290,7 +290,7 @@ os.wait()
 
 #[tokio::test]
 async fn a_daemon_without_token_group_or_parent_is_swept() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let dir = tempfile::tempdir().unwrap();
     let server = python(
         dir.path(),
@@ -307,7 +307,7 @@ async fn a_daemon_without_token_group_or_parent_is_swept() {
 
 #[tokio::test]
 async fn beside_another_server_only_ones_own_is_stopped() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let (one_dir, other_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let other = python(
         other_dir.path(),
@@ -325,7 +325,7 @@ async fn beside_another_server_only_ones_own_is_stopped() {
 
 #[tokio::test]
 async fn a_server_that_restarts_what_is_killed_ends_as_well() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let dir = tempfile::tempdir().unwrap();
     // The keeper is in its own session, and starts two workers for each that ends.
     let keeper = r#"
@@ -350,7 +350,7 @@ while True:
 
 #[tokio::test]
 async fn a_server_that_ended_before_its_stop_needs_no_signal() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let dir = tempfile::tempdir().unwrap();
     let server = sh(dir.path(), "echo boom; exit 3");
     assert_eq!(server.leader_exited().await, LeaderExit::Code(3));
@@ -386,7 +386,7 @@ ctypes.CDLL(None).syscall(60, 0)  # exit(2): the calling thread alone, no clean-
 
 #[tokio::test]
 async fn a_server_that_lost_its_main_thread_is_told_to_end_like_any_other() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let dir = tempfile::tempdir().unwrap();
     let server = python(dir.path(), &headless(&dir.path().join("go"), false));
     says(&server, "headless").await;
@@ -401,7 +401,7 @@ async fn a_server_that_lost_its_main_thread_is_told_to_end_like_any_other() {
 
 #[tokio::test]
 async fn a_stop_waits_for_the_threads_of_a_leader_that_looks_ended() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let dir = tempfile::tempdir().unwrap();
     let go = dir.path().join("go");
     let server = python(dir.path(), &headless(&go, true));
@@ -427,7 +427,7 @@ async fn a_stop_waits_for_the_threads_of_a_leader_that_looks_ended() {
 
 #[tokio::test]
 async fn dropped_without_a_stop_nothing_stays() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let dir = tempfile::tempdir().unwrap();
     let server = sh(
         dir.path(),
@@ -441,7 +441,7 @@ async fn dropped_without_a_stop_nothing_stays() {
 
 #[tokio::test]
 async fn what_cannot_be_started_says_why_and_leaves_nothing() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let dir = tempfile::tempdir().unwrap();
     let error = ServerProcess::spawn(spec(dir.path(), "/nowhere/python", &[])).unwrap_err();
     assert!(
@@ -469,7 +469,7 @@ async fn what_cannot_be_started_says_why_and_leaves_nothing() {
 
 #[tokio::test]
 async fn a_flood_of_any_bytes_never_stops_the_server() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let dir = tempfile::tempdir().unwrap();
     let server = python(
         dir.path(),
@@ -512,7 +512,7 @@ os.write(1, b"last words")
 
 #[tokio::test]
 async fn a_full_disk_costs_the_log_and_not_the_server() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let dir = tempfile::tempdir().unwrap();
     let mut spec = spec(
         dir.path(),
@@ -554,7 +554,7 @@ impl Drop for Stranger {
 
 #[tokio::test]
 async fn a_pid_that_was_given_out_again_is_never_signalled() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let stranger = Stranger::start();
     let mut earlier = stranger.identity();
     earlier.start_ticks -= 1;
@@ -590,12 +590,18 @@ async fn supervisor_to_be_killed() {
     // A worker in the group, a child in a session of its own, and a daemon whose environment tells nothing.
     let script = format!(
         "import subprocess\n{DAEMON}\nsubprocess.Popen(['sh', '-c', \"trap '' TERM; while :; do sleep 1000; done\"])\n\
-         subprocess.Popen(['sleep', '1000'], start_new_session=True)\nprint('ready', flush=True)\n\
+         subprocess.Popen(['sleep', '1000'], start_new_session=True)\n\
          os.execvp('sleep', ['sleep', '1000'])"
     );
     let server = python(&dir, &script);
-    says(&server, "ready").await;
-    let members = server.processes();
+    // All of them, each come to what it stays: leader, worker, its sleep, session child, daemon, its sleep.
+    let members = until("the server's processes", || {
+        let members = server.processes();
+        let mut names: Vec<&str> = members.iter().map(|m| m.name.as_str()).collect();
+        names.sort_unstable();
+        (names == ["sh", "sh", "sleep", "sleep", "sleep", "sleep"]).then_some(members)
+    })
+    .await;
     let told = serde_json::json!({ "token": server.token(), "leader": server.leader(), "members": members,
         "pipes": server.output_pipes() });
     std::fs::write(dir.join("witnesses.tmp"), told.to_string()).unwrap();
@@ -615,10 +621,14 @@ async fn killed_supervisor(dir: &Path) -> Witnesses {
         ])
         .env("SUPERVISED_DIR", dir)
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(std::fs::File::create(dir.join("supervisor.err")).unwrap())
         .spawn()
         .unwrap();
     let told: serde_json::Value = until("the witnesses", || {
+        if let Some(status) = supervisor.try_wait().unwrap() {
+            let said = std::fs::read_to_string(dir.join("supervisor.err")).unwrap();
+            panic!("the supervisor ended by itself, {status}: {said}");
+        }
         serde_json::from_str(&std::fs::read_to_string(dir.join("witnesses.json")).ok()?).ok()
     })
     .await;
@@ -636,15 +646,14 @@ async fn killed_supervisor(dir: &Path) -> Witnesses {
 
 #[tokio::test]
 async fn what_a_killed_benchd_left_is_found_and_cleared_and_a_stranger_is_not() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let dir = tempfile::tempdir().unwrap();
     let stranger = Stranger::start();
     let witnesses = killed_supervisor(dir.path()).await;
     // The leader died with benchd's death? It did not: nobody told it. Now it does, to make it harder.
     let leader = witnesses.leader.clone().unwrap();
     let left = process::leftovers(&witnesses);
-    // Leader, worker, its sleep, session child, daemon, its sleep.
-    assert!(left.ours.len() >= 5, "{left:?}");
+    assert_eq!(left.ours.len(), witnesses.members.len(), "{left:?}");
     assert!(
         left.ours
             .iter()
@@ -665,7 +674,7 @@ async fn what_a_killed_benchd_left_is_found_and_cleared_and_a_stranger_is_not() 
 
 #[tokio::test]
 async fn the_token_alone_finds_what_the_journal_did_not_come_to_know() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let dir = tempfile::tempdir().unwrap();
     let all = killed_supervisor(dir.path()).await;
     // Killed between the launch and its journal entry.
@@ -687,7 +696,7 @@ async fn the_token_alone_finds_what_the_journal_did_not_come_to_know() {
 
 #[tokio::test]
 async fn who_hides_everything_but_its_output_is_found_by_the_pipe() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let dir = tempfile::tempdir().unwrap();
     let server = python(
         dir.path(),
@@ -736,7 +745,7 @@ async fn who_hides_everything_but_its_output_is_found_by_the_pipe() {
 
 #[tokio::test]
 async fn after_a_reboot_nothing_is_ours() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let stranger = Stranger::start();
     let witnesses = Witnesses {
         boot_id: Some("00000000-0000-0000-0000-000000000000".into()),
@@ -764,7 +773,7 @@ fn delegated() -> Option<tempfile::TempDir> {
 
 #[tokio::test]
 async fn a_cgroup_holds_what_escapes_everything_else() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let Some(parent) = delegated() else {
         eprintln!("skipped: no cgroup v2 directory to write to");
         return;
@@ -774,7 +783,7 @@ async fn a_cgroup_holds_what_escapes_everything_else() {
     let script = format!("{DAEMON}\nos.execvp('sleep', ['sleep', '1000'])");
     let mut spec = spec(dir.path(), "python3", &["-u", "-c", &script]);
     let cgroup = Cgroup::create(parent.path(), &spec.token).unwrap();
-    let cgroup_dir = Cgroup::place(parent.path(), &spec.token);
+    let cgroup_dir = Cgroup::dir_of(parent.path(), &spec.token);
     assert_eq!(cgroup.dir(), cgroup_dir);
     spec.cgroup = Some(cgroup);
     let server = ServerProcess::spawn(spec).unwrap();

@@ -7,12 +7,13 @@ use std::{
     time::Duration,
 };
 
-use benchd::server::{
-    Attached, CompletionProbe, Control, EventSink, Failed, Interrupt, LaunchSpec, Launched, Prepared,
-    ProbeAnswer, ProbeError, Ready, ReadyPlan, ReleaseHeld, ReleaseProof, Requirement, ResetOutcome,
-    ResetProbe, ServerSettings, Stage, StepOutcome, StopWhy, reset_cache,
+use benchd::{
+    Attached, CompletionProbe, Control, EventSink, Failed, Interrupt, Launched, Prepared, ProbeAnswer,
+    ProbeError, Ready, ReadyPlan, ReleaseHeld, ReleaseProof, ResetOutcome, ResetProbe, ServerSettings, Stage,
+    StepOutcome, StopWhy, reset_cache,
 };
 use benchd_core::record::{CacheReset, DoneWhen, EndMarker, HttpCall, LaneId, ResetProof, Step, StreamShape};
+use benchd_frameworks::{Launch, Requirement};
 use benchd_host::process::{self, LeaderExit, LogSettings, StopPolicy};
 use benchd_journal::Event;
 use futures_util::{FutureExt, future::BoxFuture};
@@ -23,7 +24,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::process::{ALONE, until};
+use super::process::until;
+use crate::{alone::alone, ports::Port};
 
 /// Events as they came.
 #[derive(Default)]
@@ -59,6 +61,7 @@ struct Bench {
     dir: tempfile::TempDir,
     sink: Arc<Recorder>,
     settings: ServerSettings,
+    _port: Port,
 }
 
 impl Bench {
@@ -71,7 +74,8 @@ impl Bench {
     fn by(script: &str, behave: &Value) -> Self {
         process::become_subreaper().unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let port = free_port();
+        let reserved = Port::free();
+        let port = reserved.number();
         let env = [
             ("BEHAVE", behave.to_string()),
             ("HOST", "127.0.0.1".into()),
@@ -79,16 +83,16 @@ impl Bench {
         ];
         let settings = ServerSettings {
             lane: lane(),
-            launch: LaunchSpec {
+            launch: Launch {
                 program: "/bin/sh".into(),
                 args: vec!["-c".into(), script.into()],
                 env: env.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect(),
                 cwd: Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it")),
                 host: "127.0.0.1".into(),
                 port,
-                shown_argv: vec!["sh".into(), "<redacted>".into()],
-                shown_env: vec![("HF_TOKEN".into(), "<redacted>".into())],
             },
+            shown_argv: vec!["sh".into(), "<redacted>".into()],
+            shown_env: vec![("HF_TOKEN".into(), "<redacted>".into())],
             requirements: vec![],
             start_timeout: Duration::from_secs(60),
             stop: StopPolicy::with_grace(Duration::from_secs(60)),
@@ -104,6 +108,7 @@ impl Bench {
             dir,
             sink: Arc::default(),
             settings,
+            _port: reserved,
         }
     }
 
@@ -138,6 +143,22 @@ impl Bench {
         failed
     }
 
+    /// As [`Bench::failure`], of a server that is given up when its time is over: by a longer one where so far it has
+    /// not come to what it is to be `seen` with.
+    async fn given_up(&mut self, plan: &ReadyPlan, seen: &str) -> Failed {
+        let mut limit = Duration::from_secs(1);
+        loop {
+            self.settings.start_timeout = limit;
+            let failed = self.failure(plan).await;
+            if failed.reason.contains(seen) || limit > Duration::from_secs(60) {
+                let limit = format!("not ready after {} s; at last: ", limit.as_secs());
+                assert!(failed.reason.contains(&limit), "{failed}");
+                return failed;
+            }
+            limit *= 2;
+        }
+    }
+
     #[track_caller]
     fn assert_gone(&self, failed: &Failed) {
         let reaped = failed.reaped.as_ref().unwrap();
@@ -154,11 +175,6 @@ fn lane() -> LaneId {
         model: "m".into(),
         round: 1,
     }
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 fn plan() -> ReadyPlan {
@@ -231,7 +247,7 @@ fn proof() -> ReleaseProof {
 
 #[tokio::test]
 async fn a_whole_life_with_all_its_events_and_times() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let mut behave = good();
     behave["GET /health"] = json!([[503, "loading"], [500, "still"], [200, "ok"]]);
     behave[COMPLETE] = json!([[503, "loading model"], [200, "{\"model\":\"m\"}"]]);
@@ -312,7 +328,7 @@ async fn a_whole_life_with_all_its_events_and_times() {
 
 #[tokio::test]
 async fn a_server_that_dies_while_starting_tells_its_status_and_last_lines() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let bench = Bench::new(&json!({ "GET /health": [[503, "loading"], [0, "CUDA out of memory"]] }));
     let failed = bench.failure(&plan()).await;
     assert_eq!(
@@ -342,16 +358,11 @@ async fn a_server_that_dies_while_starting_tells_its_status_and_last_lines() {
 
 #[tokio::test]
 async fn a_server_that_is_never_healthy_tells_what_it_answered_last() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let mut bench = Bench::new(&json!({ "GET /health": [[503, "loading weights 17 %"]] }));
-    bench.settings.start_timeout = Duration::from_secs(2);
-    let failed = bench.failure(&plan()).await;
-    assert!(
-        failed
-            .reason
-            .ends_with("not ready after 2 s; at last: GET /health: status 503: loading weights 17 %"),
-        "{failed}"
-    );
+    let seen = "at last: GET /health: status 503: loading weights 17 %";
+    let failed = bench.given_up(&plan(), seen).await;
+    assert!(failed.reason.ends_with(seen), "{failed}");
     assert!(failed.to_string().contains("start_timeout"));
     assert!(
         failed.log_tail.iter().any(|l| l.starts_with("GET /health #")),
@@ -362,45 +373,34 @@ async fn a_server_that_is_never_healthy_tells_what_it_answered_last() {
 
 #[tokio::test]
 async fn a_server_that_hangs_or_does_not_listen_is_timed_out() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let mut hangs = Bench::new(&json!({ "GET /health": [[-1, ""]] }));
-    hangs.settings.start_timeout = Duration::from_secs(2);
     let mut quick = plan();
     quick.probe_timeout = Duration::from_millis(300);
-    let failed = hangs.failure(&quick).await;
-    assert!(
-        failed.reason.contains("GET /health: no answer within 0.3 s"),
-        "{failed}"
-    );
+    let seen = "GET /health: no answer within 0.3 s";
+    let failed = hangs.given_up(&quick, seen).await;
+    assert!(failed.reason.contains(seen), "{failed}");
 
     let mut deaf = Bench::by("exec sleep 1000", &json!({}));
-    deaf.settings.start_timeout = Duration::from_millis(300);
-    let failed = deaf.failure(&plan()).await;
-    assert!(
-        failed.reason.contains("no connection (Connection refused"),
-        "{failed}"
-    );
+    let seen = "no connection (Connection refused";
+    let failed = deaf.given_up(&plan(), seen).await;
+    assert!(failed.reason.contains(seen), "{failed}");
 }
 
 #[tokio::test]
 async fn a_health_check_that_lies_does_not_make_a_server_ready() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let mut behave = good();
     behave[COMPLETE] = json!([[503, "{\"error\":\"loading model\"}"]]);
     let mut bench = Bench::new(&behave);
-    bench.settings.start_timeout = Duration::from_secs(2);
-    let failed = bench.failure(&plan()).await;
-    assert!(
-        failed
-            .reason
-            .contains("a completion failed: HTTP 503: {\"error\":\"loading model\"}"),
-        "{failed}"
-    );
+    let seen = "a completion failed: HTTP 503: {\"error\":\"loading model\"}";
+    let failed = bench.given_up(&plan(), seen).await;
+    assert!(failed.reason.contains(seen), "{failed}");
 }
 
 #[tokio::test]
 async fn an_answer_that_no_waiting_mends_ends_the_start_soon() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let mut behave = good();
     behave[COMPLETE] = json!([[404, "{\"error\":\"model 'm' not found\"}"]]);
     let failed = Bench::new(&behave).failure(&plan()).await;
@@ -421,7 +421,7 @@ async fn an_answer_that_no_waiting_mends_ends_the_start_soon() {
 
 #[tokio::test]
 async fn a_step_that_fails_ends_the_start_with_its_hint() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let mut behave = good();
     behave["POST /api/generate"] = json!([[404, "{\"error\":\"model not found, try pulling it\"}"]]);
     let bench = Bench::new(&behave);
@@ -446,7 +446,7 @@ async fn a_step_that_fails_ends_the_start_with_its_hint() {
 
 #[tokio::test]
 async fn an_interrupt_while_starting_stops_cleanly_and_a_second_one_at_once() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let mut bench = Bench::by(
         "trap '' TERM; echo deaf; while :; do sleep 1000; done",
         &json!({}),
@@ -454,6 +454,12 @@ async fn an_interrupt_while_starting_stops_cleanly_and_a_second_one_at_once() {
     bench.settings.stop = StopPolicy::with_grace(Duration::from_secs(3600));
     let (plan, interrupt) = (plan(), Interrupt::default());
     let (failed, ()) = tokio::join!(bench.wait_ready(&plan, &interrupt), async {
+        // Not before it is deaf: TERM would end it.
+        let log = &bench.settings.log.path;
+        until("its word that it is deaf", || {
+            std::fs::read_to_string(log).ok()?.contains("deaf").then_some(())
+        })
+        .await;
         interrupt.stop.cancel();
         // Long enough for the TERM; the hour of grace is passed over.
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -475,7 +481,7 @@ async fn an_interrupt_while_starting_stops_cleanly_and_a_second_one_at_once() {
 
 #[tokio::test]
 async fn what_is_missing_is_told_before_anything_is_started() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let mut bench = Bench::new(&good());
     let need = |path: &str, executable| Requirement {
         path: path.into(),
@@ -521,7 +527,7 @@ async fn what_is_missing_is_told_before_anything_is_started() {
 
 #[tokio::test]
 async fn a_stranger_that_answers_on_the_port_is_named() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let bench = Bench::by("exec sleep 1000", &json!({}));
     let launched = bench.launch();
     // Between the launch and the server's own bind somebody else takes the port.
@@ -555,7 +561,7 @@ async fn a_stranger_that_answers_on_the_port_is_named() {
 
 #[tokio::test]
 async fn a_listener_in_a_child_of_its_own_session_is_the_servers() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let bench = Bench::by("setsid python3 misbehaving_server.py $HOST $PORT & wait", &good());
     let ready = bench.ready().await;
     let child = ready
@@ -575,7 +581,7 @@ async fn a_listener_in_a_child_of_its_own_session_is_the_servers() {
 
 #[tokio::test]
 async fn a_ready_server_that_dies_is_noticed() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let mut behave = good();
     behave["POST /die"] = json!([[0, "engine dead"]]);
     let bench = Bench::new(&behave);
@@ -597,7 +603,7 @@ async fn a_ready_server_that_dies_is_noticed() {
 
 #[tokio::test]
 async fn memory_that_stays_is_told_and_stops_the_way() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let bench = Bench::new(&good());
     let reaped = bench
         .ready()
@@ -621,7 +627,7 @@ async fn memory_that_stays_is_told_and_stops_the_way() {
 
 #[tokio::test]
 async fn a_server_of_someone_elses_is_never_stopped() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let bench = Bench::new(&good());
     let theirs = bench.ready().await;
     let url = format!("http://127.0.0.1:{}", bench.settings.launch.port);
@@ -645,13 +651,20 @@ async fn a_server_of_someone_elses_is_never_stopped() {
         "{failed}"
     );
     theirs.stop(StopWhy::Finished, &CancellationToken::new()).await;
-    let failed = attach(plan(), Duration::from_millis(200)).await.unwrap_err();
+    let mut limit = Duration::from_millis(200);
+    let failed = loop {
+        let failed = attach(plan(), limit).await.unwrap_err();
+        if failed.reason.contains("no connection") || limit > Duration::from_secs(60) {
+            break failed;
+        }
+        limit *= 2;
+    };
     assert!(failed.reason.contains("no connection"), "{failed}");
 }
 
 #[tokio::test]
 async fn steps_are_skipped_where_not_needed_and_files_are_uploaded() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let mut behave = good();
     behave["POST /api/show"] = json!([[404, "no"], [200, "yes"]]);
     behave["POST /api/blobs/x"] = json!([[201, ""]]);
@@ -685,7 +698,7 @@ async fn steps_are_skipped_where_not_needed_and_files_are_uploaded() {
 
 #[tokio::test]
 async fn a_cache_reset_is_believed_only_when_it_is_seen_to_work() {
-    let _alone = ALONE.lock().await;
+    alone!();
     let hits = |values: [u32; 6]| {
         Value::from_iter(values.map(|v| json!([200, format!("hits_total{{engine=\"0\"}} {v}\n")])))
     };

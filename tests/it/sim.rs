@@ -9,7 +9,7 @@ use benchd_sim::{Args, Server, monotonic_ns, tokenizer};
 use serde_json::{Value, json};
 
 /// Only so that a fault in the server fails a test instead of hanging it.
-const SAFETY: Duration = Duration::from_secs(30);
+const SAFETY: Duration = Duration::from_secs(300);
 
 fn server(flags: &[&str]) -> Server {
     Server::start(&Args::from_flags(flags).unwrap()).unwrap()

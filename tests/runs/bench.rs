@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::{ended::Ended, ports::Port, support::fake_nvml::FakeGpu};
 
 /// Only so that a fault fails a test instead of hanging it.
-pub(crate) const SAFETY: Duration = Duration::from_secs(120);
+pub(crate) const SAFETY: Duration = Duration::from_secs(300);
 
 /// Waits until `look` finds something.
 #[track_caller]

@@ -4,7 +4,10 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, Said};
+use crate::{
+    bench::{Bench, Said},
+    ports::Port,
+};
 
 /// Enough requests and passes for intervals.
 fn bench() -> Bench {
@@ -59,8 +62,13 @@ fn a_run_has_not_changed_against_itself() {
     for cell in cells {
         for (name, figure) in cell["figures"].as_object().unwrap() {
             assert_eq!(figure["change"], 0.0, "{name} of {cell}");
-            // Rates of the only pass of `single` can't be judged.
-            let judged = !name.ends_with("_per_s") || cell["scenario"] == "concurrent";
+            // Rates of the only pass of `single` can't be judged, and no TPOT where a busy machine read all tokens of
+            // an answer at once.
+            let judged = if name == "tpot_ms" {
+                figure["pairs"] != 0
+            } else {
+                !name.ends_with("_per_s") || cell["scenario"] == "concurrent"
+            };
             assert_eq!(
                 figure["outcome"],
                 if judged { "no_change" } else { "not_judged" },
@@ -89,8 +97,8 @@ fn a_run_has_not_changed_against_itself() {
 fn a_slower_server_is_a_regression_and_a_missing_lane_is_named() {
     let mut bench = bench().sim("other", &[]);
     let base = bench.run(&[]).run.unwrap();
-    // A tenth of the speed, and the other one doesn't start.
-    set_flag(&mut bench, "sim", "--decode-rate", "50");
+    // A 25th of the speed, and the other one doesn't start.
+    set_flag(&mut bench, "sim", "--decode-rate", "20");
     let other = bench.plan["frameworks"]["other"]["command"]
         .as_array_mut()
         .unwrap();
@@ -105,7 +113,7 @@ fn a_slower_server_is_a_regression_and_a_missing_lane_is_named() {
     said.assert(5, &[]);
     for words in [
         "REGRESSION",
-        "sim/m concurrent/c2: TPOT (ms) +",
+        "sim/m concurrent/c2: latency (ms) +",
         "sim/m concurrent/c2: output tokens/s -",
         "other/m single/in32: not measured",
         "the plan's text is not the same",
@@ -139,14 +147,14 @@ fn a_slower_server_is_a_regression_and_a_missing_lane_is_named() {
         .iter()
         .find(|c| c["scenario"] == "concurrent")
         .unwrap();
-    let tpot = &cell["figures"]["tpot_ms"];
+    let latency = &cell["figures"]["latency_ms"];
     assert_eq!(
-        (&tpot["outcome"], &tpot["better"]),
+        (&latency["outcome"], &latency["better"]),
         (&json!("regression"), &json!("lower"))
     );
-    // 20 ms a token against 2.
-    let change = tpot["change"].as_f64().unwrap();
-    assert!((4.0..=14.0).contains(&change), "{change}");
+    // 50 ms a token against 2, or what a busy machine leaves of that.
+    let change = latency["change"].as_f64().unwrap();
+    assert!((0.5..=25.0).contains(&change), "{change}");
     let other = &found["one_sided"][0];
     assert_eq!(
         (&other["framework"], &other["measured_in"], &other["planned"]),
@@ -294,8 +302,10 @@ fn a_plan_whose_secrets_were_taken_out_can_still_be_reported_and_compared() {
     let args = ["run", "plan.yaml", "--no-selfcheck"];
     let mut command = bench.command(&args);
     // Nobody listens there: a webhook that can't be told fails nothing.
+    let nobody = Port::free();
+    let webhook = format!("http://127.0.0.1:{}/services/secret-tail", nobody.number());
     command
-        .env("BENCHD_WEBHOOK", "http://127.0.0.1:9/services/secret-tail")
+        .env("BENCHD_WEBHOOK", webhook)
         .env("BENCHD_KEY", "sk-0123456789abcdef");
     let output = command.output().unwrap();
     assert_eq!(

@@ -127,19 +127,22 @@ fn killed_anywhere_it_goes_on_until_the_run_is_whole() {
 
 #[test]
 fn what_hides_its_environment_and_session_is_found_by_the_inventory() {
-    let bench = Bench::new().with_gpu().sim(
-        "hides",
-        &[
-            "--decode-rate",
-            "50",
-            "--gpu-bytes",
-            "1073741824",
-            "--fault",
-            "child-hidden:stubborn",
-            "--fault",
-            "ignore-term",
-        ],
-    );
+    let bench = Bench::new()
+        .with_gpu()
+        .sim(
+            "hides",
+            &[
+                "--decode-rate",
+                "50",
+                "--gpu-bytes",
+                "1073741824",
+                "--fault",
+                "child-hidden:stubborn",
+                "--fault",
+                "ignore-term",
+            ],
+        )
+        .with(serde_json::json!({ "stop_grace": "300ms" }));
     let run = bench.start(&[]);
     run.stores("hides", 8);
     run.signal(Signal::SIGKILL);

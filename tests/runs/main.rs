@@ -11,6 +11,9 @@ mod ports;
 #[path = "../it/support/mod.rs"]
 mod support;
 
+// Tests begin in the order of their names: the one that waits for a minute goes first, beside all others.
+#[path = "stuck.rs"]
+mod a_stuck_process;
 mod bad_input;
 mod cell_faults;
 mod compare;
@@ -22,6 +25,5 @@ mod soak;
 mod start_faults;
 mod stop_faults;
 mod stopping;
-mod stuck;
 mod verdicts;
 mod watching;

@@ -138,10 +138,11 @@ pub(crate) fn load_line(told: &mut LoadLog, line: &str) {
         };
         told.first_tokens(cells);
     }
-    // "0.00.007.521 I srv    load_model: loading model '…'" to "0.00.773.850 I srv  llama_server: model loaded".
+    // "0.00.007.521 I srv    load_model: loading model '…'" to "0.00.773.850 I srv  llama_server: model loaded"
+    // ("srv          init: model loaded" where the server runs inside Python, by xllamacpp).
     if line.contains("load_model: loading model") {
         told.began(clock_ms(line));
-    } else if line.contains("llama_server: model loaded") {
+    } else if line.contains("llama_server: model loaded") || line.contains(" init: model loaded") {
         told.ended(clock_ms(line));
     }
 }

@@ -263,7 +263,11 @@ impl Adapter for Openai {
             facts.set_listed(ours);
         }
         if let Some(props) = facts::json(answers, 1) {
-            if let Some(build) = props["build_info"].as_str() {
+            // A build outside its repository knows no number of its own; the plan's version says more.
+            if let Some(build) = props["build_info"]
+                .as_str()
+                .filter(|build| *build != "b0-unknown")
+            {
                 facts.set("version", build);
             }
             if let Some(tokens) = props
@@ -508,6 +512,13 @@ mod tests {
         ]);
         assert_eq!(facts.values["version"], "b11434-abc");
         assert_eq!(facts.values["parallel_requests"], "4");
+        let nameless = Some(r#"{"build_info":"b0-unknown"}"#.to_owned());
+        assert!(
+            !adapter
+                .parse_facts(&[None, nameless, None])
+                .values
+                .contains_key("version")
+        );
         assert_eq!(facts.context_length, Some(2048));
         assert_eq!(
             facts.flags.iter().map(|f| f.kind).collect::<Vec<_>>(),

@@ -25,15 +25,12 @@ use nix::{
     unistd::Pid,
 };
 
+use crate::free_port;
+
 /// A watch over tests that wait for something which never comes.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 const BENCHD: &str = env!("CARGO_BIN_EXE_benchd");
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
 
 /// A framework that serves by the simulated server, after `first` in its shell.
 fn framework(name: &str, first: &str, more: &str) -> String {

@@ -215,7 +215,10 @@ fn no_process_shows_a_secret_in_its_title() {
     command
         .env("HF_TOKEN", "hf_VerySecretValue")
         .env("FROM_OUTSIDE", "outside-secret-value")
-        .env("BENCHD_WEBHOOK", "http://127.0.0.1:9/hook-key-abc");
+        .env(
+            "BENCHD_WEBHOOK",
+            format!("http://127.0.0.1:{}/hook-key-abc", free_port()),
+        );
     let child = long_run(&night, &mut command);
     let benchd = child.0.as_ref().unwrap().id();
     let server = leader(&night.journal());

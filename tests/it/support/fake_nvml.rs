@@ -9,58 +9,15 @@ use std::{
     fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
-    process::Command,
-    time::SystemTime,
 };
 
 use serde_json::{Value, json};
 
 const FILE: &str = "libfake_nvml.so";
 
-/// The library as cargo built it for this profile; built first where it is missing or older than its source.
+/// The library as cargo built it beside this test, which has it among its dependencies.
 fn library() -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fake-nvml");
-    let profile_dir = profile_dir();
-    let library = profile_dir.join(FILE);
-    let changed = ["Cargo.toml", "src/lib.rs", "src/state.rs"]
-        .iter()
-        .map(|file| modified(&source.join(file)).expect("the source of fake-nvml is there"))
-        .max();
-    if modified(&library) >= changed {
-        return library;
-    }
-    let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
-        Some("debug") | None => "dev",
-        Some(other) => other,
-    };
-    let target = profile_dir
-        .parent()
-        .expect("the profile's folder lies in target/");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .args([
-            "build",
-            "--package",
-            "fake-nvml",
-            "--profile",
-            profile,
-            "--target-dir",
-        ])
-        .arg(target)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .expect("cargo can be run");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    // Cargo leaves the file alone where only a source's time changed.
-    if let Ok(file) = File::options().append(true).open(&library) {
-        file.set_modified(SystemTime::now())
-            .expect("the library's time can be set");
-    }
-    library
+    profile_dir().join("deps").join(FILE)
 }
 
 /// The folder `target/<profile>` of this test: its binary is `target/<profile>/deps/it-<hash>`.
@@ -72,10 +29,6 @@ fn profile_dir() -> PathBuf {
         .to_owned()
 }
 
-fn modified(path: &Path) -> Option<SystemTime> {
-    fs::metadata(path).and_then(|meta| meta.modified()).ok()
-}
-
 /// One machine with fake devices.
 pub(crate) struct FakeGpu {
     folder: tempfile::TempDir,
@@ -85,11 +38,7 @@ impl FakeGpu {
     /// One idle device with the library's defaults (an H100 with 80 GB).
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        // One test at a time builds or copies: the file must not change in between.
-        let lock = File::create(profile_dir().join("fake-nvml.lock")).expect("a lock file");
-        lock.lock().expect("the lock is waited for");
         fs::copy(library(), folder.path().join(FILE)).expect("the library can be copied");
-        drop(lock);
         let fake = Self { folder };
         fs::create_dir(fake.allocations()).expect("a folder for allocations");
         fake.set(&json!({}));

@@ -1,9 +1,7 @@
 //! What the servers' settings decide before anything is measured: said beside the verdicts.
 
-use super::{
-    evidence::{Evidence, shown},
-    words::list,
-};
+use super::{evidence::Evidence, roles::shown};
+use benchd_core::format::list;
 use benchd_plan::{PromptMode, ScenarioKind};
 
 /// How many requests Ollama answers at a time, where that is known.

@@ -178,6 +178,13 @@ fn llama_servers_usual_words_tell_only_how_long_it_loaded() {
             ..LoadFigures::default()
         }
     );
+    // b11549 inside Python (envs/cpu-llamacpp).
+    let log = "\
+0.00.008.808 I srv    load_model: loading model 'm.gguf'
+0.01.136.685 I cmn          init: llama threadpool init, n_threads = 1
+0.01.257.918 I srv          init: model loaded
+";
+    assert_eq!(load_figures(log).load_ms, Some(1249));
     // With `-lv 4` it tells its buffers.
     let log = "\
 load_tensors:   CPU_Mapped model buffer size =   281.81 MiB

@@ -98,7 +98,12 @@ impl Checker<'_> {
         let provision = raw.provision.unwrap_or(Provision::None);
         if provision == Provision::Auto {
             let here = path.key("provision");
-            if let Some(kind) = kind.filter(|kind| kind.source_keys() == SourceKeys::CommandOrUrl) {
+            // The program of a command can lie in an environment with a recipe; a bare name and a URL can't.
+            let lies_somewhere = matches!(&source, Some(Source::Command { command, .. })
+                if command.first().is_some_and(|program| program.contains('/')));
+            let comes_from_nowhere =
+                |kind: &FrameworkKind| kind.source_keys() == SourceKeys::CommandOrUrl && !lies_somewhere;
+            if let Some(kind) = kind.filter(comes_from_nowhere) {
                 self.problem(
                     At::Value,
                     &here,
