@@ -1,6 +1,11 @@
 //! What a Python venv holds, read from its files: no Python is started.
 
-use std::{collections::BTreeMap, fmt::Write as _, io, path::Path};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    io,
+    path::{Path, PathBuf},
+};
 
 use sha2::{Digest, Sha256};
 
