@@ -2,19 +2,18 @@
 
 use std::{fmt::Write as _, io::IsTerminal as _, path::PathBuf, time::Duration};
 
-use anyhow::{Context, anyhow};
 use indexmap::IndexMap;
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr as _;
 
-use super::{CommandResult, DONE, Failure, NO_STDOUT, load_plan};
+use super::{CommandResult, DONE, NO_STDOUT, load_plan, narrowed_lanes};
 use crate::{
     check::{self, Finding, Severity, Subject},
     cli::CheckArgs,
-    supervisor::{self, EXIT_MACHINE, short_duration},
+    run::{Context as _, EXIT_MACHINE, Failure, redactor, short_duration},
 };
-use benchd_frameworks::{self, Context as Around};
-use benchd_plan::{self, Assumptions, Estimate, Lane, Only, Plan, longest_prompt_tokens, most_streams};
+use benchd_frameworks::Context as Around;
+use benchd_plan::{Assumptions, Estimate, Lane, Plan, longest_prompt_tokens, most_streams};
 use benchd_report::{columns, number, print};
 
 /// Version of the JSON form.
@@ -30,17 +29,9 @@ const LEAST_TEXT_WIDTH: usize = 30;
 ///
 /// # Errors
 /// When the plan or the arguments are wrong (2).
-pub fn run(args: CheckArgs) -> CommandResult {
+pub(super) fn run(args: CheckArgs) -> CommandResult {
     let loaded = load_plan(&args.plan)?;
-    let only = Only::parse(&args.only).map_err(Failure::plan)?;
-    only.check(&loaded.plan).map_err(Failure::plan)?;
-    let lanes = benchd_plan::lanes(&loaded.plan, &only);
-    if lanes.is_empty() {
-        return Err(Failure::plan(anyhow!(
-            "nothing is left to check: no lane has a cell that `--only {}` names",
-            args.only.join(" --only ")
-        )));
-    }
+    let lanes = narrowed_lanes(&loaded.plan, &args.only, "check")?;
     settings_fit(&loaded.plan, &lanes)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -65,11 +56,7 @@ pub fn run(args: CheckArgs) -> CommandResult {
             verdict(&findings)
         )
     };
-    let environment: Vec<(String, String)> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    let redactor = supervisor::redactor(&loaded, &environment);
-    print(&redactor.text(&text)).context(NO_STDOUT)?;
+    print(&redactor(&loaded).text(&text)).context(NO_STDOUT)?;
     if findings.iter().any(|finding| finding.severity.forbids()) {
         return Ok(EXIT_MACHINE);
     }

@@ -12,19 +12,19 @@ use benchd_plan::ReasoningEffort;
 use benchd_prompts::{PromptError, TokenCounter};
 
 /// Counts by the usage that a server reports.
-pub struct ServerCounter<'a> {
+pub(crate) struct ServerCounter<'a> {
     /// What is known of the server's kind.
-    pub adapter: &'a dyn Adapter,
+    pub(crate) adapter: &'a dyn Adapter,
     /// Where to.
-    pub target: Target,
+    pub(crate) target: Target,
     /// What its answers show.
-    pub shape: StreamShape,
+    pub(crate) shape: StreamShape,
     /// Limit of one request.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
     /// The model's effort, since it changes what the chat template adds.
-    pub reasoning_effort: Option<ReasoningEffort>,
+    pub(crate) reasoning_effort: Option<ReasoningEffort>,
     /// Stops at once.
-    pub cancel: CancellationToken,
+    pub(crate) cancel: CancellationToken,
 }
 
 impl TokenCounter for ServerCounter<'_> {

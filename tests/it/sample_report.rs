@@ -13,7 +13,10 @@ const WRITTEN: [(&str, &str); 5] = [
     ("report.html", "docs/sample-report.html"),
     ("summary.csv", "tests/fixtures/quickstart-figures/summary.csv"),
     ("summary.json", "tests/fixtures/quickstart-figures/summary.json"),
-    ("transcripts.md", "tests/fixtures/quickstart-figures/transcripts.md"),
+    (
+        "transcripts.md",
+        "tests/fixtures/quickstart-figures/transcripts.md",
+    ),
 ];
 
 pub(crate) fn copy(from: &Path, to: &Path) {
