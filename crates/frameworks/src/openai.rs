@@ -208,7 +208,7 @@ fn base(setup: &Setup<'_>, url: &str) -> Result<(Endpoint, String), FrameworkErr
         url: url.to_owned(),
         why: why.to_owned(),
     };
-    let parsed = reqwest::Url::parse(url).map_err(|e| wrong(&e.to_string()))?;
+    let parsed = url::Url::parse(url).map_err(|e| wrong(&e.to_string()))?;
     if parsed.scheme() != "http" {
         return Err(wrong("only http is spoken"));
     }

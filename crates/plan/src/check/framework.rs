@@ -65,7 +65,7 @@ impl Checker<'_> {
             self.refuse_with_url(&path, raw);
         }
         let url = match &source {
-            Some(Source::Url(url)) => reqwest::Url::parse(url).ok(),
+            Some(Source::Url(url)) => url::Url::parse(url).ok(),
             _ => None,
         };
         let host = match (&url, &raw.host) {
@@ -287,7 +287,7 @@ impl Checker<'_> {
     }
 
     fn url(&mut self, path: &KeyPath, text: &str) -> Option<String> {
-        let url = match reqwest::Url::parse(text) {
+        let url = match url::Url::parse(text) {
             Ok(url) if url.scheme() == "http" && url.has_host() => url,
             Ok(url) if url.scheme() == "https" => {
                 let help = "TLS would be part of every time measured: give the server's plain http address";
