@@ -24,6 +24,7 @@ mod hub;
 mod kind;
 mod launch;
 mod llama_server;
+mod lmdeploy;
 mod load_log;
 mod metrics;
 mod ollama;
@@ -62,6 +63,7 @@ pub fn kind(kind: FrameworkKind) -> &'static Kind {
         FrameworkKind::Sglang => &sglang::KIND,
         FrameworkKind::Vllm => &vllm::KIND,
         FrameworkKind::Ollama => &ollama::KIND,
+        FrameworkKind::Lmdeploy => &lmdeploy::KIND,
         FrameworkKind::Openai => &openai::KIND,
     }
 }

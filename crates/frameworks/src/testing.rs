@@ -35,7 +35,6 @@ pub(crate) fn framework(kind: FrameworkKind) -> Framework {
                 "--metrics",
             ],
         }),
-        #[allow(unreachable_patterns)]
         _ => json!({ "venv": format!("/b/envs/{kind}/.venv") }),
     };
     let plan = json!({

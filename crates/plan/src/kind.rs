@@ -39,6 +39,8 @@ kinds! {
     Vllm = "vllm", Venv, Hf, Some(8_000);
     /// Ollama, from its binary.
     Ollama = "ollama", Binary, Ollama, Some(11_434);
+    /// LMDeploy's `api_server`, from a venv.
+    Lmdeploy = "lmdeploy", Venv, Hf, Some(23_333);
     /// Any other OpenAI-compatible server: a command, or a running one by URL.
     Openai = "openai", CommandOrUrl, Openai, None;
 }
