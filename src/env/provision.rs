@@ -200,7 +200,7 @@ pub async fn provision(
         .map_or_else(|| PathBuf::from(TOOLS), |envs| envs.join(TOOLS));
     // The lock's empty file is what the recipe reads: where benchd is killed, the environment is held until the recipe
     // has ended too.
-    let held = lock.try_clone().map_err(disk)?;
+    let held = lock.0.try_clone().map_err(disk)?;
     let mut command = Command::new(program);
     command.current_dir(folder).env(TOOLS_VARIABLE, tools).stdin(held);
     run(command, recipe, cancel, &mut progress).await?;
@@ -279,8 +279,17 @@ pub(super) async fn run(
     })
 }
 
-/// Holds the environment for this process, until it is dropped.
-fn lock(folder: &Path) -> Result<File, EnvError> {
+/// Holds an environment for this process until it is dropped, and for a recipe that outlives a killed one.
+struct EnvironmentLock(File);
+
+impl Drop for EnvironmentLock {
+    fn drop(&mut self) {
+        // Said outright: a child that another thread is just starting has the file open, too, until its exec.
+        let _ = self.0.unlock();
+    }
+}
+
+fn lock(folder: &Path) -> Result<EnvironmentLock, EnvError> {
     let path = folder.join(".lock");
     let failed = |source| EnvError::Lock {
         lock: path.clone(),
@@ -294,7 +303,7 @@ fn lock(folder: &Path) -> Result<File, EnvError> {
         .open(&path)
         .map_err(failed)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(EnvironmentLock(file)),
         Err(TryLockError::WouldBlock) => Err(EnvError::Busy {
             folder: folder.to_owned(),
             lock: path,
