@@ -33,26 +33,19 @@ pub(crate) enum Occasion {
     StoppedForSafety,
 }
 
-/// What is told.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Message {
     /// One or two lines for people; the field that Slack shows.
     pub(crate) text: String,
-    /// Why.
     pub(crate) occasion: Occasion,
     /// The run's id; empty where there is none yet.
     pub(crate) run: String,
-    /// The plan's name.
     pub(crate) plan: String,
-    /// The machine.
     pub(crate) host: String,
     /// benchd's exit code, once known.
     pub(crate) exit_code: Option<u8>,
-    /// Lanes of the run.
     pub(crate) lanes: usize,
-    /// Lanes that failed.
     pub(crate) lanes_failed: usize,
-    /// Counted requests that failed.
     pub(crate) requests_failed: u64,
     /// Seconds since this benchd began.
     pub(crate) duration_s: f64,
@@ -63,13 +56,10 @@ pub(crate) struct Message {
 /// Why a message did not get through. Never shows the address.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotifyError {
-    /// The client can't be built.
     #[error("the HTTP client can't be built: {0}")]
     Client(String),
-    /// Nothing answered as it should.
     #[error("the webhook could not be reached: {0}")]
     Send(String),
-    /// It answered with an error.
     #[error("the webhook answered with status {0}")]
     Status(u16),
 }

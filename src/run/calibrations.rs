@@ -24,7 +24,6 @@ use benchd_prompts::{
     TokenizerFile, calibrate, template_share,
 };
 
-/// The calibrations of a run, by model.
 pub(super) struct Calibrations {
     path: PathBuf,
     by_model: BTreeMap<String, Calibration>,

@@ -54,14 +54,12 @@ pub(crate) enum Halt {
     Disk(String),
 }
 
-/// What to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Next {
     /// Run this lane.
     Lane {
         /// Position in [`RunView::lanes`].
         index: usize,
-        /// Attempt, 1 on.
         attempt: u32,
     },
     /// End the run.

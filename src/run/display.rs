@@ -21,7 +21,6 @@ use benchd_core::record::Redactor;
 /// How often the status line is drawn again.
 const REDRAW_HZ: u8 = 5;
 
-/// The display of one run.
 #[derive(Debug)]
 pub(crate) struct Display {
     bar: Option<ProgressBar>,

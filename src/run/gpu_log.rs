@@ -12,7 +12,6 @@ use benchd_journal::{DiskError, GpuFile};
 /// Samples that may wait for the disk; more are dropped and counted by the sampler.
 const ROOM: usize = 4096;
 
-/// The sampling of one lane.
 #[derive(Debug)]
 pub(super) struct GpuLog {
     gpu: Gpu,
@@ -87,7 +86,6 @@ impl GpuLog {
         &self.lost
     }
 
-    /// Why.
     pub(super) fn why_lost(&self) -> String {
         lock(&self.noticed).lost.clone().unwrap_or_default()
     }
@@ -97,7 +95,6 @@ impl GpuLog {
         &self.unwritten
     }
 
-    /// Why.
     pub(super) fn why_unwritten(&self) -> String {
         lock(&self.noticed).unwritten.clone().unwrap_or_default()
     }

@@ -97,7 +97,6 @@ impl JournalHandle {
         &self.failed
     }
 
-    /// Why, for people.
     pub(super) fn failure(&self) -> Option<String> {
         self.failure.get().cloned()
     }

@@ -4,7 +4,6 @@ use super::decide::Halt;
 use crate::server::Failed;
 use benchd_journal::LaneOutcome;
 
-/// How a lane ended.
 #[derive(Debug)]
 pub(super) struct LaneEnd {
     pub(super) outcome: LaneOutcome,

@@ -53,7 +53,6 @@ pub(super) struct Completion {
 }
 
 impl Completion {
-    /// The readiness completion.
     pub(super) fn ready(
         adapter: &dyn Adapter,
         target: Target,

@@ -12,7 +12,6 @@ use benchd_plan::Secrets;
 /// How often an answer that no waiting mends is asked for again before the lane fails.
 const READY_TRIES: u32 = 3;
 
-/// The server's settings for a launch.
 pub(super) fn server_settings(
     attempt: &LaneAttempt<'_>,
     launch: Launch,

@@ -24,11 +24,9 @@ use benchd_journal::{
 };
 use benchd_plan::{Lane, LoadedPlan};
 
-/// What to start.
 #[derive(Debug)]
 pub(crate) struct RunOptions {
     pub(crate) loaded: LoadedPlan,
-    /// The lanes to run, in order.
     pub(crate) lanes: Vec<Lane>,
     /// Whether to go on with an earlier run: `Some("")` the newest unfinished one of this plan, else the one
     /// named.

@@ -28,7 +28,6 @@ impl Watchdog {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often so far.
     pub(super) fn pings(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

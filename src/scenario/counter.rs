@@ -13,13 +13,9 @@ use benchd_prompts::{PromptError, TokenCounter};
 
 /// Counts by the usage that a server reports.
 pub(crate) struct ServerCounter<'a> {
-    /// What is known of the server's kind.
     pub(crate) adapter: &'a dyn Adapter,
-    /// Where to.
     pub(crate) target: Target,
-    /// What its answers show.
     pub(crate) shape: StreamShape,
-    /// Limit of one request.
     pub(crate) timeout: Duration,
     /// The model's effort, since it changes what the chat template adds.
     pub(crate) reasoning_effort: Option<ReasoningEffort>,

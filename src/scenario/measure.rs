@@ -29,27 +29,21 @@ const DEATH_NOTICE: Duration = Duration::from_millis(500);
 /// A cell ready to be measured.
 #[derive(Debug)]
 pub(crate) struct CellRun<'a> {
-    /// The lane.
     pub(crate) lane: &'a LaneId,
     /// Attempt of the lane, 1 on.
     pub(crate) lane_attempt: u32,
-    /// The cell.
     pub(crate) cell: &'a Cell,
     /// Attempt of the cell, 1 on.
     pub(crate) attempt: u32,
-    /// What it sends.
     pub(crate) requests: &'a CellRequests,
-    /// Where to.
     pub(crate) target: Target,
     /// What a whole answer shows.
     pub(crate) shape: StreamShape,
     /// Names of the reasoning field.
     pub(crate) reasoning_fields: &'static [&'static str],
-    /// Limit of each request.
     pub(crate) timeout: Duration,
     /// Seed of the arrival process.
     pub(crate) seed: u64,
-    /// What sends.
     pub(crate) engine: &'a LoadEngine,
     /// Takes secrets out of what a server says.
     pub(crate) redactor: &'a Redactor,
@@ -79,7 +73,6 @@ pub(crate) struct CellMeasured {
     pub(crate) requests: u64,
     /// Failed ones among them.
     pub(crate) failed: u64,
-    /// Passes.
     pub(crate) passes: Vec<PassTimes>,
     /// The client's own lag: of the worst pass; probes, CPU time and events of all.
     pub(crate) client: ClientLag,
@@ -92,7 +85,6 @@ pub(crate) struct CellMeasured {
 /// Why a cell was stopped from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StopCause {
-    /// A signal.
     Interrupted,
     /// The server's process ended.
     ServerEnded(String),
@@ -105,17 +97,11 @@ pub(crate) enum StopCause {
 /// Why a cell has no result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CellError {
-    /// Stopped from outside.
     #[error("{}", stop_text(.0))]
     Stopped(StopCause),
     /// The server keeps its connections and no request gets anywhere.
     #[error("{}", hung_text(*.hang, *.in_flight))]
-    Hung {
-        /// How that shows.
-        hang: Hang,
-        /// Requests waiting.
-        in_flight: u64,
-    },
+    Hung { hang: Hang, in_flight: u64 },
     /// A record could not be stored.
     #[error(transparent)]
     Disk(#[from] DiskError),

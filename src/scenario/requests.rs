@@ -13,7 +13,6 @@ use benchd_prompts::{CellPrompts, PromptText};
 pub(crate) struct PlannedRequest {
     /// The prompt in `prompts.jsonl`.
     pub(crate) prompt_id: String,
-    /// The body.
     pub(crate) body: Bytes,
 }
 
@@ -58,7 +57,6 @@ impl CellRequests {
         }
     }
 
-    /// Counted requests.
     pub(crate) fn measured(&self) -> usize {
         self.passes.iter().map(Vec::len).sum()
     }
