@@ -260,7 +260,7 @@ fn broken(text: &str, width: Option<usize>) -> Vec<String> {
 
 /// The JSON form.
 #[derive(Serialize)]
-struct Told<'a> {
+struct JsonForm<'a> {
     v: u32,
     plan: &'a str,
     /// Whether the run should start.
@@ -272,7 +272,7 @@ struct Told<'a> {
 }
 
 fn json(plan: &Plan, estimate: &Estimate, findings: &[Finding]) -> Result<String, Failure> {
-    let told = Told {
+    let form = JsonForm {
         v: JSON_VERSION,
         plan: &plan.name,
         fit: !findings.iter().any(|finding| finding.severity.forbids()),
@@ -283,7 +283,7 @@ fn json(plan: &Plan, estimate: &Estimate, findings: &[Finding]) -> Result<String
             .collect(),
         findings,
     };
-    let mut text = serde_json::to_string_pretty(&told).context("the findings can't be written as JSON")?;
+    let mut text = serde_json::to_string_pretty(&form).context("the findings can't be written as JSON")?;
     text.push('\n');
     Ok(text)
 }
