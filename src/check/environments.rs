@@ -9,7 +9,7 @@ use std::{
 use super::finding::{Area, Finding};
 use crate::env::{self, Missing, Venv};
 use benchd_core::record::GpuHost;
-use benchd_plan::{Framework, FrameworkKind, Plan, Provision, Source};
+use benchd_plan::{Framework, Plan, Provision, Source};
 
 /// Limit of a program that is asked for its version, and of a server that is asked whether it is there.
 const ASK_LIMIT: Duration = Duration::from_secs(10);
@@ -339,7 +339,7 @@ async fn url_answers(shared: &Shared<'_>, url: &str) -> Finding {
 /// The driver's library, for the kinds that are known to need it.
 fn cuda_library(used: &[&Framework]) -> Option<Finding> {
     let needing = used.iter().find(|framework| {
-        !matches!(framework.source, Source::Url(_)) && framework.kind != FrameworkKind::Openai
+        !matches!(framework.source, Source::Url(_)) && benchd_frameworks::kind(framework.kind).needs_cuda
     })?;
     let given = needing
         .env

@@ -118,7 +118,13 @@ pub(crate) fn disk<'a>(
     gpu: &Gpu,
     open: impl IntoIterator<Item = &'a Cell>,
 ) -> Result<Finding, Finding> {
-    let takes = benchd_plan::estimate(subject.plan, subject.lanes, &Assumptions::default()).total;
+    let takes = benchd_plan::estimate(
+        subject.plan,
+        subject.lanes,
+        &Assumptions::default(),
+        benchd_frameworks::pace,
+    )
+    .total;
     let expected = disk::expected(open, subject.lanes.len() as u64, gpu.uuids().len() as u64, takes);
     disk::check(subject.results, subject.logs, expected)
 }

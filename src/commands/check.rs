@@ -41,7 +41,12 @@ pub(super) fn run(args: CheckArgs) -> CommandResult {
         results: &args.places.results,
         logs: &args.places.logs,
     }));
-    let estimate = benchd_plan::estimate(&loaded.plan, &lanes, &Assumptions::default());
+    let estimate = benchd_plan::estimate(
+        &loaded.plan,
+        &lanes,
+        &Assumptions::default(),
+        benchd_frameworks::pace,
+    );
     let text = if args.json {
         json(&loaded.plan, &estimate, &findings)?
     } else {

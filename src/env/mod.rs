@@ -23,7 +23,8 @@ pub use provision::{EnvError, provision};
 pub(crate) use record::{describe, installed, is_current};
 pub(crate) use venv::{Venv, is_half_made, is_version};
 
-use benchd_plan::{Framework, FrameworkKind, Model, Plan, Source};
+use benchd_frameworks::kind;
+use benchd_plan::{Framework, Model, Plan, Source};
 use folder::{is_executable, program_or_venv};
 
 /// Something that a plan needs and that is not there.
@@ -73,10 +74,7 @@ impl std::fmt::Display for Missing {
 /// and a server that someone else runs, are never missing here.
 pub(crate) fn missing(framework: &Framework) -> Option<Missing> {
     let path = match &framework.source {
-        Source::Venv(folder) => folder.join(match framework.kind {
-            FrameworkKind::Vllm => "bin/vllm",
-            _ => "bin/python3",
-        }),
+        Source::Venv(folder) => folder.join(kind(framework.kind).venv_program?),
         Source::Binary(path) => path.clone(),
         Source::Command { command, .. } => PathBuf::from(command.first()?),
         Source::Url(_) => return None,
@@ -108,14 +106,7 @@ fn is_dangling(path: &Path) -> bool {
 /// What is missing of a model for this framework: the tokenizer file, and the GGUF where the framework is one that
 /// reads it (Ollama imports it, a command may name it as `{gguf}`).
 pub(crate) fn missing_of_model(framework: &Framework, model: &Model) -> Vec<Missing> {
-    let reads_gguf = match &framework.source {
-        Source::Command { command, .. } => command
-            .iter()
-            .chain(&framework.args)
-            .any(|word| word.contains("{gguf}")),
-        Source::Url(_) => false,
-        Source::Venv(_) | Source::Binary(_) => framework.kind == FrameworkKind::Ollama,
-    };
+    let reads_gguf = (kind(framework.kind).reads_gguf)(framework);
     [
         model.gguf.as_ref().filter(|_| reads_gguf),
         model.tokenizer.as_ref(),
@@ -278,7 +269,7 @@ mod tests {
     use std::{collections::BTreeMap, os::unix::fs::PermissionsExt as _, time::Duration};
 
     use super::*;
-    use benchd_plan::Provision;
+    use benchd_plan::{FrameworkKind, Provision};
 
     fn framework(kind: FrameworkKind, source: Source) -> Framework {
         Framework {

@@ -16,9 +16,9 @@ use tokio::{io::AsyncBufReadExt as _, process::Command};
 use tokio_util::{io::StreamReader, sync::CancellationToken};
 
 use super::provision::{EnvError, diagnose, run};
-use benchd_frameworks::{self, Weights};
+use benchd_frameworks::{self, ModelStore, Weights, kind};
 use benchd_load::client::untimed_client;
-use benchd_plan::{Framework, FrameworkKind, Model, Plan, Source};
+use benchd_plan::{Framework, Model, Plan, Source};
 
 /// From the launch of Ollama's server to its first answer, at the longest.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -75,11 +75,7 @@ pub(crate) fn models_to_fetch(plan: &Plan) -> Vec<Fetch> {
             continue;
         };
         let known = all.iter().any(|fetch| {
-            let place = |name: &str| {
-                plan.frameworks
-                    .get(name)
-                    .map(|f| (f.kind == FrameworkKind::Ollama, &f.env))
-            };
+            let place = |name: &str| plan.frameworks.get(name).map(|f| (kind(f.kind).models, &f.env));
             fetch.id == id && place(&fetch.framework) == place(&framework.name)
         });
         if !known {
@@ -102,11 +98,7 @@ pub(crate) fn models_missing(plan: &Plan) -> Vec<String> {
                 format!("models.{}: {} is not on this machine", model.name, absent.id)
             }
             // The plan's own files are among the environments' missing ones.
-            Weights::Absent(_)
-                if framework.kind == FrameworkKind::Ollama || framework.kind == FrameworkKind::Openai =>
-            {
-                continue;
-            }
+            Weights::Absent(_) if kind(framework.kind).models != ModelStore::Hub => continue,
             Weights::Absent(absent) => format!("models.{}: {} is not there", model.name, absent.id),
             Weights::Damaged { folder, wrong } => {
                 format!(
@@ -134,13 +126,13 @@ fn served(plan: &Plan) -> impl Iterator<Item = (&Framework, &Model)> {
 
 /// Whether fetching again can mend what is damaged: not a folder or file of the plan's own.
 fn is_fetched(framework: &Framework, model: &Model) -> bool {
-    match framework.kind {
-        FrameworkKind::Vllm | FrameworkKind::Sglang => model
+    match kind(framework.kind).models {
+        ModelStore::Hub => model
             .hf
             .as_deref()
             .is_some_and(|id| !benchd_frameworks::looks_like_folder(id)),
-        FrameworkKind::Ollama => model.gguf.is_none(),
-        FrameworkKind::Openai => false,
+        ModelStore::Own => model.gguf.is_none(),
+        ModelStore::File => false,
     }
 }
 

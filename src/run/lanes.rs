@@ -54,7 +54,12 @@ pub(crate) async fn run(options: RunOptions, signals: &Signals, display: &Displa
         selfcheck::run(&mut run, &options.lanes, signals, display).await;
     }
     let engine = LoadEngine::start(LoadOptions::default()).context("the load thread can't be started")?;
-    let estimate = benchd_plan::estimate(&options.loaded.plan, &options.lanes, &Assumptions::default());
+    let estimate = benchd_plan::estimate(
+        &options.loaded.plan,
+        &options.lanes,
+        &Assumptions::default(),
+        benchd_frameworks::pace,
+    );
     let mut runner = LaneRunner {
         options: &options,
         run: &run,

@@ -271,7 +271,11 @@ fn a_quick_single_request_and_a_lane_that_is_missing() {
         flags: "--decode-rate 400 --prefill-rate 80000 --prefix-cache off",
         says: "",
     };
-    let mut bench = bench(&SGLANG, &VLLM, &quick);
+    let slow = Server {
+        flags: "--decode-rate 80 --prefill-rate 16000 --gpu-bytes 70000000000",
+        says: SGLANG.says,
+    };
+    let mut bench = bench(&slow, &VLLM, &quick);
     fs::write(
         bench.path().join("envs/vllm/bin/vllm"),
         "#!/bin/sh\necho no GPU for you\nexit 3\n",

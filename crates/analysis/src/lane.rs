@@ -15,10 +15,11 @@ use super::{
     series::{GpuFold, LaneAttempt, LaneSeries},
 };
 use benchd_core::record::LaneId;
+use benchd_frameworks::kind;
 use benchd_journal::{
     FinishedCell, LaneOutcome, LaneState, RunDir, RunInfo, ServerReady, State, TEMPLATE_WITH_SYSTEM,
 };
-use benchd_plan::{Cell, CellInput, Framework, FrameworkKind, GpuSelection, Plan, Source};
+use benchd_plan::{Cell, CellInput, Framework, GpuSelection, Plan, Source};
 
 /// What all lanes of a run share.
 pub(super) struct RunContext<'a> {
@@ -97,7 +98,7 @@ impl RunContext<'_> {
                 cell,
                 timeout: self.plan.request.timeout,
                 template_tokens: template_of(cell, ready),
-                model_id: model_id.filter(|_| framework.kind != FrameworkKind::Openai),
+                model_id: model_id.filter(|_| kind(framework.kind).echoes_model),
                 not_controlled: matches!(framework.source, Source::Url(_)),
                 gpu_expected: self.plan.host.gpu != GpuSelection::None,
                 gpu: gpu.as_ref().and_then(|g: &Vec<GpuWindow>| g.get(*at)),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{CheckedFigure, CrossCheck, Distribution, ServerSays, distribution::Mean};
 use benchd_core::record::RequestRecord;
-use benchd_frameworks::own_figures;
+use benchd_frameworks::server_figures;
 
 /// A server's clock starts after benchd's send and stops before benchd sees the event, so its times are the shorter
 /// ones. By how much of benchd's they may be shorter: what the server does before its clock starts (reading,
@@ -81,7 +81,7 @@ impl Timings {
     /// The server's figures out of its counters' growth over the cell, beside these. `failed` requests are in the
     /// server's counters and in none of ours; `seconds` is the length of the measured passes.
     pub(super) fn says(self, counters: &BTreeMap<String, f64>, failed: u64, seconds: f64) -> ServerSays {
-        let own = own_figures(counters);
+        let own = server_figures(counters);
         let mut checks = Vec::new();
         let mut check = |figure, ours: Option<f64>, server: Option<f64>, shorter: f64, longer: f64| {
             let Some((ours, server)) = ours.zip(server) else {

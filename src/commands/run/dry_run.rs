@@ -23,7 +23,7 @@ pub(super) fn print(plan: &Plan, lanes: &[Lane], redactor: &Redactor) -> Command
 }
 
 fn render(plan: &Plan, lanes: &[Lane]) -> Result<String, Failure> {
-    let estimate = benchd_plan::estimate(plan, lanes, &Assumptions::default());
+    let estimate = benchd_plan::estimate(plan, lanes, &Assumptions::default(), benchd_frameworks::pace);
     let (cells, requests) = count_cells(lanes);
     let mut out = format!(
         "plan {}: {} lanes, {cells} cells, {requests} counted requests, about {}\n",

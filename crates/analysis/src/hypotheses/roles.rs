@@ -1,16 +1,11 @@
 //! The roles of the document's hypotheses, and the frameworks of a plan that take them.
 
-use benchd_frameworks::prefix_cache_disabled;
+use benchd_frameworks::kind;
 use benchd_plan::{Framework, FrameworkKind, Plan};
 
-/// A framework as people write it: the three of the document by their own names, others by the plan's.
+/// A framework as people write it.
 pub fn shown(framework: &str) -> &str {
-    match framework {
-        "sglang" => "SGLang",
-        "vllm" => "vLLM",
-        "ollama" => "Ollama",
-        other => other,
-    }
+    benchd_frameworks::title(framework)
 }
 
 /// What a framework of the plan stands for in the document's hypotheses.
@@ -64,14 +59,15 @@ impl<'a> RoleFrameworks<'a> {
             .flatten()
             .map(String::as_str)
             .collect();
-        let by_kind = |kind: FrameworkKind| {
+        let without_prefix_cache = |f: &Framework| (kind(f.kind).prefix_cache_disabled)(f);
+        let by_kind = |wanted: FrameworkKind| {
             let free = |f: &Framework| !taken.contains(&f.name.as_str());
-            first(&|f| f.kind == kind && free(f) && !prefix_cache_disabled(f))
-                .or_else(|| first(&|f| f.name == kind.as_str() && free(f)))
+            first(&|f| f.kind == wanted && free(f) && !without_prefix_cache(f))
+                .or_else(|| first(&|f| f.name == wanted.as_str() && free(f)))
         };
         let control = || {
             first(&|f| {
-                f.kind == FrameworkKind::Vllm && !taken.contains(&f.name.as_str()) && prefix_cache_disabled(f)
+                f.kind == FrameworkKind::Vllm && !taken.contains(&f.name.as_str()) && without_prefix_cache(f)
             })
         };
         Self {

@@ -17,6 +17,7 @@ use tokenizers::{
 };
 
 use super::*;
+use crate::calibration::CALIBRATION_VERSION;
 
 const CORPUS: &str = include_str!("../texts/corpus.txt");
 const LENGTHS: [u32; 6] = [64, 128, 512, 1_024, 2_048, 4_096];

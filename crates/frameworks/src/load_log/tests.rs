@@ -1,4 +1,5 @@
 use super::*;
+use crate::load_figures;
 
 /// Lines of real servers' logs.
 macro_rules! recorded {
