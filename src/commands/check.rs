@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr as _;
 
-use super::{CommandResult, DONE, NO_STDOUT, load_plan, narrowed_lanes};
+use super::{CommandResult, DONE, answer, count_cells, load_plan, narrowed_lanes, runtime};
 use crate::{
     check::{self, Finding, Severity, Subject},
     cli::CheckArgs,
@@ -14,7 +14,7 @@ use crate::{
 };
 use benchd_frameworks::Context as Around;
 use benchd_plan::{Assumptions, Estimate, Lane, Plan, longest_prompt_tokens, most_streams};
-use benchd_report::{columns, number, print};
+use benchd_report::{columns, number};
 
 /// Version of the JSON form.
 const JSON_VERSION: u32 = 1;
@@ -33,10 +33,7 @@ pub(super) fn run(args: CheckArgs) -> CommandResult {
     let loaded = load_plan(&args.plan)?;
     let lanes = narrowed_lanes(&loaded.plan, &args.only, "check")?;
     settings_fit(&loaded.plan, &lanes)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("the runtime can't be started")?;
+    let runtime = runtime()?;
     let findings = runtime.block_on(check::everything(Subject {
         plan: &loaded.plan,
         plan_path: &args.plan,
@@ -61,7 +58,7 @@ pub(super) fn run(args: CheckArgs) -> CommandResult {
             verdict(&findings)
         )
     };
-    print(&redactor(&loaded).text(&text)).context(NO_STDOUT)?;
+    answer(&redactor(&loaded).text(&text))?;
     if findings.iter().any(|finding| finding.severity.forbids()) {
         return Ok(EXIT_MACHINE);
     }
@@ -90,12 +87,7 @@ fn settings_fit(plan: &Plan, lanes: &[Lane]) -> Result<(), Failure> {
 
 /// What is to be run, and how long it will take.
 fn duration(plan: &Plan, lanes: &[Lane], estimate: &Estimate) -> String {
-    let cells: usize = lanes.iter().map(|lane| lane.cells.len()).sum();
-    let requests: u64 = lanes
-        .iter()
-        .flat_map(|lane| &lane.cells)
-        .map(|cell| u64::from(cell.requests_per_pass) * u64::from(cell.passes))
-        .sum();
+    let (cells, requests) = count_cells(lanes);
     let mut out = format!(
         "plan {}: {} lanes, {} cells, {} counted requests\n",
         plan.name,
@@ -265,7 +257,7 @@ fn broken(text: &str, width: Option<usize>) -> Vec<String> {
 
 /// The JSON form.
 #[derive(Serialize)]
-struct Told<'a> {
+struct JsonForm<'a> {
     v: u32,
     plan: &'a str,
     /// Whether the run should start.
@@ -277,7 +269,7 @@ struct Told<'a> {
 }
 
 fn json(plan: &Plan, estimate: &Estimate, findings: &[Finding]) -> Result<String, Failure> {
-    let told = Told {
+    let form = JsonForm {
         v: JSON_VERSION,
         plan: &plan.name,
         fit: !findings.iter().any(|finding| finding.severity.forbids()),
@@ -288,7 +280,7 @@ fn json(plan: &Plan, estimate: &Estimate, findings: &[Finding]) -> Result<String
             .collect(),
         findings,
     };
-    let mut text = serde_json::to_string_pretty(&told).context("the findings can't be written as JSON")?;
+    let mut text = serde_json::to_string_pretty(&form).context("the findings can't be written as JSON")?;
     text.push('\n');
     Ok(text)
 }

@@ -2,14 +2,14 @@
 
 use std::io::IsTerminal as _;
 
-use super::{CommandResult, DONE, NO_STDOUT, open_run};
+use super::{CommandResult, DONE, answer, open_run};
 use crate::{
     cli::{CompareArgs, CompareFormat},
     run::{Context as _, Failure},
 };
 use benchd_analysis::{AnalysedRun, compare_runs};
 use benchd_plan::Only;
-use benchd_report::{change_md, change_text, print};
+use benchd_report::{change_md, change_text};
 
 /// Something got worse, and the caller asked to be told by the exit code.
 const EXIT_REGRESSION: u8 = 5;
@@ -41,7 +41,7 @@ pub(super) fn run(args: CompareArgs) -> CommandResult {
             serde_json::to_string_pretty(&found).context("the comparison is no JSON")? + "\n"
         }
     };
-    print(&text).context(NO_STDOUT)?;
+    answer(&text)?;
     if found.cells.is_empty() && found.one_sided.is_empty() {
         return Err(Failure::machine("neither run has measured a cell of these"));
     }

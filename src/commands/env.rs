@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{CommandResult, DONE, load_plan};
+use super::{CommandResult, DONE, load_plan, runtime};
 use crate::{
     cli::EnvArgs,
     env::{self, EnvError},
@@ -22,10 +22,7 @@ pub(super) fn run(args: EnvArgs) -> CommandResult {
     let loaded = load_plan(&args.plan)?;
     let redactor = run::redactor(&loaded);
     if !args.offline {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .context("the runtime can't be started")?;
+        let runtime = runtime()?;
         let done = runtime.block_on(async {
             let signals = Signals::listen().context("signal handlers can't be installed")?;
             make(&loaded.plan, &args, &signals, &redactor).await

@@ -16,7 +16,7 @@ use clap::Parser as _;
 
 use crate::{
     cli::{Cli, Command},
-    run::{EXIT_MACHINE, EXIT_OK, Failure, environment_redactor},
+    run::{Context as _, EXIT_MACHINE, EXIT_OK, Failure, environment_redactor},
 };
 use benchd_journal::RunDir;
 use benchd_plan::{Lane, LoadedPlan, Only, Plan};
@@ -44,8 +44,25 @@ pub fn main() -> ExitCode {
 /// What commands return: an exit code, or a failure that has one.
 type CommandResult = Result<u8, Failure>;
 
-/// What is said where a command's answer could not be written.
-const NO_STDOUT: &str = "can't write to stdout";
+/// What runs a command that waits for other processes.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the runtime can't be started")
+}
+
+/// Writes a command's answer to stdout.
+fn answer(text: &str) -> Result<(), Failure> {
+    benchd_report::print(text).context("can't write to stdout")
+}
+
+/// Cells of lanes, and their counted requests.
+fn count_cells(lanes: &[Lane]) -> (usize, u64) {
+    let cells = || lanes.iter().flat_map(|lane| &lane.cells);
+    let requests = cells().map(|cell| u64::from(cell.requests_per_pass) * u64::from(cell.passes));
+    (cells().count(), requests.sum())
+}
 
 /// A command that did what it should.
 const DONE: CommandResult = Ok(EXIT_OK);

@@ -5,11 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{CommandResult, DONE, NO_STDOUT, open_run};
-use crate::{
-    cli::ReportArgs,
-    run::{Context as _, Failure},
-};
+use super::{CommandResult, DONE, answer, open_run};
+use crate::{cli::ReportArgs, run::Failure};
 use benchd_analysis::{AnalysedRun, summarise_study};
 use benchd_journal::RunDir;
 
@@ -22,7 +19,7 @@ pub(super) fn run(args: ReportArgs) -> CommandResult {
         [] | [_] if args.output.is_none() => of_one(&args.results, args.runs.first().map(String::as_str))?,
         runs => of_several(&args.results, runs, args.output)?,
     };
-    benchd_report::print(&format!("{}\n", path.display())).context(NO_STDOUT)?;
+    answer(&format!("{}\n", path.display()))?;
     DONE
 }
 

@@ -1,8 +1,8 @@
 //! `benchd schema`: the JSON Schema of the plan, or of a file that benchd writes, on stdout.
 
-use super::{CommandResult, DONE, NO_STDOUT};
+use super::{CommandResult, DONE, answer};
 use crate::{cli::SchemaArgs, run::Context as _};
-use benchd_report::{print, schema_of};
+use benchd_report::schema_of;
 
 /// Prints the schema.
 ///
@@ -10,6 +10,6 @@ use benchd_report::{print, schema_of};
 /// When stdout can't be written.
 pub(super) fn run(args: &SchemaArgs) -> CommandResult {
     let text = serde_json::to_string_pretty(&schema_of(args.of)).context("the schema can't be written")?;
-    print(&format!("{text}\n")).context(NO_STDOUT)?;
+    answer(&format!("{text}\n"))?;
     DONE
 }

@@ -4,14 +4,13 @@ use std::{fs, path::Path};
 
 use serde::Serialize;
 
-use super::{CommandResult, DONE, NO_STDOUT};
+use super::{CommandResult, DONE, answer, runtime};
 use crate::{
     cli::SelfcheckArgs,
     run::{Context as _, Failure, host_info},
     selfcheck::{self, MAX_STREAMS, Options},
 };
 use benchd_journal::{ClientCalibration, HostInfo, write_atomic};
-use benchd_report::print;
 
 /// Version of the stored result.
 const VERSION: u32 = 1;
@@ -51,10 +50,7 @@ pub(super) fn run(args: SelfcheckArgs) -> CommandResult {
     if args.no_rate {
         options.time_a_rate = None;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("the runtime can't be started")?;
+    let runtime = runtime()?;
     let found = runtime
         .block_on(selfcheck::measure(&options, &|what| {
             eprintln!("measuring  {what}");
@@ -73,7 +69,7 @@ pub(super) fn run(args: SelfcheckArgs) -> CommandResult {
     if stored.debug_build && !args.json {
         shown += "this benchd is a debug build: a release build is several times faster\n";
     }
-    print(&shown).context(NO_STDOUT)?;
+    answer(&shown)?;
     eprintln!("stored in {}", args.output.display());
     DONE
 }

@@ -6,14 +6,13 @@ use std::{
     time::Duration,
 };
 
-use super::{CommandResult, DONE, NO_STDOUT, find_run};
+use super::{CommandResult, DONE, answer, find_run};
 use crate::{
     cli::StatusArgs,
-    run::{Context as _, Failure, boot_id, short_duration},
+    run::{Failure, boot_id, short_duration},
 };
 use benchd_core::record::LaneId;
 use benchd_journal::{LaneOutcome, RunDir, RunOutcome, State};
-use benchd_report::print;
 
 /// Prints where the run stands, on stdout.
 ///
@@ -31,7 +30,7 @@ pub(super) fn run(args: StatusArgs) -> CommandResult {
         .as_ref()
         .map(|lane| records_in_cell(&dir, lane, &state));
     let text = render(&state, alive, now_us, in_cell);
-    print(&text).context(NO_STDOUT)?;
+    answer(&text)?;
     DONE
 }
 

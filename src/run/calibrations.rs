@@ -130,17 +130,11 @@ impl Calibrations {
         }
         let calibration = with_what_was_known(measured, known).map_err(failed)?;
         for (what, why) in &calibration.left_out {
-            display.say(&Line::TextsLeftOut { what, why });
+            display.say(&Line::TextsLeftOut(what, why));
         }
-        display.say(&Line::TextsFound {
-            probes: calibration.probes,
-            took: began.elapsed(),
-        });
+        display.say(&Line::TextsFound(calibration.probes, began.elapsed()));
         for fitted in calibration.deviations() {
-            display.say(&Line::TextOff {
-                asked: fitted.asked,
-                reached: fitted.reached,
-            });
+            display.say(&Line::TextOff(fitted.asked, fitted.reached));
         }
         self.insert(model, calibration.clone()).map_err(LaneEnd::disk)?;
         Ok((template, calibration))

@@ -9,12 +9,12 @@ use super::{
     attempt::RUN_SEED,
     lane_end::LaneEnd,
     lines::{CellPosition, Line, Status},
-    measure_context::lane_end,
     prefix_cache,
+    probe::Completion,
     remaining::Remaining,
     server_counters::ServerCounters,
     server_log::ServerLog,
-    session::Session,
+    session::{Session, lane_end},
 };
 use crate::{
     scenario::{CellError, CellMeasured, CellProgress},
@@ -53,10 +53,7 @@ pub(super) async fn run(session: &mut Session<'_>, remaining: &mut Remaining) ->
         match measure(session, cell, &position, remaining.left()).await {
             Ok(()) => remaining.finished(estimated, began.elapsed()),
             Err(CellEnd::Cell(reason)) => {
-                session.context.display.say(&Line::CellFailed {
-                    cell: &cell.id,
-                    reason: &reason,
-                });
+                session.context.display.say(&Line::CellFailed(&cell.id, &reason));
                 remaining.dropped(estimated);
                 failed.get_or_insert_with(|| format!("cell {}: {reason}", cell.id));
             }
@@ -215,7 +212,7 @@ async fn judged(session: &Session<'_>, result: Result<Sent, CellFailure>) -> Res
     };
     let limit = session.attempt.request.timeout;
     let cancel = session.context.signals.clean().clone();
-    let question = session.attempt.completion(session.target.clone(), cancel);
+    let question = Completion::ready(session.attempt, session.target.clone(), cancel);
     let mut stop = session.context.stop();
     let asked = async {
         tokio::select! {
@@ -284,13 +281,12 @@ fn say_result(session: &Session<'_>, cell: &Cell) {
     // Only the figures are shown here; flags that need the GPU's samples or the prompts come with the report.
     let root = context.dir.root();
     match benchd_analysis::summarise_cell(root, &finished, cell, attempt.request.timeout) {
-        Ok(summary) => context.display.say(&Line::CellMeasured {
-            summary: &benchd_report::cell_line(&summary),
-            failed: summary.failed,
-        }),
-        Err(error) => context.display.say(&Line::CellUnreadable {
-            cell: &cell.id,
-            error: &error,
-        }),
+        Ok(summary) => {
+            let figures = benchd_report::cell_line(&summary);
+            context
+                .display
+                .say(&Line::CellMeasured(&figures, summary.failed > 0));
+        }
+        Err(error) => context.display.say(&Line::CellUnreadable(&cell.id, &error)),
     }
 }

@@ -9,10 +9,10 @@ use std::{
 /// Names a cgroup v2 directory that a person delegates to benchd.
 const DELEGATED_VARIABLE: &str = "BENCHD_CGROUP";
 
-/// benchd's own place below the delegated directory: version 2 wants processes in leaves only.
-const OWN_PLACE: &str = "benchd";
+/// benchd's own cgroup below the delegated directory: version 2 wants processes in leaves only.
+const OWN_CGROUP: &str = "benchd";
 
-/// The delegated directory, with benchd moved into a place of its own below it; `None` where nothing is
+/// The delegated directory, with benchd moved into a cgroup of its own below it; `None` where nothing is
 /// delegated. A note for people where something is and can't be used.
 pub(super) fn enter() -> (Option<PathBuf>, Option<String>) {
     let named = std::env::var_os(DELEGATED_VARIABLE).filter(|v| !v.is_empty());
@@ -38,7 +38,7 @@ pub(super) fn enter() -> (Option<PathBuf>, Option<String>) {
 }
 
 fn move_into(delegated: &Path) -> io::Result<()> {
-    let own = delegated.join(OWN_PLACE);
+    let own = delegated.join(OWN_CGROUP);
     match std::fs::create_dir(&own) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

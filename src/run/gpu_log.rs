@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::{sync::mpsc, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
 
+use super::alarm::Alarm;
 use benchd_core::record::{Flag, FlagKind, GpuProcess};
 use benchd_host::gpu::{DEFAULT_SAMPLE_PERIOD, Gpu, GpuError, GpuEvent, SamplerReport, Sampling};
 use benchd_journal::{DiskError, GpuFile};
@@ -17,17 +17,12 @@ pub(super) struct GpuLog {
     gpu: Gpu,
     writer: JoinHandle<Result<(), DiskError>>,
     watcher: JoinHandle<()>,
-    noticed: Arc<Mutex<Noticed>>,
-    lost: CancellationToken,
-    unwritten: CancellationToken,
-}
-
-/// What the sampler noticed since it was last asked.
-#[derive(Debug, Default)]
-struct Noticed {
-    flags: Vec<Flag>,
-    lost: Option<String>,
-    unwritten: Option<String>,
+    /// Of what was noticed since they were last taken.
+    flags: Arc<Mutex<Vec<Flag>>>,
+    /// Raised when a device is gone.
+    pub(super) lost: Alarm,
+    /// Raised when a sample could not be stored.
+    pub(super) unwritten: Alarm,
 }
 
 impl GpuLog {
@@ -44,64 +39,40 @@ impl GpuLog {
             events,
             baseline: baseline.to_vec(),
         })?;
-        let noticed = Arc::new(Mutex::new(Noticed::default()));
-        let unwritten = CancellationToken::new();
-        let writer = tokio::spawn({
-            let (noticed, unwritten) = (Arc::clone(&noticed), unwritten.clone());
-            async move {
-                let written = async {
-                    while let Some(sample) = incoming.recv().await {
-                        file.append(&sample)?;
-                    }
-                    file.sync().map(|_| ())
-                };
-                // Told at once: a cell whose samples are lost need not go on to its end.
-                written.await.inspect_err(|error: &DiskError| {
-                    lock(&noticed).unwritten = Some(error.to_string());
-                    unwritten.cancel();
-                })
-            }
-        });
-        let lost = CancellationToken::new();
-        let watcher = tokio::spawn({
-            let (noticed, lost) = (Arc::clone(&noticed), lost.clone());
-            async move {
-                while let Some(event) = noticed_events.recv().await {
-                    note(&mut lock(&noticed), &lost, &event);
+        let unwritten = Alarm::default();
+        let alarm = unwritten.clone();
+        let writer = tokio::spawn(async move {
+            let written = async {
+                while let Some(sample) = incoming.recv().await {
+                    file.append(&sample)?;
                 }
+                file.sync().map(|_| ())
+            };
+            // Told at once: a cell whose samples are lost need not go on to its end.
+            written
+                .await
+                .inspect_err(|error: &DiskError| alarm.raise(error.to_string()))
+        });
+        let (lost, flags) = (Alarm::default(), Arc::default());
+        let (alarm, noticed) = (lost.clone(), Arc::clone(&flags));
+        let watcher = tokio::spawn(async move {
+            while let Some(event) = noticed_events.recv().await {
+                lock(&noticed).extend(flag_of(&event, &alarm));
             }
         });
         Ok(Self {
             gpu: gpu.clone(),
             writer,
             watcher,
-            noticed,
+            flags,
             lost,
             unwritten,
         })
     }
 
-    /// Cancelled when a device is gone.
-    pub(super) fn lost(&self) -> &CancellationToken {
-        &self.lost
-    }
-
-    pub(super) fn why_lost(&self) -> String {
-        lock(&self.noticed).lost.clone().unwrap_or_default()
-    }
-
-    /// Cancelled when a sample could not be stored.
-    pub(super) fn unwritten(&self) -> &CancellationToken {
-        &self.unwritten
-    }
-
-    pub(super) fn why_unwritten(&self) -> String {
-        lock(&self.noticed).unwritten.clone().unwrap_or_default()
-    }
-
     /// Flags of what was noticed since the last call.
     pub(super) fn take_flags(&self) -> Vec<Flag> {
-        std::mem::take(&mut lock(&self.noticed).flags)
+        std::mem::take(&mut lock(&self.flags))
     }
 
     /// Stops, and waits until everything is written.
@@ -117,30 +88,28 @@ impl GpuLog {
     }
 }
 
-fn lock(noticed: &Mutex<Noticed>) -> MutexGuard<'_, Noticed> {
-    noticed.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(flags: &Mutex<Vec<Flag>>) -> MutexGuard<'_, Vec<Flag>> {
+    flags.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn note(noticed: &mut Noticed, lost: &CancellationToken, event: &GpuEvent) {
+fn flag_of(event: &GpuEvent, lost: &Alarm) -> Option<Flag> {
     match event {
         GpuEvent::Lost { device, detail } => {
             tracing::error!(device, detail, "the GPU is lost");
-            noticed.lost = Some(format!("GPU {device}: {detail}"));
-            noticed.flags.push(Flag::new(
-                FlagKind::GpuSamplesMissing,
-                format!("GPU {device} was lost: {detail}"),
-            ));
-            lost.cancel();
+            lost.raise(format!("GPU {device}: {detail}"));
+            let text = format!("GPU {device} was lost: {detail}");
+            Some(Flag::new(FlagKind::GpuSamplesMissing, text))
         }
-        GpuEvent::Back { device } => tracing::warn!(device, "a lost GPU answers again"),
+        GpuEvent::Back { device } => {
+            tracing::warn!(device, "a lost GPU answers again");
+            None
+        }
         GpuEvent::Stranger(stranger) if stranger.visible => {
             let process = &stranger.process;
             let name = process.name.as_deref().unwrap_or("?");
             tracing::warn!(pid = process.pid, name, "a stranger appeared on the GPU");
-            noticed.flags.push(Flag::new(
-                FlagKind::StrangerOnGpu,
-                format!("pid {} ({name}) appeared on GPU {}", process.pid, process.device),
-            ));
+            let text = format!("pid {} ({name}) appeared on GPU {}", process.pid, process.device);
+            Some(Flag::new(FlagKind::StrangerOnGpu, text))
         }
         // In a container NVML shows the host's process ids: this may be the server itself.
         GpuEvent::Stranger(stranger) => {
@@ -148,6 +117,7 @@ fn note(noticed: &mut Noticed, lost: &CancellationToken, event: &GpuEvent) {
                 pid = stranger.process.pid,
                 "NVML shows a process id that this system does not know"
             );
+            None
         }
     }
 }

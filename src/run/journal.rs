@@ -2,23 +2,21 @@
 //! [`JournalHandle`], append through it, and read the state that the journal amounts to.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     thread,
 };
 
-use tokio_util::sync::CancellationToken;
-
+use super::alarm::Alarm;
 use crate::server::EventSink;
 use benchd_core::record::Redactor;
-use benchd_journal::{DiskError, Event, Journal, State};
+use benchd_journal::{Event, Journal, State};
 
 /// Handle on the journal's owner; clones speak to the same.
 #[derive(Debug, Clone)]
 pub(super) struct JournalHandle {
     commands: mpsc::Sender<Command>,
     state: Arc<Mutex<State>>,
-    failed: CancellationToken,
-    failure: Arc<OnceLock<String>>,
+    failed: Alarm,
     redactor: Redactor,
 }
 
@@ -43,30 +41,26 @@ impl JournalHandle {
         let this = Self {
             commands,
             state: Arc::new(Mutex::new(state)),
-            failed: CancellationToken::new(),
-            failure: Arc::new(OnceLock::new()),
+            failed: Alarm::default(),
             redactor,
         };
-        let (state, failed, failure) = (this.state.clone(), this.failed.clone(), this.failure.clone());
-        thread::Builder::new().name("journal".into()).spawn(move || {
-            own(journal, &received, &state, |error: &DiskError| {
-                // The first failure is the cause; what follows is its consequence.
-                let _ = failure.set(error.to_string());
-                failed.cancel();
-            });
-        })?;
+        let (state, failed) = (this.state.clone(), this.failed.clone());
+        thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || own(journal, &received, &state, &failed))?;
         Ok(this)
     }
 
     /// Appends an event and waits until it is written, and on the disk where it is one that must last.
     ///
     /// # Errors
-    /// When the disk refuses; [`Self::failed`] is cancelled then.
+    /// When the disk refuses; [`Self::failed`] is raised then.
     pub(super) fn append(&self, event: Event) -> Result<(), AppendError> {
         let (written, answer) = mpsc::sync_channel(1);
         let gone = || {
             AppendError(
-                self.failure()
+                self.failed
+                    .reason()
                     .unwrap_or_else(|| "the journal's thread is gone".into()),
             )
         };
@@ -92,31 +86,22 @@ impl JournalHandle {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Cancelled when an event could not be kept: the run must end, keeping what is whole.
-    pub(super) fn failed(&self) -> &CancellationToken {
+    /// Raised when an event could not be kept: the run must end, keeping what is whole.
+    pub(super) fn failed(&self) -> &Alarm {
         &self.failed
-    }
-
-    pub(super) fn failure(&self) -> Option<String> {
-        self.failure.get().cloned()
     }
 }
 
 impl EventSink for JournalHandle {
     fn event(&self, event: Event) {
-        // The handle remembers the failure and cancels `failed()`, on which every cell ends.
+        // The handle remembers the failure and raises `failed()`, on which every cell ends.
         if let Err(error) = self.append(event) {
             tracing::error!(%error, "an event could not be kept");
         }
     }
 }
 
-fn own(
-    mut journal: Journal,
-    commands: &mpsc::Receiver<Command>,
-    state: &Mutex<State>,
-    on_failure: impl Fn(&DiskError),
-) {
+fn own(mut journal: Journal, commands: &mpsc::Receiver<Command>, state: &Mutex<State>, failed: &Alarm) {
     for Command { event, written } in commands {
         let result = journal.append(event);
         let answer = match &result {
@@ -125,7 +110,7 @@ fn own(
                 Ok(())
             }
             Err(error) => {
-                on_failure(error);
+                failed.raise(error.to_string());
                 Err(AppendError(error.to_string()))
             }
         };
@@ -160,6 +145,6 @@ mod tests {
         assert_eq!(replay(&path).unwrap().entries.len(), 3);
         assert_eq!(journal.state().notes.len(), 3);
         assert!(!std::fs::read_to_string(&path).unwrap().contains("topsecret"));
-        assert!(!journal.failed().is_cancelled());
+        assert!(journal.failed().reason().is_none());
     }
 }

@@ -13,14 +13,12 @@ use super::{
     gpu_log::GpuLog,
     lane_end::LaneEnd,
     lines::{Line, Status},
-    measure_context::MeasureContext,
-    placement::{FollowPids, ensure_on_chosen, used_bytes},
     preconditions::{ensure_alone, ensure_environment},
-    release::prove_release,
+    probe::Completion,
     remaining::Remaining,
+    server_gpu::{FollowPids, ensure_on_chosen, prove_release, used_bytes},
     server_log::ServerLog,
-    server_settings::{ready_plan, server_settings},
-    session::Session,
+    session::{MeasureContext, Session},
     signals::Signals,
     start::{RunOptions, StartedRun},
 };
@@ -156,8 +154,7 @@ impl<'a> LaneRunner<'a> {
             return LaneEnd::failed("prepare", "there is no command to launch this server");
         };
         let log = ServerLog::from_now(run.dir.server_log(lane));
-        let settings = server_settings(
-            attempt,
+        let settings = attempt.server_settings(
             launch,
             LogSettings {
                 redactor: self.options.redactor.clone(),
@@ -249,9 +246,9 @@ impl<'a> LaneRunner<'a> {
             Ok(target) => target,
             Err(error) => return LaneEnd::failed("prepare", format!("{url}: {error}")),
         };
-        let completion = attempt.completion(target, self.signals.clean().clone());
+        let completion = Completion::ready(attempt, target, self.signals.clean().clone());
         let limit = attempt.framework.start_timeout;
-        let (plan, interrupt) = (ready_plan(attempt, Vec::new()), self.signals.interrupt());
+        let (plan, interrupt) = (attempt.ready_plan(Vec::new()), self.signals.interrupt());
         let sink = &self.run.journal;
         let lane = attempt.lane.id.clone();
         let waiting = Attached::wait_ready(lane, url, &plan, &completion, limit, &interrupt, sink);
@@ -300,9 +297,9 @@ async fn wait_ready(
             return Err(Box::new(Failed::while_starting(reason, reaped)));
         }
     };
-    let completion = attempt.completion(target, interrupt.stop.clone());
+    let completion = Completion::ready(attempt, target, interrupt.stop.clone());
     launched
-        .wait_ready(&ready_plan(attempt, steps), &completion, &interrupt)
+        .wait_ready(&attempt.ready_plan(steps), &completion, &interrupt)
         .await
         .map_err(Box::new)
 }

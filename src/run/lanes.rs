@@ -210,10 +210,7 @@ fn end(
             }
         }
         // What is measured is safe in the run's folder; the report can be written again from it.
-        Err(error) => display.say(&Line::NoReport {
-            run: &run.dir,
-            error: &error,
-        }),
+        Err(error) => display.say(&Line::NoReport(&run.dir, &error)),
     }
     // Last: a run whose end is journalled and not written here died before its report, and is gone on with.
     if let Err(error) = info.write(&run.dir.run_json()) {
@@ -225,7 +222,7 @@ fn end(
 
 /// Why the run must end now, if it must.
 fn halted(run: &StartedRun, signals: &Signals) -> Option<Halt> {
-    if let Some(why) = run.journal.failure() {
+    if let Some(why) = run.journal.failed().reason() {
         return Some(Halt::Disk(why));
     }
     signals.first().map(Halt::Signal)

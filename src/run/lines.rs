@@ -35,30 +35,16 @@ pub(super) enum Line<'a> {
     Provisioning(&'a Path),
     AlsoOnGpu(&'a str),
     ServerReady(Duration),
-    TextsFound {
-        probes: u32,
-        took: Duration,
-    },
-    TextsLeftOut {
-        what: &'a str,
-        why: &'a str,
-    },
-    TextOff {
-        asked: u32,
-        reached: u32,
-    },
-    CellMeasured {
-        summary: &'a str,
-        failed: u64,
-    },
-    CellUnreadable {
-        cell: &'a str,
-        error: &'a dyn fmt::Display,
-    },
-    CellFailed {
-        cell: &'a str,
-        reason: &'a str,
-    },
+    /// How many counts and how long it took.
+    TextsFound(u32, Duration),
+    /// Which can't be had, and why.
+    TextsLeftOut(&'a str, &'a str),
+    /// Tokens that were asked for, and those of the nearest text.
+    TextOff(u32, u32),
+    /// Its figures, and whether requests failed.
+    CellMeasured(&'a str, bool),
+    CellUnreadable(&'a str, &'a dyn fmt::Display),
+    CellFailed(&'a str, &'a str),
     ServerStopped {
         killed: bool,
         took: Duration,
@@ -68,10 +54,7 @@ pub(super) enum Line<'a> {
     LaneEnded(&'a LaneId, &'a LaneEnd),
     RunStopped(&'a str),
     EndNotJournalled(&'a dyn fmt::Display),
-    NoReport {
-        run: &'a RunDir,
-        error: &'a dyn fmt::Display,
-    },
+    NoReport(&'a RunDir, &'a dyn fmt::Display),
     NoRunJson(&'a dyn fmt::Display),
     Took(Duration),
 }
@@ -79,24 +62,16 @@ pub(super) enum Line<'a> {
 impl Line<'_> {
     pub(super) fn tone(&self) -> Tone {
         match self {
-            Self::CellMeasured { failed: 0, .. } => Tone::Good,
+            Self::CellMeasured(_, false) => Tone::Good,
             Self::LaneEnded(_, end) => match end.outcome {
                 LaneOutcome::Finished => Tone::Good,
                 LaneOutcome::Interrupted => Tone::Warn,
                 LaneOutcome::Failed => Tone::Bad,
             },
-            Self::Note(_)
-            | Self::ClientUnknown(_)
-            | Self::AlsoOnGpu(_)
-            | Self::TextsLeftOut { .. }
-            | Self::TextOff { .. }
-            | Self::CellMeasured { .. } => Tone::Warn,
-            Self::CellUnreadable { .. }
-            | Self::CellFailed { .. }
-            | Self::RunStopped(_)
-            | Self::EndNotJournalled(_)
-            | Self::NoReport { .. }
-            | Self::NoRunJson(_) => Tone::Bad,
+            Self::Note(_) | Self::ClientUnknown(_) | Self::AlsoOnGpu(_) => Tone::Warn,
+            Self::TextsLeftOut(..) | Self::TextOff(..) | Self::CellMeasured(..) => Tone::Warn,
+            Self::CellUnreadable(..) | Self::CellFailed(..) | Self::RunStopped(_) => Tone::Bad,
+            Self::EndNotJournalled(_) | Self::NoReport(..) | Self::NoRunJson(_) => Tone::Bad,
             _ => Tone::Plain,
         }
     }
@@ -129,22 +104,22 @@ impl fmt::Display for Line<'_> {
             Self::Provisioning(recipe) => write!(f, "  making what is missing: {}", recipe.display()),
             Self::AlsoOnGpu(named) => write!(f, "note  also on the GPU: {named}"),
             Self::ServerReady(after) => write!(f, "  ready after {:.1} s", after.as_secs_f64()),
-            Self::TextsFound { probes, took } => write!(
+            Self::TextsFound(probes, took) => write!(
                 f,
                 "  texts of exact length found with {probes} counts in {:.1} s",
                 took.as_secs_f64()
             ),
-            Self::TextsLeftOut { what, why } => write!(
+            Self::TextsLeftOut(what, why) => write!(
                 f,
                 "  note  {what} can't be had from this server, and cells of them will fail: {why}"
             ),
-            Self::TextOff { asked, reached } => write!(
+            Self::TextOff(asked, reached) => write!(
                 f,
                 "  note  a text of {asked} tokens can't be made; the nearest has {reached}"
             ),
-            Self::CellMeasured { summary, .. } => write!(f, "  {summary}"),
-            Self::CellUnreadable { cell, error } => write!(f, "  {cell}  {error}"),
-            Self::CellFailed { cell, reason } => write!(f, "  {cell}  failed: {reason}"),
+            Self::CellMeasured(summary, _) => write!(f, "  {summary}"),
+            Self::CellUnreadable(cell, error) => write!(f, "  {cell}  {error}"),
+            Self::CellFailed(cell, reason) => write!(f, "  {cell}  failed: {reason}"),
             Self::ServerStopped {
                 killed,
                 took,
@@ -169,7 +144,7 @@ impl fmt::Display for Line<'_> {
             Self::EndNotJournalled(error) => {
                 write!(f, "the end of the run could not be journalled: {error}")
             }
-            Self::NoReport { run, error } => write!(
+            Self::NoReport(run, error) => write!(
                 f,
                 "the report could not be written: {error}\n  hint: `benchd report {}` tries again",
                 run.id()
@@ -279,8 +254,8 @@ mod tests {
             attempt: 2,
         };
         assert_eq!(again.to_string(), format!("lane {lane}  (2 of 3), attempt 2"));
-        let cell = |failed| Line::CellMeasured { summary: "", failed }.tone();
-        assert_eq!((cell(0), cell(1)), (Tone::Good, Tone::Warn));
+        let cell = |failed| Line::CellMeasured("", failed).tone();
+        assert_eq!((cell(false), cell(true)), (Tone::Good, Tone::Warn));
         let progress = CellProgress {
             stored: 9,
             done: 7,

@@ -12,6 +12,7 @@
 //!
 //! Imports go downwards only.
 
+mod alarm;
 mod attempt;
 mod calibrations;
 mod cells;
@@ -31,18 +32,15 @@ mod lane_end;
 mod lanes;
 mod lines;
 mod logging;
-mod measure_context;
-mod placement;
 mod preconditions;
 mod prefix_cache;
 mod probe;
-mod release;
 mod remaining;
 mod secrets;
 mod selfcheck;
 mod server_counters;
+mod server_gpu;
 mod server_log;
-mod server_settings;
 mod session;
 mod signals;
 mod start;

@@ -30,14 +30,7 @@ pub(super) async fn reset(
     let salt = u64::try_from(now)
         .unwrap_or(0)
         .wrapping_add(u64::from(cell_attempt));
-    let probe = Completion::reset_probe(
-        attempt.adapter,
-        target,
-        salt % 1_000_000_000_000,
-        attempt.model.reasoning_effort,
-        attempt.request.timeout,
-        cancel,
-    );
+    let probe = Completion::reset_probe(attempt, target, salt % 1_000_000_000_000, cancel);
     let began = Instant::now();
     let outcome = reset_cache(control, &reset, &probe).await;
     tracing::info!(lane = %attempt.lane.id, cell = cell.id, %outcome, took_us = micros(began.elapsed()), "cache reset");

@@ -6,22 +6,71 @@ use std::time::Duration;
 use super::{
     attempt::{LaneAttempt, RUN_SEED},
     calibrations::Calibrations,
+    display::Display,
     facts,
+    gpu_log::GpuLog,
+    journal::JournalHandle,
     lane_end::LaneEnd,
     lines::{Line, Status},
-    measure_context::{MeasureContext, lane_end},
+    signals::Signals,
     watchdog::ProgressPings,
 };
 use crate::{
-    scenario::{CellMeasured, CellProgress, CellRequests, CellRun},
-    server::{Control, ProbeAnswer},
+    scenario::{CellError, CellMeasured, CellProgress, CellRequests, CellRun, Stop, StopCause},
+    server::{Control, ProbeAnswer, Watch},
 };
-use benchd_core::record::{Flag, FlagKind};
+use benchd_core::record::{Flag, FlagKind, Redactor};
 use benchd_frameworks::Facts;
-use benchd_journal::{DiskError, PromptFile, RecordFile, TEMPLATE_WITH_SYSTEM};
-use benchd_load::client::Target;
+use benchd_journal::{DiskError, PromptFile, RecordFile, RunDir, TEMPLATE_WITH_SYSTEM};
+use benchd_load::{LoadEngine, client::Target};
 use benchd_plan::{Arrival, Cell};
 use benchd_prompts::{Calibration, CellPrompts, FrozenPrompt, TemplateShare, lane_warmup};
+
+/// What a lane's cells are measured with, and what stops them from outside.
+pub(super) struct MeasureContext<'a> {
+    pub(super) dir: &'a RunDir,
+    pub(super) journal: &'a JournalHandle,
+    pub(super) signals: &'a Signals,
+    pub(super) gpu_log: &'a GpuLog,
+    pub(super) engine: &'a LoadEngine,
+    pub(super) redactor: &'a Redactor,
+    pub(super) display: &'a Display,
+    /// The server, where benchd launched it.
+    pub(super) server: Option<Watch>,
+}
+
+impl MeasureContext<'_> {
+    /// Resolves when the cell must stop.
+    pub(super) fn stop(&self) -> Stop<'_> {
+        Box::pin(async {
+            let ended = async {
+                match &self.server {
+                    Some(server) => server.ended().await.to_string(),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = self.signals.clean().cancelled() => StopCause::Interrupted,
+                how = ended => StopCause::ServerEnded(how),
+                why = self.gpu_log.lost.raised() => StopCause::GpuLost(why),
+                why = self.gpu_log.unwritten.raised() => StopCause::Disk(why),
+                why = self.journal.failed().raised() => StopCause::Disk(why),
+            }
+        })
+    }
+}
+
+/// How the lane ends by a cell's error.
+pub(super) fn lane_end(error: CellError) -> LaneEnd {
+    match error {
+        CellError::Stopped(StopCause::Interrupted) => LaneEnd::interrupted(),
+        CellError::Stopped(StopCause::Disk(why)) => LaneEnd::disk(why),
+        CellError::Disk(error) => LaneEnd::disk(error),
+        CellError::Stopped(StopCause::GpuLost(why)) => LaneEnd::gpu_lost("cell", why),
+        error => LaneEnd::failed("cell", error.to_string()),
+    }
+}
 
 pub(super) struct Session<'a> {
     pub(super) attempt: &'a LaneAttempt<'a>,

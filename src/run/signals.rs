@@ -1,27 +1,16 @@
 //! Ctrl-C and TERM: the first asks for a clean stop, the second for an immediate one.
 
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-};
+use std::sync::{Arc, OnceLock};
+
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::server::Interrupt;
 
-/// What was asked for so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StopRequest {
-    None,
-    /// A clean stop, by this signal.
-    Clean(i32),
-    /// A stop at once: no grace for servers. The signal is the first one.
-    AtOnce(i32),
-}
-
 /// Handle on the signals; clones see the same.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Signals {
-    request: watch::Receiver<StopRequest>,
+    first: Arc<OnceLock<i32>>,
     clean: CancellationToken,
     at_once: CancellationToken,
 }
@@ -42,13 +31,8 @@ impl Signals {
         // A file-size limit kills by default; with a handler a write says EFBIG and the run ends with its reason.
         // A handler, unlike an ignored signal, is not passed on to servers.
         let mut too_large = signal(SignalKind::from_raw(libc::SIGXFSZ))?;
-        let (tx, request) = watch::channel(StopRequest::None);
-        let (clean, at_once) = (CancellationToken::new(), CancellationToken::new());
-        let this = Self {
-            request,
-            clean: clean.clone(),
-            at_once: at_once.clone(),
-        };
+        let this = Self::default();
+        let heard = this.clone();
         tokio::spawn(async move {
             loop {
                 let number = tokio::select! {
@@ -58,30 +42,22 @@ impl Signals {
                     Some(()) = too_large.recv() => continue,
                     else => return,
                 };
-                let next = after(*tx.borrow(), number);
-                if matches!(next, StopRequest::AtOnce(_)) {
-                    at_once.cancel();
-                }
-                clean.cancel();
-                if tx.send(next).is_err() {
-                    return;
-                }
+                heard.hear(number);
             }
         });
         Ok(this)
     }
 
-    /// What was asked for so far.
-    pub(crate) fn requested(&self) -> StopRequest {
-        *self.request.borrow()
+    fn hear(&self, signal: i32) {
+        match self.first.set(signal) {
+            Ok(()) => self.clean.cancel(),
+            Err(_) => self.at_once.cancel(),
+        }
     }
 
-    /// The signal that asked first, if any.
+    /// The signal that asked first, if any: it names the exit code.
     pub(crate) fn first(&self) -> Option<i32> {
-        match self.requested() {
-            StopRequest::None => None,
-            StopRequest::Clean(signal) | StopRequest::AtOnce(signal) => Some(signal),
-        }
+        self.first.get().copied()
     }
 
     /// Cancelled by the first signal.
@@ -119,21 +95,17 @@ async fn received(signal: &mut Option<tokio::signal::unix::Signal>) -> Option<()
     }
 }
 
-fn after(before: StopRequest, signal: i32) -> StopRequest {
-    match before {
-        StopRequest::None => StopRequest::Clean(signal),
-        StopRequest::Clean(first) | StopRequest::AtOnce(first) => StopRequest::AtOnce(first),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_second_signal_is_at_once_and_the_first_names_the_exit_code() {
-        let one = after(StopRequest::None, libc::SIGTERM);
-        assert_eq!(one, StopRequest::Clean(libc::SIGTERM));
-        assert_eq!(after(one, libc::SIGINT), StopRequest::AtOnce(libc::SIGTERM));
+        let signals = Signals::default();
+        signals.hear(libc::SIGTERM);
+        assert!(signals.clean().is_cancelled() && !signals.at_once().is_cancelled());
+        signals.hear(libc::SIGINT);
+        assert!(signals.at_once().is_cancelled());
+        assert_eq!(signals.first(), Some(libc::SIGTERM));
     }
 }

@@ -28,7 +28,7 @@ use benchd_journal::{ClientCalibration, ClientPoint, RateLimit};
 use benchd_load::{LoadEngine, LoadError, LoadOptions};
 
 use drive::Driven;
-use rate::{Search, Verdict};
+use rate::{RateOutcome, Search};
 use setting::Setting;
 
 pub(crate) use rate::{READ_LAG_BOUND_US, THREAD_SHARE_BOUND};
@@ -190,7 +190,7 @@ async fn search_rate(
         let setting = Setting::of_rate(offered, time);
         let driven = drive::drive(engine, &options.program, setting).await?;
         let rate = rate::judge(setting, &driven.judged, &driven.report)?;
-        search.tried(offered, Verdict::of(&rate));
+        search.tried(offered, RateOutcome::of(&rate));
         found.rates.push(rate);
     }
     found.max_events_per_s = found

@@ -37,13 +37,13 @@ pub(super) fn judge(
         server_late_us_p99: late.percentile(99.0),
         sustained: false,
     };
-    rate.sustained = Verdict::of(&rate) != Verdict::ClientLate;
+    rate.sustained = RateOutcome::of(&rate) != RateOutcome::ClientLate;
     Ok(rate)
 }
 
 /// Who could not keep up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum RateOutcome {
     Sustained,
     /// The client: a larger rate needs no look.
     ClientLate,
@@ -51,7 +51,7 @@ pub(super) enum Verdict {
     ServerLate,
 }
 
-impl Verdict {
+impl RateOutcome {
     pub(super) fn of(rate: &ClientRate) -> Self {
         if rate.read_lag_us_p99 > READ_LAG_BOUND_US || rate.load_thread_share > THREAD_SHARE_BOUND {
             Self::ClientLate
@@ -90,13 +90,13 @@ impl Search {
         }
     }
 
-    pub(super) fn tried(&mut self, offered: f64, verdict: Verdict) {
+    pub(super) fn tried(&mut self, offered: f64, verdict: RateOutcome) {
         let second = self.doubtful.take().is_some();
         match verdict {
-            Verdict::Sustained => self.good = Some(offered),
-            Verdict::ClientLate if !second => self.doubtful = Some(offered),
-            Verdict::ClientLate => self.bad = Some((offered, RateLimit::Client)),
-            Verdict::ServerLate => self.bad = Some((offered, RateLimit::Server)),
+            RateOutcome::Sustained => self.good = Some(offered),
+            RateOutcome::ClientLate if !second => self.doubtful = Some(offered),
+            RateOutcome::ClientLate => self.bad = Some((offered, RateLimit::Client)),
+            RateOutcome::ServerLate => self.bad = Some((offered, RateLimit::Server)),
         }
     }
 
@@ -117,12 +117,16 @@ impl Search {
 mod tests {
     use super::*;
 
-    fn search(limit: f64, verdict: Verdict) -> (Search, Vec<f64>) {
+    fn search(limit: f64, verdict: RateOutcome) -> (Search, Vec<f64>) {
         let (mut search, mut tried) = (Search::default(), Vec::new());
         while let Some(rate) = search.next() {
             tried.push(rate);
             assert!(tried.len() < 40, "{tried:?}");
-            let what = if rate > limit { verdict } else { Verdict::Sustained };
+            let what = if rate > limit {
+                verdict
+            } else {
+                RateOutcome::Sustained
+            };
             search.tried(rate, what);
         }
         (search, tried)
@@ -131,12 +135,12 @@ mod tests {
     #[test]
     fn it_closes_in_on_the_limit_from_both_sides() {
         for limit in [1_500.0, 10_000.0, 11_000.0, 90_000.0, 3e6] {
-            let (search, tried) = search(limit, Verdict::ClientLate);
+            let (search, tried) = search(limit, RateOutcome::ClientLate);
             let good = search.good.unwrap();
             assert!(good <= limit && good > limit / CLOSE, "{limit}: {tried:?}");
             assert_eq!(search.limit(), Some(RateLimit::Client));
         }
-        let (search, tried) = search(50_000.0, Verdict::ServerLate);
+        let (search, tried) = search(50_000.0, RateOutcome::ServerLate);
         assert_eq!(search.limit(), Some(RateLimit::Server));
         assert_eq!(tried, [10_000.0, 20_000.0, 40_000.0, 80_000.0]);
     }
@@ -144,16 +148,16 @@ mod tests {
     #[test]
     fn one_bad_moment_of_the_machine_does_not_lower_the_rate() {
         let mut search = Search::default();
-        search.tried(10_000.0, Verdict::ClientLate);
+        search.tried(10_000.0, RateOutcome::ClientLate);
         assert_eq!(search.next(), Some(10_000.0));
-        search.tried(10_000.0, Verdict::Sustained);
+        search.tried(10_000.0, RateOutcome::Sustained);
         assert_eq!(search.next(), Some(20_000.0));
         assert_eq!(search.limit(), None);
     }
 
     #[test]
     fn a_client_that_sustains_nothing_is_not_searched_for_ever() {
-        let (search, tried) = search(10.0, Verdict::ClientLate);
+        let (search, tried) = search(10.0, RateOutcome::ClientLate);
         assert_eq!(search.good, None);
         let rates = [10_000.0, 2_500.0, 625.0];
         assert_eq!(tried, rates.map(|rate| [rate; 2]).concat());
@@ -174,15 +178,15 @@ mod tests {
         let of = |change: &dyn Fn(&mut ClientRate)| {
             let mut rate = rate.clone();
             change(&mut rate);
-            Verdict::of(&rate)
+            RateOutcome::of(&rate)
         };
-        assert_eq!(of(&|_| {}), Verdict::Sustained);
-        assert_eq!(of(&|r| r.read_lag_us_p99 = 1_001.0), Verdict::ClientLate);
-        assert_eq!(of(&|r| r.load_thread_share = 0.91), Verdict::ClientLate);
-        assert_eq!(of(&|r| r.events_per_s = 9_400.0), Verdict::ServerLate);
+        assert_eq!(of(&|_| {}), RateOutcome::Sustained);
+        assert_eq!(of(&|r| r.read_lag_us_p99 = 1_001.0), RateOutcome::ClientLate);
+        assert_eq!(of(&|r| r.load_thread_share = 0.91), RateOutcome::ClientLate);
+        assert_eq!(of(&|r| r.events_per_s = 9_400.0), RateOutcome::ServerLate);
         // Late or not, it sends.
-        assert_eq!(of(&|r| r.server_late_us_p99 = 9_000.0), Verdict::Sustained);
+        assert_eq!(of(&|r| r.server_late_us_p99 = 9_000.0), RateOutcome::Sustained);
         let both = |r: &mut ClientRate| (r.read_lag_us_p99, r.events_per_s) = (5_000.0, 100.0);
-        assert_eq!(of(&both), Verdict::ClientLate);
+        assert_eq!(of(&both), RateOutcome::ClientLate);
     }
 }

@@ -83,8 +83,6 @@ pub struct StepError {
     pub call: String,
     /// What was seen last.
     pub seen: String,
-    /// The answer, if there was one.
-    pub reply: Option<Reply>,
 }
 
 /// How a step got done.
@@ -202,19 +200,18 @@ impl Control {
         {
             return Ok(StepOutcome::NotNeeded);
         }
-        let failed = |seen: String, reply| StepError {
+        let failed = |seen: String| StepError {
             what: step.what.clone(),
             call: step.call.to_string(),
             seen,
-            reply,
         };
-        let mut last: Option<(String, Option<Reply>)> = None;
+        let mut last: Option<String> = None;
         loop {
             let left = step.timeout.saturating_sub(started.elapsed());
             if left.is_zero() {
-                let (seen, reply) = last.unwrap_or_else(|| ("there was no time left".into(), None));
+                let seen = last.unwrap_or_else(|| "there was no time left".into());
                 let seen = format!("{seen} (after {:.1} s)", started.elapsed().as_secs_f64());
-                return Err(failed(seen, reply));
+                return Err(failed(seen));
             }
             match self.call(&step.call, left).await {
                 Ok(reply) => match step.done.check(reply.status, &reply.body) {
@@ -222,17 +219,17 @@ impl Control {
                     Err(seen) => {
                         let seen = format!("{seen}{}", reply.excerpt());
                         if step.fatal.contains(&reply.status) {
-                            return Err(failed(seen, Some(reply)));
+                            return Err(failed(seen));
                         }
-                        last = Some((seen, Some(reply)));
+                        last = Some(seen);
                     }
                 },
                 Err(error @ (CallError::Upload { .. } | CallError::NotARequest(_))) => {
-                    return Err(failed(error.to_string(), None));
+                    return Err(failed(error.to_string()));
                 }
                 // A call that took all the time that was left says less than the answer before it.
                 Err(CallError::Timeout(_)) if last.is_some() => {}
-                Err(error) => last = Some((error.to_string(), None)),
+                Err(error) => last = Some(error.to_string()),
             }
             let left = step.timeout.saturating_sub(started.elapsed());
             tokio::time::sleep(step.interval.min(left)).await;

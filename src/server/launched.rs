@@ -51,11 +51,6 @@ impl Launched {
         }
     }
 
-    /// When it was launched.
-    pub fn launched(&self) -> Moment {
-        self.running.launched
-    }
-
     /// The leader.
     pub fn leader(&self) -> &ProcessIdentity {
         self.running.process.leader()

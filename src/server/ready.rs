@@ -8,10 +8,9 @@ use super::{
     control::Control,
     reaped::Reaped,
     running::{Answered, Running},
-    settings::{Moment, ProbeAnswer, StopWhy},
+    settings::{ProbeAnswer, StopWhy},
 };
-use benchd_core::record::ProcessIdentity;
-use benchd_core::record::{CompileCaches, LaneId, LoadFigures};
+use benchd_core::record::{CompileCaches, LaneId, LoadFigures, ProcessIdentity};
 use benchd_host::process::{LeaderExit, ServerProcess};
 use benchd_journal::{Event, ServerReady};
 
@@ -47,16 +46,6 @@ impl Ready {
         &self.running.settings.lane
     }
 
-    /// When it was launched.
-    pub fn launched(&self) -> Moment {
-        self.running.launched
-    }
-
-    /// When it was ready.
-    pub fn ready(&self) -> Moment {
-        self.answered.ready
-    }
-
     /// From launch to the health check's yes.
     pub fn healthy_after(&self) -> Duration {
         self.answered
@@ -88,24 +77,9 @@ impl Ready {
         self.running.process.leader()
     }
 
-    /// Its processes now, for its share of the GPU's memory.
-    pub fn processes(&self) -> Vec<ProcessIdentity> {
-        self.running.process.processes()
-    }
-
     /// The last lines of its log.
     pub fn log_tail(&self) -> Vec<String> {
         self.running.process.tail()
-    }
-
-    /// How its leader ended, if it has.
-    pub fn exit(&self) -> Option<LeaderExit> {
-        self.running.process.exit()
-    }
-
-    /// Waits for its leader's end.
-    pub async fn leader_exited(&self) -> LeaderExit {
-        self.running.process.leader_exited().await
     }
 
     /// A handle that may outlive it.

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::settings::{EventSink, Moment, ServerSettings, StopWhy};
 use benchd_core::record::ProcessIdentity;
 use benchd_core::record::{GpuProcess, LaneId};
-use benchd_host::process::{LeaderExit, LogState, ServerProcess, Stuck};
+use benchd_host::process::{LeaderExit, ServerProcess, Stuck};
 use benchd_journal::{Event, GpuHeld, GpuReleased, Note, ServerDescendants, ServerReaped, ServerStopping};
 
 /// A stopped server.
@@ -34,8 +34,6 @@ pub struct Reaped {
     pub processes: Vec<ProcessIdentity>,
     /// The last lines of its log.
     pub log_tail: Vec<String>,
-    /// How its log fared.
-    pub log: LogState,
 }
 
 impl std::fmt::Debug for Reaped {
@@ -145,16 +143,10 @@ pub(super) async fn stop(
         stuck: report.stuck,
         processes: process.known(),
         log_tail: process.tail(),
-        log,
     }
 }
 
 impl Reaped {
-    /// Its lane.
-    pub fn lane(&self) -> &LaneId {
-        &self.lane
-    }
-
     /// Proves that its GPU memory is back, by `prove`, which is given the pids of all processes that the
     /// server ever had, and journals what came of it.
     ///

@@ -283,10 +283,11 @@ async fn a_whole_life_with_all_its_events_and_times() {
     assert!(Duration::ZERO < ready.healthy_after() && ready.healthy_after() <= ready.ready_after());
     assert!(
         ready
+            .watch()
             .processes()
             .contains(&process::identity(ready.leader().pid).unwrap())
     );
-    assert_eq!(ready.exit(), None);
+    assert_eq!(ready.watch().exit(), None);
     ready.announce([("version".into(), "1".into())].into(), Some(7), None, None, None);
 
     let reaped = ready.stop(StopWhy::Finished, &CancellationToken::new()).await;
@@ -565,6 +566,7 @@ async fn a_listener_in_a_child_of_its_own_session_is_the_servers() {
     let bench = Bench::by("setsid python3 misbehaving_server.py $HOST $PORT & wait", &good());
     let ready = bench.ready().await;
     let child = ready
+        .watch()
         .processes()
         .into_iter()
         .find(|p| p.pgid != ready.leader().pgid)
@@ -589,7 +591,7 @@ async fn a_ready_server_that_dies_is_noticed() {
     let watch = ready.watch();
     let control = ready.control();
     let die = HttpCall::post("/die");
-    let (exit, reply) = tokio::join!(ready.leader_exited(), control.call(&die, Duration::from_secs(60)));
+    let (exit, reply) = tokio::join!(watch.ended(), control.call(&die, Duration::from_secs(60)));
     assert_eq!(
         (exit, watch.exit()),
         (LeaderExit::Code(3), Some(LeaderExit::Code(3)))
@@ -641,7 +643,7 @@ async fn a_server_of_someone_elses_is_never_stopped() {
     assert_eq!(attached.answer.model.as_deref(), Some("m"));
     assert!(matches!(&sink.all()[..], [Event::Note(n)] if n.text.contains("someone else")));
     drop(attached);
-    assert_eq!(theirs.exit(), None);
+    assert_eq!(theirs.watch().exit(), None);
 
     let mut other = plan();
     other.expected_models = vec!["other".into()];

@@ -3,8 +3,8 @@
 
 use std::{fmt::Write as _, path::PathBuf};
 
-use super::super::{CommandResult, DONE, NO_STDOUT};
-use crate::run::{Context as _, Failure, short_duration};
+use super::super::{CommandResult, DONE, answer, count_cells};
+use crate::run::{Failure, short_duration};
 use benchd_core::record::Redactor;
 use benchd_frameworks::VisibleGpu;
 use benchd_plan::{
@@ -18,18 +18,13 @@ use benchd_plan::{
 pub(super) fn print(plan: &Plan, lanes: &[Lane], redactor: &Redactor) -> CommandResult {
     let text = render(plan, lanes)?;
     let text = redactor.text(&text);
-    benchd_report::print(&text).context(NO_STDOUT)?;
+    answer(&text)?;
     DONE
 }
 
 fn render(plan: &Plan, lanes: &[Lane]) -> Result<String, Failure> {
     let estimate = benchd_plan::estimate(plan, lanes, &Assumptions::default(), benchd_frameworks::pace);
-    let cells: usize = lanes.iter().map(|lane| lane.cells.len()).sum();
-    let requests: u64 = lanes
-        .iter()
-        .flat_map(|lane| &lane.cells)
-        .map(|cell| u64::from(cell.requests_per_pass) * u64::from(cell.passes))
-        .sum();
+    let (cells, requests) = count_cells(lanes);
     let mut out = format!(
         "plan {}: {} lanes, {cells} cells, {requests} counted requests, about {}\n",
         plan.name,
