@@ -12,8 +12,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use benchd_core::record::{EndMarker, StreamShape};
-use benchd_load::client::Target;
-use benchd_load::{Batch, BatchReport, Completed, Job, LoadEngine, LoadOptions};
+use benchd_load::client::{Answer, Target};
+use benchd_load::{Batch, BatchReport, LoadEngine, LoadOptions};
 use benchd_plan::Arrival;
 use nix::time::{ClockId, clock_gettime, clock_nanosleep};
 
@@ -101,7 +101,7 @@ fn compare(streams: usize, pace: Pace) {
     );
 }
 
-fn run_benchd(addr: SocketAddr, streams: usize) -> (Vec<Completed>, BatchReport) {
+fn run_benchd(addr: SocketAddr, streams: usize) -> (Vec<Answer>, BatchReport) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime");
@@ -109,13 +109,7 @@ fn run_benchd(addr: SocketAddr, streams: usize) -> (Vec<Completed>, BatchReport)
     let (out, mut answers) = tokio::sync::mpsc::unbounded_channel();
     let batch = Batch {
         target: Target::new(addr, "/v1/chat/completions"),
-        jobs: (0..streams as u32)
-            .map(|index| Job {
-                index,
-                body: "{}".into(),
-                tag: 0,
-            })
-            .collect(),
+        bodies: vec!["{}".into(); streams],
         concurrency: streams as u32,
         arrival: Arrival::Closed,
         seed: 0,
@@ -128,22 +122,23 @@ fn run_benchd(addr: SocketAddr, streams: usize) -> (Vec<Completed>, BatchReport)
     };
     let mut handle = engine.run(batch, out).expect("a batch");
     let report = runtime.block_on(handle.wait()).expect("an end");
-    let answers: Vec<Completed> = std::iter::from_fn(|| answers.try_recv().ok()).collect();
+    let answers: Vec<Answer> = std::iter::from_fn(|| answers.try_recv().ok()).collect();
     assert_eq!(answers.len(), streams);
-    for completed in &answers {
-        assert!(completed.answer.is_ok(), "{:?}", completed.answer.error);
+    for answer in &answers {
+        assert!(answer.record.is_ok(), "{:?}", answer.record.error);
     }
     (answers, report)
 }
 
 /// Errors of first tokens and of gaps, microseconds.
-fn errors(answers: &[Completed], ttft: &mut Vec<i64>, gaps: &mut Vec<i64>) {
-    for Completed { answer, .. } in answers {
+fn errors(answers: &[Answer], ttft: &mut Vec<i64>, gaps: &mut Vec<i64>) {
+    for answer in answers {
         let sent_ns = answer.sent_monotonic_ns.expect("a send") as i64;
         let late_us: Vec<i64> = answer
+            .record
             .text
             .split_whitespace()
-            .zip(&answer.chunks_us)
+            .zip(&answer.record.chunks_us)
             .map(|(stamp, at_us)| {
                 let stamp_ns: i64 = stamp.parse().expect("a stamp");
                 (sent_ns - stamp_ns) / 1_000 + *at_us as i64

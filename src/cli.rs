@@ -8,10 +8,10 @@ use clap::{Args, Parser, Subcommand};
 /// best there.
 #[derive(Debug, Parser)]
 #[command(name = "benchd", version, max_term_width = 100, after_help = EXIT_CODES)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 const EXIT_CODES: &str = "\
@@ -26,7 +26,7 @@ Exit codes:
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Run a plan: every framework, every model, every scenario, one server at a time
     Run(RunArgs),
     /// Find what can go wrong with a plan on this machine, the worst first, each finding with its remedy
@@ -53,112 +53,112 @@ pub enum Command {
 
 /// Where results and logs lie.
 #[derive(Debug, Clone, Args)]
-pub struct Places {
+pub(crate) struct Places {
     /// Folder of all runs
     #[arg(long, value_name = "DIR", default_value = "results")]
-    pub results: PathBuf,
+    pub(crate) results: PathBuf,
     /// Folder of all logs
     #[arg(long, value_name = "DIR", default_value = "logs")]
-    pub logs: PathBuf,
+    pub(crate) logs: PathBuf,
 }
 
 /// Arguments of `benchd run`.
 #[derive(Debug, Args)]
-pub struct RunArgs {
+pub(crate) struct RunArgs {
     /// The plan, a YAML file
-    pub plan: PathBuf,
+    pub(crate) plan: PathBuf,
     /// Go on with an unfinished run of this plan: the newest, or the one named
     ///
     /// Starts a run where there is none to go on with. A plan that changed since is refused.
     #[arg(long, value_name = "RUN", num_args = 0..=1, require_equals = true, default_missing_value = "")]
-    pub resume: Option<String>,
+    pub(crate) resume: Option<String>,
     /// Run only a part: `framework=vllm,scenario=korean`; may be given several times
     #[arg(long, value_name = "KEY=NAME,…")]
-    pub only: Vec<String>,
+    pub(crate) only: Vec<String>,
     /// Print lanes, cells, each server's command line and environment, and the estimated time; start nothing
     #[arg(long)]
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
     /// Leave out the client's own short check before the first lane
     ///
     /// The report then can't say how large the client's own error is. For runs that test benchd.
     #[arg(long, hide = true)]
-    pub no_selfcheck: bool,
+    pub(crate) no_selfcheck: bool,
     /// Results and logs.
     #[command(flatten)]
-    pub places: Places,
+    pub(crate) places: Places,
 }
 
 /// Arguments of `benchd check`.
 #[derive(Debug, Args)]
-pub struct CheckArgs {
+pub(crate) struct CheckArgs {
     /// The plan, a YAML file
-    pub plan: PathBuf,
+    pub(crate) plan: PathBuf,
     /// Check only what a part needs: `framework=vllm,scenario=korean`; may be given several times
     #[arg(long, value_name = "KEY=NAME,…")]
-    pub only: Vec<String>,
+    pub(crate) only: Vec<String>,
     /// Print JSON instead of the table
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Results and logs.
     #[command(flatten)]
-    pub places: Places,
+    pub(crate) places: Places,
 }
 
 /// Arguments of `benchd status`.
 #[derive(Debug, Args)]
-pub struct StatusArgs {
+pub(crate) struct StatusArgs {
     /// Run id or folder; the newest where none is given
-    pub run: Option<String>,
+    pub(crate) run: Option<String>,
     /// Folder of all runs
     #[arg(long, value_name = "DIR", default_value = "results")]
-    pub results: PathBuf,
+    pub(crate) results: PathBuf,
 }
 
 /// Arguments of `benchd report`.
 #[derive(Debug, Args)]
-pub struct ReportArgs {
+pub(crate) struct ReportArgs {
     /// Run ids or folders; the newest where none is given
     ///
     /// Of several runs one report is made: nights of one machine are pooled, machines stand side by side.
     #[arg(value_name = "RUN")]
-    pub runs: Vec<String>,
+    pub(crate) runs: Vec<String>,
     /// Where the report of several runs is written [default: RESULTS/study-<newest run>-<hash of all>]
     ///
     /// Of one run it is a report like that of several, beside the one in the run's own folder.
     #[arg(long, value_name = "DIR")]
-    pub output: Option<PathBuf>,
+    pub(crate) output: Option<PathBuf>,
     /// Folder of all runs
     #[arg(long, value_name = "DIR", default_value = "results")]
-    pub results: PathBuf,
+    pub(crate) results: PathBuf,
 }
 
 /// Arguments of `benchd compare`.
 #[derive(Debug, Args)]
-pub struct CompareArgs {
+pub(crate) struct CompareArgs {
     /// The run that is compared with: run id, folder, or `latest`
-    pub base: String,
+    pub(crate) base: String,
     /// The run that is compared: run id, folder, or `latest`
-    pub new: String,
+    pub(crate) new: String,
     /// End with code 5 where a figure is certainly worse by more than this (`5%`), or requests fail that did not
     ///
     /// Certainly: its 95 % interval leaves "no change" out. A cell that the new run was to measure and has not counts
     /// too.
     #[arg(long, value_name = "PERCENT")]
-    pub fail_on_regression: Option<Threshold>,
+    pub(crate) fail_on_regression: Option<Threshold>,
     /// How it is printed
     #[arg(long, value_enum, default_value_t = CompareFormat::Text)]
-    pub format: CompareFormat,
+    pub(crate) format: CompareFormat,
     /// Compare only a part: `framework=vllm,scenario=korean`; may be given several times
     #[arg(long, value_name = "KEY=NAME,…")]
-    pub only: Vec<String>,
+    pub(crate) only: Vec<String>,
     /// Folder of all runs
     #[arg(long, value_name = "DIR", default_value = "results")]
-    pub results: PathBuf,
+    pub(crate) results: PathBuf,
 }
 
 /// How a comparison is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum CompareFormat {
+pub(crate) enum CompareFormat {
     /// Aligned columns
     Text,
     /// Tables for a page or a chat
@@ -169,11 +169,11 @@ pub enum CompareFormat {
 
 /// A change that is too much.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Threshold(f64);
+pub(crate) struct Threshold(f64);
 
 impl Threshold {
     /// As a share: 0.05 for `5%`.
-    pub fn share(self) -> f64 {
+    pub(crate) fn share(self) -> f64 {
         self.0
     }
 }
@@ -194,44 +194,44 @@ impl std::str::FromStr for Threshold {
 
 /// Arguments of `benchd selfcheck`.
 #[derive(Debug, Args)]
-pub struct SelfcheckArgs {
+pub(crate) struct SelfcheckArgs {
     /// Numbers of streams, up to 20000 [default: 1,8,16,32,64,256,1000; with --quick 1,16,64,256]
     #[arg(long, value_name = "N,…", value_delimiter = ',')]
-    pub streams: Vec<u32>,
+    pub(crate) streams: Vec<u32>,
     /// Take a few seconds instead of about 40: fewer streams and samples
     #[arg(long)]
-    pub quick: bool,
+    pub(crate) quick: bool,
     /// Send all streams' tokens at about the same moment, as from one step of a batch, instead of spread over the gap
     #[arg(long)]
-    pub burst: bool,
+    pub(crate) burst: bool,
     /// Leave out the search for the largest event rate
     #[arg(long)]
-    pub no_rate: bool,
+    pub(crate) no_rate: bool,
     /// Print JSON instead of the table
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Where the result is stored
     #[arg(long, value_name = "FILE", default_value = "results/selfcheck.json")]
-    pub output: PathBuf,
+    pub(crate) output: PathBuf,
 }
 
 /// Arguments of `benchd schema`.
 #[derive(Debug, Args)]
-pub struct SchemaArgs {
+pub(crate) struct SchemaArgs {
     /// What the schema is of
     #[arg(long, value_enum, default_value_t = benchd_report::SchemaOf::Plan)]
-    pub of: benchd_report::SchemaOf,
+    pub(crate) of: benchd_report::SchemaOf,
 }
 
 /// Arguments of `benchd env`.
 #[derive(Debug, Args)]
-pub struct EnvArgs {
+pub(crate) struct EnvArgs {
     /// The plan, a YAML file
-    pub plan: PathBuf,
+    pub(crate) plan: PathBuf,
     /// Fetch and make nothing: only say what is missing
     #[arg(long)]
-    pub offline: bool,
+    pub(crate) offline: bool,
     /// Leave models alone: make venvs and binaries only
     #[arg(long)]
-    pub no_models: bool,
+    pub(crate) no_models: bool,
 }

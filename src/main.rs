@@ -1,9 +1,5 @@
-//! Entry point: parses, dispatches, picks the exit code.
+//! The program: all that it does is in the library, so that tests reach its parts.
 
-use std::process::ExitCode;
-
-use clap::Parser;
-
-fn main() -> ExitCode {
-    ExitCode::from(benchd::commands::dispatch(benchd::cli::Cli::parse()))
+fn main() -> std::process::ExitCode {
+    benchd::main()
 }

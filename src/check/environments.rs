@@ -9,7 +9,7 @@ use std::{
 use super::finding::{Area, Finding};
 use crate::env::{self, Missing, Venv};
 use benchd_core::record::GpuHost;
-use benchd_plan::{Framework, FrameworkKind, Plan, Provision, Source};
+use benchd_plan::{Framework, Plan, Provision, Source};
 
 /// Limit of a program that is asked for its version, and of a server that is asked whether it is there.
 const ASK_LIMIT: Duration = Duration::from_secs(10);
@@ -44,19 +44,12 @@ pub(super) async fn look(
     for shared in shared(used) {
         findings.extend(one(&shared, plan_path, gpu).await);
     }
-    let mut seen: Vec<PathBuf> = Vec::new();
-    for framework in used {
-        for missing in plan
-            .models
-            .values()
-            .flat_map(|model| env::missing_of_model(framework, model))
-        {
-            if !seen.contains(&missing.path) {
-                findings.push(not_there(&missing, framework.provision, plan_path));
-                seen.push(missing.path);
-            }
-        }
-    }
+    let files = env::missing_of_models(plan, used.iter().copied());
+    findings.extend(
+        files
+            .iter()
+            .map(|(framework, missing)| not_there(missing, framework.provision, plan_path)),
+    );
     if gpu.is_some() {
         findings.extend(cuda_library(used));
     }
@@ -346,7 +339,7 @@ async fn url_answers(shared: &Shared<'_>, url: &str) -> Finding {
 /// The driver's library, for the kinds that are known to need it.
 fn cuda_library(used: &[&Framework]) -> Option<Finding> {
     let needing = used.iter().find(|framework| {
-        !matches!(framework.source, Source::Url(_)) && framework.kind != FrameworkKind::Openai
+        !matches!(framework.source, Source::Url(_)) && benchd_frameworks::kind(framework.kind).needs_cuda
     })?;
     let given = needing
         .env

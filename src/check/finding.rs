@@ -5,7 +5,7 @@ use serde::Serialize;
 /// How bad a finding is, worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Severity {
+pub(crate) enum Severity {
     /// `benchd run` would refuse to start.
     Stop,
     /// It would start, and a lane would be lost or measure something else.
@@ -19,11 +19,9 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// All of them, worst first.
-    pub const ALL: [Self; 5] = [Self::Stop, Self::Lose, Self::Warn, Self::Note, Self::Ok];
+    pub(crate) const ALL: [Self; 5] = [Self::Stop, Self::Lose, Self::Warn, Self::Note, Self::Ok];
 
-    /// The word for people.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Stop => "stop",
             Self::Lose => "lose",
@@ -34,42 +32,33 @@ impl Severity {
     }
 
     /// Whether the run should not start with such a finding.
-    pub fn forbids(self) -> bool {
+    pub(crate) fn forbids(self) -> bool {
         matches!(self, Self::Stop | Self::Lose)
     }
 }
 
-/// What a finding is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Area {
-    /// The GPU and its driver.
+pub(crate) enum Area {
     Gpu,
     /// Venvs and binaries.
     Environment,
     /// Models on disk and in memory.
     Model,
-    /// Ports of servers.
     Port,
     /// Other runs, and what they left.
     Run,
-    /// Disk space.
     Disk,
-    /// The host's memory.
     Memory,
-    /// The host's CPUs.
     Cpu,
     /// What the kernel allows.
     Limits,
-    /// The clock.
     Clock,
-    /// systemd's unit.
     Systemd,
 }
 
 impl Area {
-    /// The word for people.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Gpu => "GPU",
             Self::Environment => "environment",
@@ -86,17 +75,12 @@ impl Area {
     }
 }
 
-/// One finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// How bad it is.
-    pub severity: Severity,
-    /// What it is about.
-    pub area: Area,
-    /// What was found.
-    pub text: String,
-    /// What to do about it.
-    pub remedy: Option<String>,
+pub(crate) struct Finding {
+    pub(crate) severity: Severity,
+    pub(crate) area: Area,
+    pub(crate) text: String,
+    pub(crate) remedy: Option<String>,
 }
 
 impl Finding {

@@ -23,7 +23,7 @@ const RUNTIME_BYTES: u64 = 2 << 30;
 ///
 /// # Errors
 /// A finding that stops the run: no library, no driver, no such device.
-pub async fn open(selection: &GpuSelection) -> Result<Gpu, Finding> {
+pub(crate) async fn open(selection: &GpuSelection) -> Result<Gpu, Finding> {
     let selection = selection.clone();
     let opened = tokio::task::spawn_blocking(move || Gpu::open(&selection, None)).await;
     let error = match opened {
@@ -44,7 +44,7 @@ pub async fn open(selection: &GpuSelection) -> Result<Gpu, Finding> {
 }
 
 /// The devices against what the plan expects, and how well they are.
-pub fn fit(expected: &Host, found: &GpuHost, health: &[DeviceHealth]) -> Vec<Finding> {
+pub(crate) fn fit(expected: &Host, found: &GpuHost, health: &[DeviceHealth]) -> Vec<Finding> {
     let mut findings: Vec<Finding> = check_expectations(expected, found)
         .into_iter()
         .map(|mismatch| Finding::stop(Area::Gpu, mismatch.text, mismatch.hint))
@@ -161,7 +161,10 @@ fn throttle_name(reason: ThrottleReason) -> &'static str {
 }
 
 /// Who is on the devices already: strangers that may stay, or the finding that stops the run.
-pub fn alone(seen: Result<Vec<GpuProcess>, GpuError>, exclusive: bool) -> Result<Vec<GpuProcess>, Finding> {
+pub(crate) fn alone(
+    seen: Result<Vec<GpuProcess>, GpuError>,
+    exclusive: bool,
+) -> Result<Vec<GpuProcess>, Finding> {
     match seen {
         Err(error) if exclusive => Err(Finding::stop(
             Area::Gpu,
@@ -204,7 +207,7 @@ pub(super) fn unseen(used_bytes: &[(u32, u64)], health: &[DeviceHealth]) -> Vec<
 }
 
 /// `pid 12 (python3, 1024 MiB on GPU 0)`, and so on.
-pub fn name_processes(processes: &[GpuProcess]) -> String {
+pub(crate) fn name_processes(processes: &[GpuProcess]) -> String {
     let texts: Vec<String> = processes
         .iter()
         .map(|p| {
@@ -224,9 +227,7 @@ pub fn name_processes(processes: &[GpuProcess]) -> String {
 pub(super) struct Load<'a> {
     /// Framework and model, for people.
     pub(super) lane: &'a str,
-    /// The model's name in the plan.
     pub(super) model: &'a str,
-    /// The framework's kind.
     pub(super) kind: &'a str,
     /// Its longest request, tokens.
     pub(super) longest_tokens: u32,
@@ -448,7 +449,6 @@ mod tests {
         );
     }
 
-    /// Llama 3.1 8B.
     fn demand(start_tokens: Option<u64>) -> Demand {
         Demand {
             weights_bytes: 15 * GIB,

@@ -27,7 +27,6 @@ const BUSY_SHARE: f64 = 0.15;
 /// How long the CPUs are watched.
 const WATCH: Duration = Duration::from_millis(300);
 
-/// Busiest processes that are named.
 const NAMED: usize = 3;
 
 /// Clock sources that take a system call or a bus cycle for each reading.
@@ -44,11 +43,9 @@ pub(super) struct Host {
     pub(super) shared_free_bytes: Option<u64>,
     /// Soft and hard limit of open files.
     pub(super) open_files: Option<(u64, u64)>,
-    /// Logical CPUs.
     pub(super) cpus: u64,
     /// Frequency governors of the CPUs, each once.
     pub(super) governors: Vec<String>,
-    /// The kernel's clock source.
     pub(super) clock_source: Option<String>,
     /// Whether the kernel's clock is disciplined.
     pub(super) synchronised: Option<bool>,
@@ -68,7 +65,6 @@ pub(super) struct Others {
 /// What the run needs of the host.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Needs {
-    /// Chosen GPUs.
     pub(super) gpus: usize,
     /// Most streams at a time.
     pub(super) streams: u32,

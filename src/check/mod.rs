@@ -12,31 +12,28 @@
 mod disk;
 mod environments;
 mod finding;
-pub mod gpu;
+pub(crate) mod gpu;
 mod machine;
 mod models;
 mod others;
 
 use std::{collections::BTreeSet, path::Path};
 
-pub use finding::{Area, Finding, Severity};
+pub(crate) use finding::{Area, Finding, Severity};
 
 use benchd_host::gpu::Gpu;
 use benchd_plan::{self, Assumptions, Cell, Framework, Lane, Plan, most_streams};
 
 /// What is to be run, and where it writes.
 #[derive(Debug, Clone, Copy)]
-pub struct Subject<'a> {
-    /// The plan.
-    pub plan: &'a Plan,
-    /// Its file, as given.
-    pub plan_path: &'a Path,
-    /// The lanes that are to run.
-    pub lanes: &'a [Lane],
+pub(crate) struct Subject<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) plan_path: &'a Path,
+    pub(crate) lanes: &'a [Lane],
     /// Folder of all runs.
-    pub results: &'a Path,
+    pub(crate) results: &'a Path,
     /// Folder of all logs.
-    pub logs: &'a Path,
+    pub(crate) logs: &'a Path,
 }
 
 impl<'a> Subject<'a> {
@@ -50,7 +47,7 @@ impl<'a> Subject<'a> {
 }
 
 /// Looks at everything, before a run; the worst comes first.
-pub async fn everything(subject: Subject<'_>) -> Vec<Finding> {
+pub(crate) async fn everything(subject: Subject<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let gpu = match gpu::open(&subject.plan.host.gpu).await {
         Ok(gpu) => gpu,
@@ -107,7 +104,7 @@ async fn devices(plan: &Plan, gpu: &Gpu) -> Vec<Finding> {
 }
 
 /// The devices against the plan, and how well they are.
-pub async fn fit(plan: &Plan, gpu: &Gpu) -> Vec<Finding> {
+pub(crate) async fn fit(plan: &Plan, gpu: &Gpu) -> Vec<Finding> {
     let Some(host) = gpu.host() else { return Vec::new() };
     gpu::fit(&plan.host, host, &gpu.health().await.unwrap_or_default())
 }
@@ -116,18 +113,24 @@ pub async fn fit(plan: &Plan, gpu: &Gpu) -> Vec<Finding> {
 ///
 /// # Errors
 /// A finding that stops the run: there is too little.
-pub fn disk<'a>(
+pub(crate) fn disk<'a>(
     subject: &Subject<'_>,
     gpu: &Gpu,
     open: impl IntoIterator<Item = &'a Cell>,
 ) -> Result<Finding, Finding> {
-    let takes = benchd_plan::estimate(subject.plan, subject.lanes, &Assumptions::default()).total;
+    let takes = benchd_plan::estimate(
+        subject.plan,
+        subject.lanes,
+        &Assumptions::default(),
+        benchd_frameworks::pace,
+    )
+    .total;
     let expected = disk::expected(open, subject.lanes.len() as u64, gpu.uuids().len() as u64, takes);
     disk::check(subject.results, subject.logs, expected)
 }
 
 /// What servers run from and what they serve, their ports, and the host. `watch` takes a moment to see who computes.
-pub async fn surroundings(subject: Subject<'_>, gpu: &Gpu, watch: bool) -> Vec<Finding> {
+pub(crate) async fn surroundings(subject: Subject<'_>, gpu: &Gpu, watch: bool) -> Vec<Finding> {
     let used = subject.used();
     // Nothing in reading `/proc` panics; should it, the host counts as not known.
     let host = tokio::task::spawn_blocking(move || machine::read(watch))

@@ -6,11 +6,8 @@ use super::{
     finding::{Area, Finding, size},
     gpu,
 };
-use benchd_frameworks::{self, Absent, Weights};
-use benchd_plan::{Framework, FrameworkKind, Lane, Model, Plan, heaviest_load, longest_prompt_tokens};
-
-/// Share of the GPUs' memory up to which Ollama keeps a whole model on them, KV cache left out.
-const OLLAMA_SHARE: f64 = 0.92;
+use benchd_frameworks::{self, Absent, ModelStore, Weights, kind};
+use benchd_plan::{Framework, Lane, Model, Plan, heaviest_load, longest_prompt_tokens};
 
 /// What is known of the machine's memory, bytes.
 #[derive(Debug, Clone, Default)]
@@ -21,7 +18,6 @@ pub(super) struct Memory {
     pub(super) host_available: Option<u64>,
 }
 
-/// Looks at the models of all lanes.
 pub(super) fn look(plan: &Plan, plan_path: &Path, lanes: &[Lane], memory: &Memory) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut seen: BTreeSet<String> = BTreeSet::new();
@@ -47,7 +43,7 @@ pub(super) fn look(plan: &Plan, plan_path: &Path, lanes: &[Lane], memory: &Memor
 
 fn presence(framework: &Framework, model: &Model, weights: &Weights, plan_path: &Path) -> Option<Finding> {
     let name = &model.name;
-    let kind = framework.kind;
+    let store = kind(framework.kind).models;
     let fetch = format!("fetch it: benchd env {}", plan_path.display());
     Some(match weights {
         Weights::NotKnown => return None,
@@ -63,14 +59,14 @@ fn presence(framework: &Framework, model: &Model, weights: &Weights, plan_path: 
         Weights::Damaged { folder, wrong } => Finding::lose(
             Area::Model,
             format!("{name}: {} is not whole: {}", folder.display(), wrong.join("; ")),
-            if kind == FrameworkKind::Openai {
+            if store == ModelStore::File {
                 format!("fetch the file again, or correct models.{name}.gguf")
             } else {
                 fetch
             },
         ),
         // The plan's own files are looked for with the environments.
-        Weights::Absent(Absent { fetchable: false, .. }) if !reads_hub(kind) => return None,
+        Weights::Absent(Absent { fetchable: false, .. }) if store != ModelStore::Hub => return None,
         Weights::Absent(Absent {
             id,
             looked,
@@ -81,12 +77,12 @@ fn presence(framework: &Framework, model: &Model, weights: &Weights, plan_path: 
                 .map(|path| format!(" ({})", path.display()))
                 .unwrap_or_default();
             let text = format!("{name}: {id} is not on this machine{place}");
-            let remedy = match (fetchable, kind) {
+            let remedy = match (fetchable, store) {
                 (false, _) => format!(
                     "put it there, or correct models.{name} in {}",
                     plan_path.display()
                 ),
-                (true, FrameworkKind::Ollama) => fetch,
+                (true, ModelStore::Own) => fetch,
                 (true, _) if has_hub_token() => fetch,
                 (true, _) => format!(
                     "{fetch}; where its licence must be accepted first (https://huggingface.co/{id}), set HF_TOKEN"
@@ -95,11 +91,6 @@ fn presence(framework: &Framework, model: &Model, weights: &Weights, plan_path: 
             Finding::lose(Area::Model, text, remedy)
         }
     })
-}
-
-/// Whether the kind reads models in the hub's form.
-fn reads_hub(kind: FrameworkKind) -> bool {
-    matches!(kind, FrameworkKind::Vllm | FrameworkKind::Sglang)
 }
 
 /// Whether a token of the hub is at hand: in the environment, or as its own login stores it.
@@ -141,16 +132,18 @@ fn fit(
             )
         });
     }
-    if framework.kind == FrameworkKind::Ollama {
+    let kind = kind(framework.kind);
+    if let Some(share) = kind.whole_on_gpu_share {
         let total: u64 = memory.gpus.iter().sum();
-        let budget = (total as f64 * OLLAMA_SHARE) as u64;
+        let budget = (total as f64 * share) as u64;
         return (found.bytes > budget).then(|| {
             Finding::lose(
                 Area::Model,
                 format!(
-                    "{name}: the weights take {}, the GPU has {}: Ollama would compute a part on the CPU",
+                    "{name}: the weights take {}, the GPU has {}: {} would compute a part on the CPU",
                     size(found.bytes),
-                    size(total)
+                    size(total),
+                    kind.title
                 ),
                 "take a smaller model or a smaller quantisation",
             )

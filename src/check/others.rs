@@ -7,10 +7,8 @@ use benchd_host::process::{self, Lock, LockError, PortTaken, Witnesses};
 use benchd_journal::{self, RunDir, RunInfo, RunState, State};
 use benchd_plan::{Framework, Source};
 
-/// The unit that comes with this benchd.
 const UNIT: &str = include_str!("../../systemd/benchd@.service");
 
-/// Its name.
 const UNIT_NAME: &str = "benchd@.service";
 
 /// Where systemd looks for units, the first first.

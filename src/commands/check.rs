@@ -2,20 +2,19 @@
 
 use std::{fmt::Write as _, io::IsTerminal as _, path::PathBuf, time::Duration};
 
-use anyhow::{Context, anyhow};
 use indexmap::IndexMap;
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr as _;
 
-use super::{CommandResult, DONE, Failure, NO_STDOUT, load_plan};
+use super::{CommandResult, DONE, NO_STDOUT, load_plan, narrowed_lanes};
 use crate::{
     check::{self, Finding, Severity, Subject},
     cli::CheckArgs,
-    supervisor::{self, EXIT_MACHINE, short_duration},
+    run::{Context as _, EXIT_MACHINE, Failure, redactor, short_duration},
 };
-use benchd_frameworks::{self, Context as Around};
-use benchd_plan::{self, Assumptions, Estimate, Lane, Only, Plan, longest_prompt_tokens, most_streams};
-use benchd_report::{number, print};
+use benchd_frameworks::Context as Around;
+use benchd_plan::{Assumptions, Estimate, Lane, Plan, longest_prompt_tokens, most_streams};
+use benchd_report::{columns, number, print};
 
 /// Version of the JSON form.
 const JSON_VERSION: u32 = 1;
@@ -30,17 +29,9 @@ const LEAST_TEXT_WIDTH: usize = 30;
 ///
 /// # Errors
 /// When the plan or the arguments are wrong (2).
-pub fn run(args: CheckArgs) -> CommandResult {
+pub(super) fn run(args: CheckArgs) -> CommandResult {
     let loaded = load_plan(&args.plan)?;
-    let only = Only::parse(&args.only).map_err(Failure::plan)?;
-    only.check(&loaded.plan).map_err(Failure::plan)?;
-    let lanes = benchd_plan::lanes(&loaded.plan, &only);
-    if lanes.is_empty() {
-        return Err(Failure::plan(anyhow!(
-            "nothing is left to check: no lane has a cell that `--only {}` names",
-            args.only.join(" --only ")
-        )));
-    }
+    let lanes = narrowed_lanes(&loaded.plan, &args.only, "check")?;
     settings_fit(&loaded.plan, &lanes)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -53,7 +44,12 @@ pub fn run(args: CheckArgs) -> CommandResult {
         results: &args.places.results,
         logs: &args.places.logs,
     }));
-    let estimate = benchd_plan::estimate(&loaded.plan, &lanes, &Assumptions::default());
+    let estimate = benchd_plan::estimate(
+        &loaded.plan,
+        &lanes,
+        &Assumptions::default(),
+        benchd_frameworks::pace,
+    );
     let text = if args.json {
         json(&loaded.plan, &estimate, &findings)?
     } else {
@@ -65,11 +61,7 @@ pub fn run(args: CheckArgs) -> CommandResult {
             verdict(&findings)
         )
     };
-    let environment: Vec<(String, String)> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    let redactor = supervisor::redactor(&loaded, &environment);
-    print(&redactor.text(&text)).context(NO_STDOUT)?;
+    print(&redactor(&loaded).text(&text)).context(NO_STDOUT)?;
     if findings.iter().any(|finding| finding.severity.forbids()) {
         return Ok(EXIT_MACHINE);
     }
@@ -118,9 +110,11 @@ fn duration(plan: &Plan, lanes: &[Lane], estimate: &Estimate) -> String {
         .unwrap_or_default();
     let _ = writeln!(out, "about {}{end}", short_duration(estimate.total));
     let parts = scenarios(estimate);
-    let width = parts.keys().map(|name| name.width()).max().unwrap_or(0);
-    for (name, time) in &parts {
-        let _ = writeln!(out, "  {}  {}", pad(name, width), short_duration(*time));
+    let rows = parts
+        .iter()
+        .map(|(name, time)| [name.clone(), short_duration(*time)]);
+    for line in columns(rows, |_| false).lines() {
+        let _ = writeln!(out, "  {line}");
     }
     out
 }
@@ -193,32 +187,37 @@ fn table(findings: &[Finding], style: Style) -> String {
     let text_width = style
         .width
         .map(|columns| columns.saturating_sub(indent).max(LEAST_TEXT_WIDTH));
-    let mut out = String::new();
-    for finding in findings {
-        let (sign, colour) = sign(finding.severity);
-        let (on, off) = if style.colour {
-            (colour, "\x1b[0m")
-        } else {
-            ("", "")
-        };
-        let head = format!(
-            "{on}{sign} {:<4}{off}  {}  ",
-            finding.severity.as_str(),
-            pad(finding.area.as_str(), width)
-        );
+    let rows = findings.iter().map(|finding| {
         let mut lines = broken(&finding.text, text_width);
         if let Some(remedy) = &finding.remedy {
             let below = text_width.map(|width| width - 2);
-            for (at, line) in broken(remedy, below).into_iter().enumerate() {
-                lines.push(format!("{} {line}", if at == 0 { "→" } else { " " }));
+            lines.push(format!("→ {}", broken(remedy, below).join("\n  ")));
+        }
+        [
+            word(finding.severity),
+            finding.area.as_str().to_owned(),
+            lines.join("\n"),
+        ]
+    });
+    let mut severities = findings.iter().map(|finding| finding.severity);
+    let mut out = String::new();
+    for line in columns(rows, |_| false).lines() {
+        // Only a finding's first line begins in the first column.
+        let begins = line.starts_with(|c: char| !c.is_whitespace());
+        let severity = if begins { severities.next() } else { None };
+        let _ = match severity.filter(|_| style.colour) {
+            Some(severity) => {
+                let (word, (_, on)) = (word(severity), sign(severity));
+                writeln!(out, "{}", line.replacen(&word, &format!("{on}{word}\x1b[0m"), 1))
             }
-        }
-        for (at, line) in lines.iter().enumerate() {
-            let before = if at == 0 { head.clone() } else { " ".repeat(indent) };
-            let _ = writeln!(out, "{before}{line}");
-        }
+            None => writeln!(out, "{line}"),
+        };
     }
     out
+}
+
+fn word(severity: Severity) -> String {
+    format!("{} {}", sign(severity).0, severity.as_str())
 }
 
 /// The last line: how many of each, and what they come to.
@@ -242,10 +241,6 @@ fn verdict(findings: &[Finding]) -> String {
         Severity::Note | Severity::Ok => "the run can start",
     };
     format!("{}: {meaning}", counts.join(", "))
-}
-
-fn pad(text: &str, width: usize) -> String {
-    format!("{text}{}", " ".repeat(width.saturating_sub(text.width())))
 }
 
 /// Breaks a text at its spaces and line ends; only at line ends where there is no width.

@@ -2,22 +2,23 @@
 
 use std::io::IsTerminal as _;
 
-use anyhow::{Context, anyhow};
-
-use super::{CommandResult, DONE, Failure, NO_STDOUT, open_run};
-use crate::cli::{CompareArgs, CompareFormat};
+use super::{CommandResult, DONE, NO_STDOUT, open_run};
+use crate::{
+    cli::{CompareArgs, CompareFormat},
+    run::{Context as _, Failure},
+};
 use benchd_analysis::{AnalysedRun, compare_runs};
 use benchd_plan::Only;
 use benchd_report::{change_md, change_text, print};
 
 /// Something got worse, and the caller asked to be told by the exit code.
-pub const EXIT_REGRESSION: u8 = 5;
+const EXIT_REGRESSION: u8 = 5;
 
 /// Prints the comparison; tells by the exit code whether something got worse, where that was asked for.
 ///
 /// # Errors
 /// When an argument is wrong or there is no such run (2), or a run can't be read (3).
-pub fn run(args: CompareArgs) -> CommandResult {
+pub(super) fn run(args: CompareArgs) -> CommandResult {
     let only = Only::parse(&args.only).map_err(Failure::plan)?;
     let threshold = args.fail_on_regression;
     let read = |name: &str| {
@@ -42,9 +43,7 @@ pub fn run(args: CompareArgs) -> CommandResult {
     };
     print(&text).context(NO_STDOUT)?;
     if found.cells.is_empty() && found.one_sided.is_empty() {
-        return Err(Failure::machine(anyhow!(
-            "neither run has measured a cell of these"
-        )));
+        return Err(Failure::machine("neither run has measured a cell of these"));
     }
     if threshold.is_some() && !found.regressions.is_empty() {
         return Ok(EXIT_REGRESSION);

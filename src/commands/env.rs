@@ -2,13 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
-
-use super::{CommandResult, DONE, Failure, load_plan};
+use super::{CommandResult, DONE, load_plan};
 use crate::{
     cli::EnvArgs,
     env::{self, EnvError},
-    supervisor::{self, Signals, signal_exit_code},
+    run::{self, Context as _, Failure, Signals, signal_exit_code},
 };
 use benchd_core::record::Redactor;
 use benchd_plan::Plan;
@@ -20,12 +18,9 @@ const BAR_PERIOD: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// When the plan is wrong (2), something is missing that nothing makes, or making it fails (3).
-pub fn run(args: EnvArgs) -> CommandResult {
+pub(super) fn run(args: EnvArgs) -> CommandResult {
     let loaded = load_plan(&args.plan)?;
-    let environment: Vec<(String, String)> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    let redactor = supervisor::redactor(&loaded, &environment);
+    let redactor = run::redactor(&loaded);
     if !args.offline {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -35,17 +30,14 @@ pub fn run(args: EnvArgs) -> CommandResult {
             let signals = Signals::listen().context("signal handlers can't be installed")?;
             make(&loaded.plan, &args, &signals, &redactor).await
         });
-        done.map_err(|failure: Failure| Failure {
-            code: failure.code,
-            error: anyhow!("{}", redactor.text(&format!("{:#}", failure.error))),
-        })?;
+        done.map_err(|failure: Failure| failure.redacted(&redactor))?;
     }
     let still = missing(&loaded.plan, &args);
     if still.is_empty() {
         eprintln!("everything that {} names is there", args.plan.display());
         return DONE;
     }
-    Err(Failure::machine(anyhow!("{}", redactor.text(&still.join("\n")))))
+    Err(Failure::machine(still.join("\n")).redacted(&redactor))
 }
 
 async fn make(plan: &Plan, args: &EnvArgs, signals: &Signals, redactor: &Redactor) -> Result<(), Failure> {
@@ -77,12 +69,9 @@ fn failed(error: &EnvError, signals: &Signals) -> Failure {
         EnvError::Failed { recipe, status, .. } => format!("{} failed ({status})", recipe.display()),
         error => error.to_string(),
     };
-    let failure = Failure::machine(anyhow!("{text}{hint}"));
+    let failure = Failure::machine(format_args!("{text}{hint}"));
     match (error, signals.first()) {
-        (EnvError::Cancelled { .. }, Some(signal)) => Failure {
-            code: signal_exit_code(signal),
-            ..failure
-        },
+        (EnvError::Cancelled { .. }, Some(signal)) => failure.with_code(signal_exit_code(signal)),
         _ => failure,
     }
 }
@@ -100,7 +89,7 @@ fn missing(plan: &Plan, args: &EnvArgs) -> Vec<String> {
             .map(|text| format!("{text}\n  hint: make it: benchd env {file}")),
     );
     texts.extend(env::of_other_versions(plan).into_iter().map(|text| {
-        format!("{text}\n  hint: correct `version` in {file}, or the version in the environment's requirements or release.json")
+        format!("{text}\n  hint: correct `version` in {file}, or the version in the environment's requirements or setup.sh")
     }));
     if !args.no_models {
         texts.extend(env::models_missing(plan).into_iter().map(|text| {

@@ -1,29 +1,29 @@
 //! One file a subcommand: each parses, wires and answers; the exit code is picked here.
 
-pub mod check;
-pub mod compare;
-pub mod env;
-pub mod report;
-pub mod run;
-pub mod schema;
-pub mod selfcheck;
-pub mod sim;
-pub mod status;
+mod check;
+mod compare;
+mod env;
+mod report;
+mod run;
+mod schema;
+mod selfcheck;
+mod sim;
+mod status;
 
-use anyhow::anyhow;
+use std::{path::Path, process::ExitCode};
 
-pub(crate) use crate::supervisor::Failure;
+use clap::Parser as _;
+
 use crate::{
     cli::{Cli, Command},
-    supervisor::EXIT_OK,
+    run::{EXIT_MACHINE, EXIT_OK, Failure, environment_redactor},
 };
-use benchd_core::record::{Redactor, secrets_of_environment};
 use benchd_journal::RunDir;
-use benchd_plan::{self, Lane, Only, Plan};
+use benchd_plan::{Lane, LoadedPlan, Only, Plan};
 
-/// Runs a command and gives benchd's exit code. Errors go to stderr with their causes.
-pub fn dispatch(cli: Cli) -> u8 {
-    let result = match cli.command {
+/// Runs the command that the command line asks for. Errors go to stderr with their causes.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
         Command::Status(args) => status::run(args),
@@ -34,53 +34,45 @@ pub fn dispatch(cli: Cli) -> u8 {
         Command::Schema(args) => schema::run(&args),
         Command::Sim(args) => sim::run(&args),
     };
-    match result {
-        Ok(code) => code,
-        Err(Failure { code, error }) => {
-            let environment: Vec<(String, String)> = std::env::vars_os()
-                .filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)))
-                .collect();
-            let pairs = environment.iter().map(|(n, v)| (n.as_str(), v.as_str()));
-            let secrets = Redactor::new(secrets_of_environment(pairs));
-            let text = secrets.text(&with_causes(&error)).into_owned();
-            // A plan's problems come rendered, each with its own `error:`.
-            if text.starts_with("error") {
-                eprintln!("{text}");
-            } else {
-                eprintln!("error: {text}");
-            }
-            code
-        }
-    }
-}
-
-/// An error with its causes, each once: some of the library's errors name their cause in their own text.
-fn with_causes(error: &anyhow::Error) -> String {
-    error.chain().fold(String::new(), |text, cause| {
-        let cause = cause.to_string();
-        match text.is_empty() {
-            true => cause,
-            false if text.contains(&cause) => text,
-            false => format!("{text}: {cause}"),
-        }
-    })
+    ExitCode::from(result.unwrap_or_else(|failure| {
+        let failure = failure.redacted(&environment_redactor());
+        eprintln!("{}", failure.shown());
+        failure.code
+    }))
 }
 
 /// What commands return: an exit code, or a failure that has one.
-pub type CommandResult = Result<u8, Failure>;
+type CommandResult = Result<u8, Failure>;
 
 /// What is said where a command's answer could not be written.
 const NO_STDOUT: &str = "can't write to stdout";
 
 /// A command that did what it should.
-pub const DONE: CommandResult = Ok(EXIT_OK);
+const DONE: CommandResult = Ok(EXIT_OK);
 
 /// Reads a plan; all its problems at once.
 ///
 /// # Errors
 /// Exit code 2.
-pub(crate) fn load_plan(path: &std::path::Path) -> Result<benchd_plan::LoadedPlan, Failure> {
-    benchd_plan::load(path, &|name| std::env::var(name).ok()).map_err(Failure::plan)
+fn load_plan(path: &Path) -> Result<LoadedPlan, Failure> {
+    benchd_plan::load(path, &|name| std::env::var(name).ok()).map_err(|error| Failure::unusable_plan(&error))
+}
+
+/// Those lanes of a plan that `--only` leaves, for a command that is to `verb` them.
+///
+/// # Errors
+/// `--only` names what the plan has not, or leaves nothing (2).
+fn narrowed_lanes(plan: &Plan, only: &[String], verb: &str) -> Result<Vec<Lane>, Failure> {
+    let parsed = Only::parse(only).map_err(Failure::plan)?;
+    parsed.check(plan).map_err(Failure::plan)?;
+    let lanes = benchd_plan::lanes(plan, &parsed);
+    if lanes.is_empty() {
+        return Err(Failure::plan(format_args!(
+            "nothing is left to {verb}: no lane has a cell that `--only {}` names",
+            only.join(" --only ")
+        )));
+    }
+    Ok(lanes)
 }
 
 /// Stands for every `${VAR}` of a frozen plan: who reads a run needs no secret.
@@ -90,37 +82,37 @@ const NO_SECRET: &str = "http://127.0.0.1/secret-not-needed";
 const RUNS_NAMED: usize = 5;
 
 /// There is no run of this name: says which there are.
-fn no_such_run(results: &std::path::Path, name: Option<&str>) -> anyhow::Error {
+fn no_such_run(results: &Path, name: Option<&str>) -> Failure {
     let folder = results.display();
     let what = match name {
         Some(name) => format!("there is no run {name} in {folder}"),
         None => format!("there is no run in {folder}"),
     };
-    let runs = RunDir::list(results, std::path::Path::new("logs")).unwrap_or_default();
+    let runs = RunDir::list(results, Path::new("logs")).unwrap_or_default();
     if runs.is_empty() {
-        return anyhow!(
+        return Failure::plan(format_args!(
             "{what}\n  hint: `benchd run PLAN` makes one; --results names the folder where it did so elsewhere"
-        );
+        ));
     }
     let named: Vec<&str> = runs.iter().take(RUNS_NAMED).map(RunDir::id).collect();
     let more = match runs.len().saturating_sub(RUNS_NAMED) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    anyhow!("{what}\n  hint: there are {}{more}", named.join(", "))
+    Failure::plan(format_args!(
+        "{what}\n  hint: there are {}{more}",
+        named.join(", ")
+    ))
 }
 
 /// The run that a person names (the newest where `None`), its frozen plan and that plan's lanes.
 ///
 /// # Errors
 /// There is no such run (2), or it can't be read (3).
-pub(crate) fn open_run(
-    results: &std::path::Path,
-    name: Option<&str>,
-) -> Result<(RunDir, Plan, Vec<Lane>), Failure> {
+fn open_run(results: &Path, name: Option<&str>) -> Result<(RunDir, Plan, Vec<Lane>), Failure> {
     let dir = find_run(results, name)?;
-    let loaded =
-        benchd_plan::load(&dir.plan_yaml(), &|_| Some(NO_SECRET.to_owned())).map_err(Failure::machine)?;
+    let loaded = benchd_plan::load(&dir.plan_yaml(), &|_| Some(NO_SECRET.to_owned()))
+        .map_err(|error| Failure::unusable_plan(&error).with_code(EXIT_MACHINE))?;
     let lanes = benchd_plan::lanes(&loaded.plan, &Only::default());
     Ok((dir, loaded.plan, lanes))
 }
@@ -129,15 +121,15 @@ pub(crate) fn open_run(
 ///
 /// # Errors
 /// There is no such run (2), or its folder can't be read (3).
-pub(crate) fn find_run(results: &std::path::Path, name: Option<&str>) -> Result<RunDir, Failure> {
+fn find_run(results: &Path, name: Option<&str>) -> Result<RunDir, Failure> {
     // The logs' folder is not needed to read a run.
-    RunDir::find(results, std::path::Path::new("logs"), name).map_err(|error| {
+    RunDir::find(results, Path::new("logs"), name).map_err(|error| {
         let missing = matches!(
             error.source.kind(),
             std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
         );
         if missing {
-            Failure::plan(no_such_run(results, name))
+            no_such_run(results, name)
         } else {
             Failure::machine(error)
         }

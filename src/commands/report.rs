@@ -5,19 +5,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, anyhow};
-
-use super::{CommandResult, DONE, Failure, NO_STDOUT, open_run};
-use crate::cli::ReportArgs;
+use super::{CommandResult, DONE, NO_STDOUT, open_run};
+use crate::{
+    cli::ReportArgs,
+    run::{Context as _, Failure},
+};
 use benchd_analysis::{AnalysedRun, summarise_study};
 use benchd_journal::RunDir;
-use benchd_report;
 
 /// Writes the files and prints where the report lies.
 ///
 /// # Errors
 /// When there is no such run or one is given twice (2), a journal is damaged, or the files can't be written (3).
-pub fn run(args: ReportArgs) -> CommandResult {
+pub(super) fn run(args: ReportArgs) -> CommandResult {
     let path = match &args.runs[..] {
         [] | [_] if args.output.is_none() => of_one(&args.results, args.runs.first().map(String::as_str))?,
         runs => of_several(&args.results, runs, args.output)?,
@@ -46,13 +46,16 @@ fn of_several(results: &Path, runs: &[String], output: Option<PathBuf>) -> Resul
         .iter()
         .find(|(dir, ..)| !seen.insert(dir.root().to_owned()))
     {
-        return Err(Failure::plan(anyhow!("the run {} is given twice", twice.id())));
+        return Err(Failure::plan(format_args!(
+            "the run {} is given twice",
+            twice.id()
+        )));
     }
     let (mut dirs, mut analysed): (Vec<RunDir>, Vec<AnalysedRun>) = (Vec::new(), Vec::new());
     for (dir, plan, lanes) in opened {
         let run = AnalysedRun::read(&dir, plan, lanes).map_err(Failure::machine)?;
         if run.summary().cells_measured == 0 {
-            return Err(Failure::machine(anyhow!(
+            return Err(Failure::machine(format_args!(
                 "the run {} has measured nothing yet",
                 dir.id()
             )));

@@ -1,13 +1,10 @@
 //! `benchd run`: runs a plan, or with `--dry-run` tells what it would do.
 
-use anyhow::{Context, anyhow};
-
-use super::{CommandResult, Failure, load_plan};
+use super::{CommandResult, load_plan, narrowed_lanes};
 use crate::{
     cli::RunArgs,
-    supervisor::{self, Display, RunOptions, Signals, Systemd},
+    run::{self, Context as _, Display, Failure, RunOptions, Signals, Systemd},
 };
-use benchd_plan::{self, Only};
 
 mod dry_run;
 
@@ -18,21 +15,10 @@ const CONTROL_THREADS: usize = 2;
 ///
 /// # Errors
 /// When the plan or the arguments are wrong (2), or the machine is not fit (3).
-pub fn run(args: RunArgs) -> CommandResult {
+pub(super) fn run(args: RunArgs) -> CommandResult {
     let loaded = load_plan(&args.plan)?;
-    let only = Only::parse(&args.only).map_err(Failure::plan)?;
-    only.check(&loaded.plan).map_err(Failure::plan)?;
-    let lanes = benchd_plan::lanes(&loaded.plan, &only);
-    if lanes.is_empty() {
-        return Err(Failure::plan(anyhow!(
-            "nothing is left to run: no lane has a cell that `--only {}` names",
-            args.only.join(" --only ")
-        )));
-    }
-    let environment: Vec<(String, String)> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    let redactor = supervisor::redactor(&loaded, &environment);
+    let lanes = narrowed_lanes(&loaded.plan, &args.only, "run")?;
+    let redactor = run::redactor(&loaded);
     if args.dry_run {
         return dry_run::print(&loaded.plan, &lanes, &redactor);
     }
@@ -54,10 +40,7 @@ pub fn run(args: RunArgs) -> CommandResult {
     let code = runtime.block_on(async {
         let signals = Signals::listen().context("signal handlers can't be installed")?;
         let systemd = Systemd::connect().context("the thread for systemd can't be started")?;
-        supervisor::run(options, &signals, &Display::new(redactor.clone(), systemd)).await
+        run::run(options, &signals, &Display::new(redactor.clone(), systemd)).await
     });
-    code.map_err(|failure: Failure| Failure {
-        code: failure.code,
-        error: anyhow!("{}", redactor.text(&format!("{:#}", failure.error))),
-    })
+    code.map_err(|failure: Failure| failure.redacted(&redactor))
 }

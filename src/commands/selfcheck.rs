@@ -2,14 +2,13 @@
 
 use std::{fs, path::Path};
 
-use anyhow::{Context, anyhow};
 use serde::Serialize;
 
-use super::{CommandResult, DONE, Failure, NO_STDOUT};
+use super::{CommandResult, DONE, NO_STDOUT};
 use crate::{
     cli::SelfcheckArgs,
+    run::{Context as _, Failure, host_info},
     selfcheck::{self, MAX_STREAMS, Options},
-    supervisor::host_info,
 };
 use benchd_journal::{ClientCalibration, HostInfo, write_atomic};
 use benchd_report::print;
@@ -33,9 +32,9 @@ struct Stored<'a> {
 /// # Errors
 /// When a number of streams is out of range (2), or the server or the load can't be run or the result can't be
 /// stored (3).
-pub fn run(args: SelfcheckArgs) -> CommandResult {
+pub(super) fn run(args: SelfcheckArgs) -> CommandResult {
     if let Some(wrong) = args.streams.iter().find(|n| !(1..=MAX_STREAMS).contains(*n)) {
-        return Err(Failure::plan(anyhow!(
+        return Err(Failure::plan(format_args!(
             "--streams {wrong}: a self-check has 1 to {MAX_STREAMS}"
         )));
     }
@@ -60,7 +59,7 @@ pub fn run(args: SelfcheckArgs) -> CommandResult {
         .block_on(selfcheck::measure(&options, &|what| {
             eprintln!("measuring  {what}");
         }))
-        .map_err(anyhow::Error::from)?;
+        .map_err(Failure::machine)?;
     let stored = Stored {
         v: VERSION,
         benchd_version: env!("CARGO_PKG_VERSION"),
@@ -79,12 +78,11 @@ pub fn run(args: SelfcheckArgs) -> CommandResult {
     DONE
 }
 
-fn store(path: &Path, text: &str) -> Result<(), anyhow::Error> {
+fn store(path: &Path, text: &str) -> Result<(), Failure> {
     // A bare name has an empty parent, in which nothing can be made.
     let path = Path::new(".").join(path);
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("{} can't be made", folder.display()))?;
+        fs::create_dir_all(folder).context(&format!("{} can't be made", folder.display()))?;
     }
-    write_atomic(&path, text.as_bytes())?;
-    Ok(())
+    write_atomic(&path, text.as_bytes()).map_err(Failure::machine)
 }

@@ -1,13 +1,14 @@
 //! `benchd sim`: the simulated server, until it is stopped.
 
-use super::{CommandResult, DONE, Failure};
+use super::{CommandResult, DONE};
+use crate::run::Failure;
 use benchd_sim::SimError;
 
 /// Serves.
 ///
 /// # Errors
 /// When the port is taken or a flag can't be honoured.
-pub fn run(args: &benchd_sim::Args) -> CommandResult {
+pub(super) fn run(args: &benchd_sim::Args) -> CommandResult {
     benchd_sim::run(args).map_err(|error| {
         let flags_are_wrong = matches!(
             error,

@@ -6,26 +6,23 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
-
-use super::{CommandResult, DONE, Failure, NO_STDOUT, find_run};
+use super::{CommandResult, DONE, NO_STDOUT, find_run};
 use crate::{
     cli::StatusArgs,
-    supervisor::{boot_id, short_duration},
+    run::{Context as _, Failure, boot_id, short_duration},
 };
 use benchd_core::record::LaneId;
-use benchd_journal::{self, LaneOutcome, RunDir, RunOutcome, State};
+use benchd_journal::{LaneOutcome, RunDir, RunOutcome, State};
 use benchd_report::print;
 
 /// Prints where the run stands, on stdout.
 ///
 /// # Errors
 /// When there is no such run, or its journal is damaged.
-pub fn run(args: StatusArgs) -> CommandResult {
+pub(super) fn run(args: StatusArgs) -> CommandResult {
     // The logs' folder is not needed to read a run; it is told by run.json.
     let dir = find_run(&args.results, args.run.as_deref())?;
-    let replay =
-        benchd_journal::replay(&dir.journal()).map_err(|e| Failure::machine(anyhow::Error::from(e)))?;
+    let replay = benchd_journal::replay(&dir.journal()).map_err(Failure::machine)?;
     let state = State::from_entries(&replay.entries);
     let alive = is_alive(&state);
     let now_us = u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap_or(0);

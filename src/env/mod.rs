@@ -1,56 +1,46 @@
 //! Making environments: what of a plan is not on disk, and the recipe that makes it.
 //!
-//! An environment is a folder `envs/<name>/` with a recipe that makes everything else in it: an executable `setup.sh`,
-//! or a `release.json` that names a release archive. A recipe may be run at any time, and leaves nothing half-made.
+//! An environment is a folder `envs/<name>/` with a recipe that makes everything else in it: an executable `setup.sh`.
+//! A recipe may be run at any time, and leaves nothing half-made.
 //!
-//! - `provision`: running a recipe; `release`: the archive's fetch, check and unpacking.
+//! - `folder`: where an environment and its recipe lie.
+//! - `provision`: running a recipe.
 //! - `record`: what was installed, beside it and for the run.
 //! - `models`: fetching models.
 //! - `venv`: what a venv holds, read from its files.
 
+mod folder;
 mod models;
 mod provision;
 mod record;
-mod release;
 mod venv;
 
-use std::{
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-pub use models::{Fetch, fetch, models_missing, models_to_fetch};
+pub(crate) use folder::{environment_of, recipe_for};
+pub(crate) use models::{fetch, models_missing, models_to_fetch};
 pub use provision::{EnvError, provision};
-pub use record::{Installed, describe, installed, is_current};
-pub use venv::{Venv, is_half_made, is_version};
+pub(crate) use record::{describe, installed, is_current};
+pub(crate) use venv::{Venv, is_half_made, is_version};
 
-use benchd_plan::{Framework, FrameworkKind, Model, Plan, Source};
-
-/// Name of the folder that holds environments.
-const ENVS: &str = "envs";
-
-/// Name of the recipe in an environment.
-const RECIPE: &str = "setup.sh";
+use benchd_frameworks::kind;
+use benchd_plan::{Framework, Model, Plan, Source};
+use folder::{is_executable, program_or_venv};
 
 /// Something that a plan needs and that is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Missing {
+pub(crate) struct Missing {
     /// What it is for, as the plan names it: `frameworks.vllm`, `models.smollm2-135m`.
-    pub what: String,
-    /// Where it should be.
-    pub path: PathBuf,
+    pub(crate) what: String,
+    pub(crate) path: PathBuf,
     /// The recipe that makes it, where there is one.
-    pub recipe: Option<PathBuf>,
-    /// In which way.
-    pub why: Why,
+    pub(crate) recipe: Option<PathBuf>,
+    pub(crate) why: Why,
 }
 
-/// In which way something is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
-    /// Nothing is there.
+pub(crate) enum Why {
     Absent,
-    /// A file is there that may not be run.
     NotExecutable,
     /// Its recipe was ended on the way.
     HalfMade,
@@ -59,8 +49,7 @@ pub enum Why {
 }
 
 impl Missing {
-    /// What to do about it.
-    pub fn hint(&self, plan: &Path) -> String {
+    pub(crate) fn hint(&self, plan: &Path) -> String {
         match &self.recipe {
             Some(_) => format!("make it: benchd env {}", plan.display()),
             None if self.why == Why::NotExecutable => format!("chmod +x {}", self.path.display()),
@@ -83,12 +72,9 @@ impl std::fmt::Display for Missing {
 
 /// What is missing of a framework: its venv's program or its binary. A program that is looked for on the path,
 /// and a server that someone else runs, are never missing here.
-pub fn missing(framework: &Framework) -> Option<Missing> {
+pub(crate) fn missing(framework: &Framework) -> Option<Missing> {
     let path = match &framework.source {
-        Source::Venv(folder) => folder.join(match framework.kind {
-            FrameworkKind::Vllm => "bin/vllm",
-            _ => "bin/python3",
-        }),
+        Source::Venv(folder) => folder.join(kind(framework.kind).venv_program?),
         Source::Binary(path) => path.clone(),
         Source::Command { command, .. } => PathBuf::from(command.first()?),
         Source::Url(_) => return None,
@@ -119,15 +105,8 @@ fn is_dangling(path: &Path) -> bool {
 
 /// What is missing of a model for this framework: the tokenizer file, and the GGUF where the framework is one that
 /// reads it (Ollama imports it, a command may name it as `{gguf}`).
-pub fn missing_of_model(framework: &Framework, model: &Model) -> Vec<Missing> {
-    let reads_gguf = match &framework.source {
-        Source::Command { command, .. } => command
-            .iter()
-            .chain(&framework.args)
-            .any(|word| word.contains("{gguf}")),
-        Source::Url(_) => false,
-        Source::Venv(_) | Source::Binary(_) => framework.kind == FrameworkKind::Ollama,
-    };
+pub(crate) fn missing_of_model(framework: &Framework, model: &Model) -> Vec<Missing> {
+    let reads_gguf = (kind(framework.kind).reads_gguf)(framework);
     [
         model.gguf.as_ref().filter(|_| reads_gguf),
         model.tokenizer.as_ref(),
@@ -144,35 +123,44 @@ pub fn missing_of_model(framework: &Framework, model: &Model) -> Vec<Missing> {
     .collect()
 }
 
-/// What is missing of a whole plan, each path once, frameworks first.
-pub fn missing_of_plan(plan: &Plan) -> Vec<Missing> {
-    let mut all: Vec<Missing> = plan.frameworks.values().filter_map(missing).collect();
-    for framework in plan.frameworks.values() {
+/// The models' files that these frameworks miss, each once, with the first framework that does.
+pub(crate) fn missing_of_models<'a>(
+    plan: &Plan,
+    frameworks: impl IntoIterator<Item = &'a Framework>,
+) -> Vec<(&'a Framework, Missing)> {
+    let mut all: Vec<(&Framework, Missing)> = Vec::new();
+    for framework in frameworks {
         for missing in plan
             .models
             .values()
             .flat_map(|model| missing_of_model(framework, model))
         {
-            if !all.iter().any(|known| known.path == missing.path) {
-                all.push(missing);
+            if !all.iter().any(|(_, known)| known.path == missing.path) {
+                all.push((framework, missing));
             }
         }
     }
     all
 }
 
-/// An environment that is to be made.
+/// What is missing of a whole plan, frameworks first.
+pub(crate) fn missing_of_plan(plan: &Plan) -> Vec<Missing> {
+    let files = missing_of_models(plan, plan.frameworks.values());
+    let frameworks = plan.frameworks.values().filter_map(missing);
+    frameworks
+        .chain(files.into_iter().map(|(_, missing)| missing))
+        .collect()
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ToMake {
-    /// Its recipe.
-    pub recipe: PathBuf,
-    /// Why.
-    pub why: String,
+pub(crate) struct ToMake {
+    pub(crate) recipe: PathBuf,
+    pub(crate) why: String,
 }
 
 /// The environments of a plan that are to be made, or made anew, each once: something is missing in them, or they were
 /// made by another recipe than the one that is there now.
-pub fn to_make(plan: &Plan) -> Vec<ToMake> {
+pub(crate) fn to_make(plan: &Plan) -> Vec<ToMake> {
     let mut all: Vec<ToMake> = Vec::new();
     let mut add = |recipe: PathBuf, why: String| {
         if !all.iter().any(|known| known.recipe == recipe) {
@@ -189,7 +177,9 @@ pub fn to_make(plan: &Plan) -> Vec<ToMake> {
         if let Some(unfit) = unfit(framework) {
             add(unfit.recipe, unfit.why);
         }
-        let Some(path) = place(framework) else { continue };
+        let Some(path) = program_or_venv(framework) else {
+            continue;
+        };
         let Some((environment, recipe)) = environment_of(&path).zip(recipe_for(&path)) else {
             continue;
         };
@@ -233,7 +223,7 @@ fn unfit(framework: &Framework) -> Option<Unfit> {
 }
 
 /// Venvs that are there and are not what their recipes make, in words.
-pub fn venvs_unfit(plan: &Plan) -> Vec<String> {
+pub(crate) fn venvs_unfit(plan: &Plan) -> Vec<String> {
     plan.frameworks
         .values()
         .filter_map(|framework| {
@@ -247,7 +237,7 @@ pub fn venvs_unfit(plan: &Plan) -> Vec<String> {
 }
 
 /// Frameworks whose venv or release is of another version than the plan pins, in words.
-pub fn of_other_versions(plan: &Plan) -> Vec<String> {
+pub(crate) fn of_other_versions(plan: &Plan) -> Vec<String> {
     plan.frameworks
         .values()
         .filter_map(|framework| {
@@ -263,17 +253,8 @@ pub fn of_other_versions(plan: &Plan) -> Vec<String> {
         .collect()
 }
 
-/// Where a framework's program or venv lies.
-fn place(framework: &Framework) -> Option<PathBuf> {
-    match &framework.source {
-        Source::Venv(path) | Source::Binary(path) => Some(path.clone()),
-        Source::Command { command, .. } => Some(PathBuf::from(command.first()?)),
-        Source::Url(_) => None,
-    }
-}
-
 /// The recipes that make what is missing, each once, in order.
-pub fn recipes(missing: &[Missing]) -> Vec<PathBuf> {
+pub(crate) fn recipes(missing: &[Missing]) -> Vec<PathBuf> {
     let mut recipes: Vec<PathBuf> = Vec::new();
     for recipe in missing.iter().filter_map(|m| m.recipe.as_ref()) {
         if !recipes.contains(recipe) {
@@ -283,38 +264,12 @@ pub fn recipes(missing: &[Missing]) -> Vec<PathBuf> {
     recipes
 }
 
-/// The recipe of the environment that a path lies in: `envs/<name>/setup.sh`, or `release.json` there.
-pub fn recipe_for(path: &Path) -> Option<PathBuf> {
-    let environment = environment_of(path)?;
-    let recipe = environment.join(RECIPE);
-    let release = environment.join(release::FILE);
-    is_executable(&recipe)
-        .then_some(recipe)
-        .or_else(|| release.is_file().then_some(release))
-}
-
-/// The environment that a path lies in: the folder right below one named `envs`.
-pub fn environment_of(path: &Path) -> Option<PathBuf> {
-    let environment = path.ancestors().find(|folder| {
-        folder
-            .parent()
-            .and_then(Path::file_name)
-            .is_some_and(|name| name == ENVS)
-    })?;
-    Some(environment.to_owned())
-}
-
-fn is_executable(path: &Path) -> bool {
-    path.metadata()
-        .is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, time::Duration};
+    use std::{collections::BTreeMap, os::unix::fs::PermissionsExt as _, time::Duration};
 
     use super::*;
-    use benchd_plan::Provision;
+    use benchd_plan::{FrameworkKind, Provision};
 
     fn framework(kind: FrameworkKind, source: Source) -> Framework {
         Framework {

@@ -2,23 +2,23 @@
 //! own that sees no GPU.
 
 use std::{
-    collections::VecDeque,
+    io,
     net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
+    pin::pin,
     process::Stdio,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use futures_util::StreamExt as _;
-use nix::sys::signal::Signal;
-use tokio::{process::Command, sync::mpsc};
-use tokio_util::sync::CancellationToken;
+use futures_util::TryStreamExt as _;
+use tokio::{io::AsyncBufReadExt as _, process::Command};
+use tokio_util::{io::StreamReader, sync::CancellationToken};
 
-use super::provision::{EnvError, Group, diagnose, pump, run};
-use benchd_frameworks::{self, Weights};
+use super::provision::{EnvError, diagnose, run};
+use benchd_frameworks::{self, ModelStore, Weights, kind};
 use benchd_load::client::untimed_client;
-use benchd_plan::{Framework, FrameworkKind, Model, Plan, Source};
+use benchd_plan::{Framework, Model, Plan, Source};
 
 /// From the launch of Ollama's server to its first answer, at the longest.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -29,22 +29,14 @@ const START_POLL: Duration = Duration::from_millis(100);
 /// Limit of a question to a server on this machine.
 const ASK_LIMIT: Duration = Duration::from_secs(5);
 
-/// From TERM to KILL for that server.
-const STOP_GRACE: Duration = Duration::from_secs(5);
-
-/// How long to wait for the output's end once the server has ended.
-const DRAIN: Duration = Duration::from_secs(2);
-
 /// A pull of which nothing is heard for this long is broken.
 const SILENCE_LIMIT: Duration = Duration::from_secs(300);
 
-/// How often the progress of a pull is told.
 const PROGRESS_PERIOD: Duration = Duration::from_secs(2);
 
-/// Lines of a server's output that its error shows.
-const TAIL_LINES: usize = 10;
-
-/// Fetches a model of the hub: repository, revision. Second copies of the weights in other forms are left out.
+/// Fetches a model of the hub: repository, revision. Second copies of the weights in other forms are left out. Not by the
+/// command `hf download`, which takes several patterns as `--exclude a b` before 1.0 and as `--exclude a --exclude b`
+/// since then, and each form silently means something else to the other; the library's call is the same in all.
 const FETCH_FROM_HUB: &str = r#"
 import sys
 # One line instead of a traceback: its last line is what people read.
@@ -61,19 +53,17 @@ if any(f.startswith("model") for f in top):
 print(snapshot_download(repo, revision=revision, ignore_patterns=skip))
 "#;
 
-/// A model that is to be fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fetch {
-    /// The model's name in the plan.
-    pub model: String,
+pub(crate) struct Fetch {
+    pub(crate) model: String,
     /// Its id of the hub, or its tag.
-    pub id: String,
+    pub(crate) id: String,
     /// The framework by whose environment it is fetched.
-    pub framework: String,
+    pub(crate) framework: String,
 }
 
 /// The models of a plan that are not whole on disk and can be fetched, each once.
-pub fn models_to_fetch(plan: &Plan) -> Vec<Fetch> {
+pub(crate) fn models_to_fetch(plan: &Plan) -> Vec<Fetch> {
     let mut all: Vec<Fetch> = Vec::new();
     for (framework, model) in served(plan) {
         let wanted = match benchd_frameworks::weights(framework, model) {
@@ -85,11 +75,7 @@ pub fn models_to_fetch(plan: &Plan) -> Vec<Fetch> {
             continue;
         };
         let known = all.iter().any(|fetch| {
-            let place = |name: &str| {
-                plan.frameworks
-                    .get(name)
-                    .map(|f| (f.kind == FrameworkKind::Ollama, &f.env))
-            };
+            let place = |name: &str| plan.frameworks.get(name).map(|f| (kind(f.kind).models, &f.env));
             fetch.id == id && place(&fetch.framework) == place(&framework.name)
         });
         if !known {
@@ -104,7 +90,7 @@ pub fn models_to_fetch(plan: &Plan) -> Vec<Fetch> {
 }
 
 /// Models that are not whole on disk, in words, each once: what a fetch could not mend, and what nobody fetches.
-pub fn models_missing(plan: &Plan) -> Vec<String> {
+pub(crate) fn models_missing(plan: &Plan) -> Vec<String> {
     let mut texts: Vec<String> = Vec::new();
     for (framework, model) in served(plan) {
         let text = match benchd_frameworks::weights(framework, model) {
@@ -112,11 +98,7 @@ pub fn models_missing(plan: &Plan) -> Vec<String> {
                 format!("models.{}: {} is not on this machine", model.name, absent.id)
             }
             // The plan's own files are among the environments' missing ones.
-            Weights::Absent(_)
-                if framework.kind == FrameworkKind::Ollama || framework.kind == FrameworkKind::Openai =>
-            {
-                continue;
-            }
+            Weights::Absent(_) if kind(framework.kind).models != ModelStore::Hub => continue,
             Weights::Absent(absent) => format!("models.{}: {} is not there", model.name, absent.id),
             Weights::Damaged { folder, wrong } => {
                 format!(
@@ -144,22 +126,20 @@ fn served(plan: &Plan) -> impl Iterator<Item = (&Framework, &Model)> {
 
 /// Whether fetching again can mend what is damaged: not a folder or file of the plan's own.
 fn is_fetched(framework: &Framework, model: &Model) -> bool {
-    match framework.kind {
-        FrameworkKind::Vllm | FrameworkKind::Sglang => model
+    match kind(framework.kind).models {
+        ModelStore::Hub => model
             .hf
             .as_deref()
             .is_some_and(|id| !benchd_frameworks::looks_like_folder(id)),
-        FrameworkKind::Ollama => model.gguf.is_none(),
-        FrameworkKind::Openai => false,
+        ModelStore::Own => model.gguf.is_none(),
+        ModelStore::File => false,
     }
 }
 
-/// Fetches one model.
-///
 /// # Errors
 /// No network, no such model, a licence that was not accepted, a full disk, a server that does not start; each with a
 /// hint.
-pub async fn fetch(
+pub(crate) async fn fetch(
     plan: &Plan,
     fetch: &Fetch,
     cancel: &CancellationToken,
@@ -206,6 +186,7 @@ async fn from_hub(
     let mut command = Command::new(&absolute);
     command
         .args(["-c", FETCH_FROM_HUB, id, revision])
+        .stdin(Stdio::null())
         .envs(&framework.env);
     let fetched = run(command, &absolute, cancel, progress).await;
     match fetched {
@@ -264,114 +245,14 @@ fn hub_hint(id: &str, last_lines: &[String]) -> String {
     }
 }
 
-/// A server of Ollama that runs only to pull.
-struct PullServer {
-    child: tokio::process::Child,
-    group: Group,
-    address: String,
-    tail: Arc<Mutex<VecDeque<String>>>,
-    /// Ends with the server's output.
-    heard: tokio::task::JoinHandle<()>,
-}
-
-impl PullServer {
-    async fn start(binary: &Path, framework: &Framework) -> Result<Self, EnvError> {
-        let program = if binary.components().count() > 1 {
-            std::path::absolute(binary).unwrap_or_else(|_| binary.to_owned())
-        } else {
-            binary.to_owned()
-        };
-        let failed = |source| EnvError::Start {
-            recipe: program.clone(),
-            source,
-        };
-        let port = free_port().map_err(failed)?;
-        let address = format!("127.0.0.1:{port}");
-        let mut child = Command::new(&program)
-            .arg("serve")
-            .envs(&framework.env)
-            .env("OLLAMA_HOST", &address)
-            .env("OLLAMA_NOPRUNE", "1")
-            .env("CUDA_VISIBLE_DEVICES", "")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .map_err(failed)?;
-        let tail = Arc::new(Mutex::new(VecDeque::new()));
-        let (lines, mut said) = mpsc::channel(64);
-        if let Some(stdout) = child.stdout.take() {
-            tokio::spawn(pump(stdout, lines.clone()));
-        }
-        if let Some(stderr) = child.stderr.take() {
-            tokio::spawn(pump(stderr, lines.clone()));
-        }
-        drop(lines);
-        let kept = Arc::clone(&tail);
-        let heard = tokio::spawn(async move {
-            while let Some(line) = said.recv().await {
-                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                if kept.len() == TAIL_LINES {
-                    kept.pop_front();
-                }
-                kept.push_back(line);
-            }
-        });
-        Ok(Self {
-            group: Group::of(&child),
-            child,
-            address,
-            tail,
-            heard,
-        })
-    }
-
-    /// Waits until it answers.
-    async fn ready(&mut self, client: &reqwest::Client) -> Result<(), String> {
-        let started = Instant::now();
-        loop {
-            let url = format!("http://{}/api/version", self.address);
-            let answer = client.get(url).timeout(ASK_LIMIT).send().await;
-            if answer.is_ok_and(|answer| answer.status().is_success()) {
-                return Ok(());
-            }
-            if let Ok(Some(status)) = self.child.try_wait() {
-                // What it said last is still on its way; what it left running may keep the pipes open.
-                let _ = tokio::time::timeout(DRAIN, &mut self.heard).await;
-                return Err(format!("its server ended ({status}): {}", self.said()));
-            }
-            if started.elapsed() > START_LIMIT {
-                return Err(format!(
-                    "its server gave no answer within {} s: {}",
-                    START_LIMIT.as_secs(),
-                    self.said()
-                ));
-            }
-            tokio::time::sleep(START_POLL).await;
-        }
-    }
-
-    fn said(&self) -> String {
-        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-        Vec::from(tail.clone()).join(" | ")
-    }
-
-    async fn stop(mut self) {
-        self.group.signal(Signal::SIGTERM);
-        // Whether it ended by itself or not, nothing of its group may stay.
-        let _ = tokio::time::timeout(STOP_GRACE, self.child.wait()).await;
-        self.group.kill();
-        let _ = self.child.wait().await;
-    }
-}
-
 /// A port that is free now. Another program may take it in the moment before the server does; the pull then fails, and
 /// says so.
 fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
+/// Pulls by a server of Ollama that runs only for that. Its own command `ollama pull` draws for a terminal even where
+/// there is none, ten pictures a second; its answer to a client is made of lines.
 async fn pull(
     binary: &Path,
     framework: &Framework,
@@ -379,6 +260,24 @@ async fn pull(
     cancel: &CancellationToken,
     progress: &mut (dyn FnMut(&str) + Send),
 ) -> Result<(), EnvError> {
+    let program = if binary.components().count() > 1 {
+        std::path::absolute(binary).unwrap_or_else(|_| binary.to_owned())
+    } else {
+        binary.to_owned()
+    };
+    let port = free_port().map_err(|source| EnvError::Start {
+        recipe: program.clone(),
+        source,
+    })?;
+    let address = format!("127.0.0.1:{port}");
+    let mut command = Command::new(&program);
+    command
+        .arg("serve")
+        .envs(&framework.env)
+        .env("OLLAMA_HOST", &address)
+        .env("OLLAMA_NOPRUNE", "1")
+        .env("CUDA_VISIBLE_DEVICES", "")
+        .stdin(Stdio::null());
     let failed = |why: String| EnvError::Model {
         id: tag.to_owned(),
         hint: pull_hint(&why),
@@ -389,16 +288,32 @@ async fn pull(
         .read_timeout(SILENCE_LIMIT)
         .build()
         .map_err(|error| failed(error.to_string()))?;
-    let mut server = PullServer::start(binary, framework).await?;
+    let stop = cancel.child_token();
+    let said = Mutex::new(String::new());
+    let last = || said.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut hear = |line: &str| line.clone_into(&mut last());
+    let mut serving = pin!(run(command, &program, &stop, &mut hear));
     let pulled = tokio::select! {
+        ended = &mut serving => return Err(match ended {
+            Err(EnvError::Failed { status, last_lines, .. }) => {
+                failed(format!("its server ended ({status}): {}", last_lines.join(" | ")))
+            }
+            Err(EnvError::Cancelled { .. }) => EnvError::Cancelled { recipe: PathBuf::from(tag) },
+            Err(other) => other,
+            Ok(()) => failed("its server ended".to_owned()),
+        }),
         pulled = async {
-            server.ready(&client).await?;
-            ask_to_pull(&client, &server.address, tag, progress).await
-        } => pulled.map_err(failed),
-        () = cancel.cancelled() => Err(EnvError::Cancelled { recipe: PathBuf::from(tag) }),
+            let ready = tokio::time::timeout(START_LIMIT, ready(&client, &address)).await;
+            ready.map_err(|_| {
+                format!("its server gave no answer within {} s: {}", START_LIMIT.as_secs(), last())
+            })?;
+            ask_to_pull(&client, &address, tag, progress).await
+        } => pulled,
     };
-    server.stop().await;
-    pulled
+    stop.cancel();
+    // It was told to end: that it was stopped is no news.
+    let _ = serving.await;
+    pulled.map_err(failed)
 }
 
 /// What a line of a pull's answer says.
@@ -423,38 +338,43 @@ async fn ask_to_pull(
         .send()
         .await
         .map_err(|error| error.to_string())?;
-    let mut body = answer.bytes_stream();
-    let mut held: Vec<u8> = Vec::new();
+    let body = StreamReader::new(answer.bytes_stream().map_err(io::Error::other));
+    let mut lines = body.lines();
     let mut last = String::new();
     let mut told = Instant::now();
-    while let Some(piece) = body.next().await {
-        held.extend_from_slice(&piece.map_err(|error| error.to_string())?);
-        while let Some(end) = held.iter().position(|&byte| byte == b'\n') {
-            let line: Vec<u8> = held.drain(..=end).collect();
-            let Ok(line) = serde_json::from_slice::<PullLine>(&line) else {
-                continue;
-            };
-            if let Some(error) = line.error {
-                return Err(error);
-            }
-            let changed = line.status != last;
-            if changed || told.elapsed() >= PROGRESS_PERIOD {
-                told = Instant::now();
-                let share = line.total.zip(line.completed).map(|(total, completed)| {
-                    format!(": {} of {} MB", completed / 1_000_000, total / 1_000_000)
-                });
-                progress(&format!("{}{}", line.status, share.unwrap_or_default()));
-            }
-            last = line.status;
+    while let Some(line) = lines.next_line().await.map_err(|error| error.to_string())? {
+        let Ok(line) = serde_json::from_str::<PullLine>(&line) else {
+            continue;
+        };
+        if let Some(error) = line.error {
+            return Err(error);
         }
+        if line.status != last || told.elapsed() >= PROGRESS_PERIOD {
+            told = Instant::now();
+            let share = line
+                .total
+                .zip(line.completed)
+                .map(|(total, completed)| format!(": {} of {} MB", completed / 1_000_000, total / 1_000_000));
+            progress(&format!("{}{}", line.status, share.unwrap_or_default()));
+        }
+        last = line.status;
     }
-    match serde_json::from_slice::<PullLine>(&held)
-        .ok()
-        .and_then(|line| line.error)
-    {
-        Some(error) => Err(error),
-        None if last == "success" => Ok(()),
-        None => Err(format!("the pull ended after `{last}`")),
+    if last == "success" {
+        Ok(())
+    } else {
+        Err(format!("the pull ended after `{last}`"))
+    }
+}
+
+/// Waits until the server answers.
+async fn ready(client: &reqwest::Client, address: &str) {
+    let url = format!("http://{address}/api/version");
+    loop {
+        let answer = client.get(&url).timeout(ASK_LIMIT).send().await;
+        if answer.is_ok_and(|answer| answer.status().is_success()) {
+            return;
+        }
+        tokio::time::sleep(START_POLL).await;
     }
 }
 

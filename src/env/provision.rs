@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{record, release};
+use super::record;
 
 /// Lines of a failed recipe's output that its error shows.
 const TAIL_LINES: usize = 20;
@@ -76,54 +76,6 @@ pub enum EnvError {
         /// The end of its output.
         last_lines: Vec<String>,
     },
-    /// The recipe is none.
-    #[error("{}: {why}", recipe.display())]
-    Recipe {
-        /// The recipe.
-        recipe: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// Nothing answers, or not as it should.
-    #[error("{url} can't be fetched: {why}")]
-    Network {
-        /// The address.
-        url: String,
-        /// Why.
-        why: String,
-    },
-    /// None of the addresses has the file.
-    #[error("nothing is at {}", urls.join(", nor at "))]
-    NotThere {
-        /// The addresses.
-        urls: Vec<String>,
-    },
-    /// The release's list of checksums does not name the archive.
-    #[error("{list} names no SHA-256 of {name}")]
-    NoChecksum {
-        /// The list's address.
-        list: String,
-        /// The archive.
-        name: String,
-    },
-    /// The bytes are not those that were expected.
-    #[error("{url} is not what it should be: its SHA-256 is {found}, expected {expected}")]
-    WrongHash {
-        /// The address.
-        url: String,
-        /// As expected, hex.
-        expected: String,
-        /// As found, hex.
-        found: String,
-    },
-    /// The archive can't be unpacked.
-    #[error("{} can't be unpacked: {source}", archive.display())]
-    Unpack {
-        /// The archive.
-        archive: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
     /// A model can't be fetched.
     #[error("{id} can't be fetched: {why}")]
     Model {
@@ -142,19 +94,6 @@ pub enum EnvError {
         /// Why.
         source: std::io::Error,
     },
-    /// The disk has too little room, seen beforehand.
-    #[error(
-        "too little disk space: {} MB free at {}, about {} MB are needed",
-        free / 1_000_000, folder.display(), needed / 1_000_000
-    )]
-    NoRoom {
-        /// The folder.
-        folder: PathBuf,
-        /// Free, bytes.
-        free: u64,
-        /// Needed, bytes.
-        needed: u64,
-    },
     /// Stopped on the way.
     #[error("{} was stopped; what it had fetched is kept", recipe.display())]
     Cancelled {
@@ -166,32 +105,21 @@ pub enum EnvError {
 impl EnvError {
     /// What to do about it, where that is known.
     pub fn hint(&self) -> Option<String> {
-        const ROOM: &str = "make room, then run it again: what came is kept";
         Some(match self {
             Self::Busy { .. } => "wait for it, then run this again".to_owned(),
             Self::Lock { .. } => "may this user write there?".to_owned(),
             Self::Start { recipe, .. } => format!("chmod +x {}", recipe.display()),
             Self::Failed { last_lines, .. } => return diagnose(last_lines).map(str::to_owned),
-            Self::Recipe { .. } | Self::Cancelled { .. } => return None,
+            Self::Cancelled { .. } => return None,
             Self::Model { hint, .. } => hint.clone(),
-            Self::Network { .. } => {
-                "is there a network here (a proxy is taken from HTTPS_PROXY)? run it again: what came is kept".to_owned()
-            }
-            Self::NotThere { .. } => "is it the right version? correct `archives` in release.json".to_owned(),
-            Self::NoChecksum { .. } => "pin the archive's SHA-256 as `sha256` in release.json".to_owned(),
-            Self::WrongHash { .. } => {
-                "nothing was installed. Run it again; if it stays, somebody changed the release (or the connection): \
-                 compare the hash with one from another place before you trust it"
-                    .to_owned()
-            }
-            Self::Unpack { .. } => "run it again: the archive is fetched anew".to_owned(),
             Self::Disk { source, .. } => match source.kind() {
                 std::io::ErrorKind::StorageFull
                 | std::io::ErrorKind::QuotaExceeded
-                | std::io::ErrorKind::FileTooLarge => ROOM.to_owned(),
+                | std::io::ErrorKind::FileTooLarge => {
+                    "make room, then run it again: what came is kept".to_owned()
+                }
                 _ => "may this user write there?".to_owned(),
             },
-            Self::NoRoom { .. } => ROOM.to_owned(),
         })
     }
 }
@@ -235,9 +163,9 @@ pub(super) fn diagnose(last_lines: &[String]) -> Option<&'static str> {
     None
 }
 
-/// Makes an environment by its recipe: a program `setup.sh`, or the description of a release archive. It runs in its
-/// own folder and process group, with nothing to read; what it says goes to `progress` line by line. When `cancel`
-/// fires, or the returned future is dropped, the whole group is ended. What was installed is recorded beside it.
+/// Makes an environment by its recipe, which runs in its own folder and process group, with nothing to read; what it
+/// says goes to `progress` line by line. When `cancel` fires, or the returned future is dropped, the whole group is
+/// ended. What was installed is recorded beside it.
 ///
 /// # Errors
 /// Where another benchd runs it, it can't be started, it fails, or it is cancelled.
@@ -250,63 +178,40 @@ pub async fn provision(
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let _lock = lock(folder)?;
+    let lock = lock(folder)?;
     // Until it has come to its end, nothing is known of what lies there.
-    let old_record = folder.join(record::RECORD);
-    if let Err(source) = std::fs::remove_file(&old_record)
-        && source.kind() != std::io::ErrorKind::NotFound
-    {
-        return Err(EnvError::Disk {
-            path: old_record,
-            source,
-        });
-    }
-    let began = Instant::now();
-    if recipe.file_name().is_some_and(|name| name == release::FILE) {
-        release::make(recipe, folder, cancel, &mut progress).await?;
-    } else {
-        script(recipe, folder, cancel, &mut progress).await?;
-    }
-    let recorded = {
-        let (folder, took) = (folder.to_owned(), began.elapsed());
-        tokio::task::spawn_blocking(move || record::record(&folder, took)).await
-    };
-    let path = folder.join(record::RECORD);
-    match recorded {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(EnvError::Disk {
-            path,
-            source: error.source,
-        }),
-        Err(error) => Err(EnvError::Disk {
-            path,
-            source: std::io::Error::other(error),
-        }),
-    }
-}
-
-/// Runs the program that makes an environment.
-async fn script(
-    recipe: &Path,
-    folder: &Path,
-    cancel: &CancellationToken,
-    progress: &mut (dyn FnMut(&str) + Send),
-) -> Result<(), EnvError> {
-    let start = |source| EnvError::Start {
-        recipe: recipe.to_owned(),
+    let record = folder.join(record::RECORD);
+    let disk = |source| EnvError::Disk {
+        path: record.clone(),
         source,
     };
-    let program = std::path::absolute(recipe).map_err(start)?;
+    match std::fs::remove_file(&record) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(disk(error)),
+        _ => {}
+    }
+    let began = Instant::now();
+    let program = std::path::absolute(recipe).map_err(|source| EnvError::Start {
+        recipe: recipe.to_owned(),
+        source,
+    })?;
     let tools = program
         .parent()
         .and_then(Path::parent)
         .map_or_else(|| PathBuf::from(TOOLS), |envs| envs.join(TOOLS));
+    // The lock's empty file is what the recipe reads: where benchd is killed, the environment is held until the recipe
+    // has ended too.
+    let held = lock.try_clone().map_err(disk)?;
     let mut command = Command::new(program);
-    command.current_dir(folder).env(TOOLS_VARIABLE, tools);
-    run(command, recipe, cancel, progress).await
+    command.current_dir(folder).env(TOOLS_VARIABLE, tools).stdin(held);
+    run(command, recipe, cancel, &mut progress).await?;
+    let (folder, took) = (folder.to_owned(), began.elapsed());
+    let recorded = tokio::task::spawn_blocking(move || record::record(&folder, took)).await;
+    recorded
+        .map_err(|error| disk(std::io::Error::other(error)))?
+        .map_err(|error| disk(error.source))
 }
 
-/// Runs a program to its end, in a process group of its own, with nothing to read. `what` names it in errors.
+/// Runs a program to its end, in a process group of its own. `what` names it in errors.
 ///
 /// # Errors
 /// It can't be started, it fails, or it is cancelled.
@@ -322,7 +227,6 @@ pub(super) async fn run(
         source,
     };
     let mut child = command
-        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
@@ -385,6 +289,7 @@ fn lock(folder: &Path) -> Result<File, EnvError> {
     let file = File::options()
         .create(true)
         .truncate(false)
+        .read(true)
         .write(true)
         .open(&path)
         .map_err(failed)?;
@@ -399,11 +304,11 @@ fn lock(folder: &Path) -> Result<File, EnvError> {
 }
 
 /// The process group of a running recipe; killed when dropped, unless that was done.
-pub(super) struct Group(Option<Pid>);
+struct Group(Option<Pid>);
 
 impl Group {
     /// The group of a child that was started in one of its own.
-    pub(super) fn of(child: &tokio::process::Child) -> Self {
+    fn of(child: &tokio::process::Child) -> Self {
         Self(
             child
                 .id()
@@ -412,14 +317,14 @@ impl Group {
         )
     }
 
-    pub(super) fn signal(&self, signal: Signal) {
+    fn signal(&self, signal: Signal) {
         if let Some(group) = self.0 {
             // An error means that no process is left in it.
             let _ = killpg(group, signal);
         }
     }
 
-    pub(super) fn kill(&mut self) {
+    fn kill(&mut self) {
         self.signal(Signal::SIGKILL);
         self.0 = None;
     }
@@ -432,7 +337,7 @@ impl Drop for Group {
 }
 
 /// Sends a stream's lines, until it or the receiver ends. A progress bar's carriage returns end lines too.
-pub(super) async fn pump(mut stream: impl AsyncRead + Unpin, lines: mpsc::Sender<String>) {
+async fn pump(mut stream: impl AsyncRead + Unpin, lines: mpsc::Sender<String>) {
     let mut chunk = vec![0; 8192];
     let mut splitter = Splitter::default();
     while let Ok(bytes @ 1..) = stream.read(&mut chunk).await {

@@ -1,59 +1,70 @@
 //! What was installed into an environment: a file beside it, written when its recipe has come to its end.
 
-use std::{
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{os::unix::fs::MetadataExt, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
-    release::{self, LockedRelease},
+    folder::{environment_of, program_or_venv},
     venv::{Venv, hex},
 };
 use benchd_journal::{EnvironmentInfo, write_atomic};
 use benchd_plan::{Framework, Source};
 
-/// Name of the record in its environment.
 pub(super) const RECORD: &str = "installed.json";
 
 /// Version of its layout; another one is as good as no record.
 const RECORD_VERSION: u32 = 1;
 
-/// Name of the venv in an environment.
 const VENV: &str = ".venv";
 
 /// Downloads, which are no part of what is installed.
 const CACHE: &str = "cache";
 
 /// Files that say how an environment is made.
-const RECIPE_FILES: [&str; 4] = ["setup.sh", "requirements.txt", "requirements.lock", release::FILE];
+const RECIPE_FILES: [&str; 3] = ["setup.sh", "requirements.txt", "requirements.lock"];
 
 /// What all recipes of venvs share, beside their folders.
 const SHARED_RECIPE: &str = "venv.sh";
 
-/// The content of the record.
+/// Name of the file in which a recipe says which archive it fetched.
+const RELEASE: &str = "release.lock";
+
+const RELEASE_VERSION: u32 = 1;
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Installed {
-    /// Layout version.
-    pub v: u32,
-    /// The benchd that made it.
-    pub benchd_version: String,
-    /// What is installed.
-    pub environment: EnvironmentInfo,
+pub(crate) struct Installed {
+    pub(crate) v: u32,
+    pub(crate) benchd_version: String,
+    pub(crate) environment: EnvironmentInfo,
+}
+
+/// The content of a recipe's word on the archive that it fetched.
+#[derive(Debug, Deserialize)]
+struct Release {
+    v: u32,
+    version: String,
+    url: String,
+    /// Of the archive, hex.
+    sha256: String,
+}
+
+fn release(folder: &Path) -> Option<Release> {
+    let text = std::fs::read(folder.join(RELEASE)).ok()?;
+    let read: Release = serde_json::from_slice(&text).ok()?;
+    (read.v == RELEASE_VERSION).then_some(read)
 }
 
 /// The record of an environment; `None` where there is none that this benchd reads.
-pub fn installed(folder: &Path) -> Option<Installed> {
+pub(crate) fn installed(folder: &Path) -> Option<Installed> {
     let text = std::fs::read(folder.join(RECORD)).ok()?;
     let read: Installed = serde_json::from_slice(&text).ok()?;
     (read.v == RECORD_VERSION).then_some(read)
 }
 
 /// Whether the environment was made by the recipe as it is now. One without a record may have been made by hand.
-pub fn is_current(folder: &Path) -> Option<bool> {
+pub(crate) fn is_current(folder: &Path) -> Option<bool> {
     let recorded = installed(folder)?.environment.recipe_sha256?;
     Some(recipe_sha256(folder) == recorded)
 }
@@ -71,13 +82,10 @@ pub(super) fn record(folder: &Path, took: Duration) -> Result<(), benchd_journal
         ..EnvironmentInfo::default()
     };
     add_venv(&mut environment, &folder.join(VENV));
-    if let Some(LockedRelease {
-        url, sha256, version, ..
-    }) = release::locked(folder)
-    {
-        environment.version = Some(version);
-        environment.source_url = Some(url);
-        environment.source_sha256 = Some(sha256);
+    if let Some(release) = release(folder) {
+        environment.version = Some(release.version);
+        environment.source_url = Some(release.url);
+        environment.source_sha256 = Some(release.sha256);
     }
     let record = Installed {
         v: RECORD_VERSION,
@@ -93,18 +101,13 @@ pub(super) fn record(folder: &Path, took: Duration) -> Result<(), benchd_journal
 
 /// What a framework runs from: what its venv holds now, with what its record says of it. `None` for a server that
 /// someone else runs, and for a program that nothing is known of.
-pub fn describe(framework: &Framework) -> Option<EnvironmentInfo> {
-    let (path, venv) = match &framework.source {
-        Source::Venv(folder) => (folder.clone(), true),
-        Source::Binary(path) => (path.clone(), false),
-        Source::Command { command, .. } => (PathBuf::from(command.first()?), false),
-        Source::Url(_) => return None,
-    };
-    let recorded = super::environment_of(&path)
+pub(crate) fn describe(framework: &Framework) -> Option<EnvironmentInfo> {
+    let path = program_or_venv(framework)?;
+    let mut info = environment_of(&path)
         .and_then(|folder| installed(&folder))
-        .map(|record| record.environment);
-    let mut info = recorded.clone().unwrap_or_default();
-    if venv {
+        .map(|record| record.environment)
+        .unwrap_or_default();
+    if matches!(framework.source, Source::Venv(_)) {
         info.version = None;
         add_venv(&mut info, &path);
         // One that was made by hand has no record: what it takes is looked at.

@@ -15,15 +15,12 @@ const CONFIG: &str = "pyvenv.cfg";
 /// Lies in a venv while its recipe works on it: a venv that has it was never finished.
 const HALF_MADE: &str = "half-made";
 
-/// A venv.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Venv {
-    /// Its folder.
-    pub folder: PathBuf,
+pub(crate) struct Venv {
     /// Version of its Python, `3.12.8`.
-    pub python: Option<String>,
+    pub(crate) python: Option<String>,
     /// Packages and their versions, names in lower case with dashes.
-    pub packages: BTreeMap<String, String>,
+    pub(crate) packages: BTreeMap<String, String>,
 }
 
 impl Venv {
@@ -31,7 +28,7 @@ impl Venv {
     ///
     /// # Errors
     /// It is no venv, or can't be read.
-    pub fn read(folder: &Path) -> io::Result<Self> {
+    pub(crate) fn read(folder: &Path) -> io::Result<Self> {
         let config = std::fs::read_to_string(folder.join(CONFIG)).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => io::Error::new(error.kind(), format!("it has no {CONFIG}")),
             _ => error,
@@ -49,19 +46,18 @@ impl Venv {
             packages.insert(normal(package), version.to_owned());
         }
         Ok(Self {
-            folder: folder.to_owned(),
             python: python_of(&config),
             packages,
         })
     }
 
     /// Version of a package, where it is installed.
-    pub fn version(&self, package: &str) -> Option<&str> {
+    pub(crate) fn version(&self, package: &str) -> Option<&str> {
         self.packages.get(&normal(package)).map(String::as_str)
     }
 
     /// SHA-256 over the sorted lines `name==version`, hex: two venvs with the same hold the same packages.
-    pub fn resolved_sha256(&self) -> String {
+    pub(crate) fn resolved_sha256(&self) -> String {
         let mut lines = String::new();
         for (name, version) in &self.packages {
             let _ = writeln!(lines, "{name}=={version}");
@@ -72,17 +68,16 @@ impl Venv {
 
 /// Whether a package is of the version that is wanted. `0.32.0+cpu` is 0.32.0, built for the CPU: what a plan leaves
 /// open behind the `+` may be anything.
-pub fn is_version(found: &str, wanted: &str) -> bool {
+pub(crate) fn is_version(found: &str, wanted: &str) -> bool {
     let public = found.split_once('+').map(|(public, _)| public);
     found == wanted || (!wanted.contains('+') && public == Some(wanted))
 }
 
 /// Whether the recipe that made this venv never came to its end.
-pub fn is_half_made(folder: &Path) -> bool {
+pub(crate) fn is_half_made(folder: &Path) -> bool {
     folder.join(HALF_MADE).exists()
 }
 
-/// Bytes as hex digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

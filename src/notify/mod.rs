@@ -15,12 +15,12 @@ const ATTEMPT_LIMIT: Duration = Duration::from_secs(10);
 const RETRY_PAUSE: Duration = Duration::from_secs(3);
 
 /// The longest that [`send`] takes.
-pub const SEND_LIMIT: Duration = Duration::from_secs(25);
+pub(crate) const SEND_LIMIT: Duration = Duration::from_secs(25);
 
 /// Why a message is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Occasion {
+pub(crate) enum Occasion {
     /// The run ended by itself.
     Finished,
     /// A lane failed, and will not be tried again.
@@ -33,43 +33,33 @@ pub enum Occasion {
     StoppedForSafety,
 }
 
-/// What is told.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Message {
+pub(crate) struct Message {
     /// One or two lines for people; the field that Slack shows.
-    pub text: String,
-    /// Why.
-    pub occasion: Occasion,
+    pub(crate) text: String,
+    pub(crate) occasion: Occasion,
     /// The run's id; empty where there is none yet.
-    pub run: String,
-    /// The plan's name.
-    pub plan: String,
-    /// The machine.
-    pub host: String,
+    pub(crate) run: String,
+    pub(crate) plan: String,
+    pub(crate) host: String,
     /// benchd's exit code, once known.
-    pub exit_code: Option<u8>,
-    /// Lanes of the run.
-    pub lanes: usize,
-    /// Lanes that failed.
-    pub lanes_failed: usize,
-    /// Counted requests that failed.
-    pub requests_failed: u64,
+    pub(crate) exit_code: Option<u8>,
+    pub(crate) lanes: usize,
+    pub(crate) lanes_failed: usize,
+    pub(crate) requests_failed: u64,
     /// Seconds since this benchd began.
-    pub duration_s: f64,
+    pub(crate) duration_s: f64,
     /// The report, where there is one.
-    pub report: Option<String>,
+    pub(crate) report: Option<String>,
 }
 
 /// Why a message did not get through. Never shows the address.
 #[derive(Debug, thiserror::Error)]
-pub enum NotifyError {
-    /// The client can't be built.
+pub(crate) enum NotifyError {
     #[error("the HTTP client can't be built: {0}")]
     Client(String),
-    /// Nothing answered as it should.
     #[error("the webhook could not be reached: {0}")]
     Send(String),
-    /// It answered with an error.
     #[error("the webhook answered with status {0}")]
     Status(u16),
 }
@@ -89,7 +79,7 @@ impl NotifyError {
 ///
 /// # Errors
 /// See [`NotifyError`].
-pub async fn send(webhook: &str, message: &Message) -> Result<(), NotifyError> {
+pub(crate) async fn send(webhook: &str, message: &Message) -> Result<(), NotifyError> {
     let client = client()?;
     match attempt(&client, webhook, message).await {
         Err(error) if error.may_pass() => {

@@ -12,19 +12,15 @@ use benchd_plan::ReasoningEffort;
 use benchd_prompts::{PromptError, TokenCounter};
 
 /// Counts by the usage that a server reports.
-pub struct ServerCounter<'a> {
-    /// What is known of the server's kind.
-    pub adapter: &'a dyn Adapter,
-    /// Where to.
-    pub target: Target,
-    /// What its answers show.
-    pub shape: StreamShape,
-    /// Limit of one request.
-    pub timeout: Duration,
+pub(crate) struct ServerCounter<'a> {
+    pub(crate) adapter: &'a dyn Adapter,
+    pub(crate) target: Target,
+    pub(crate) shape: StreamShape,
+    pub(crate) timeout: Duration,
     /// The model's effort, since it changes what the chat template adds.
-    pub reasoning_effort: Option<ReasoningEffort>,
+    pub(crate) reasoning_effort: Option<ReasoningEffort>,
     /// Stops at once.
-    pub cancel: CancellationToken,
+    pub(crate) cancel: CancellationToken,
 }
 
 impl TokenCounter for ServerCounter<'_> {
@@ -51,16 +47,18 @@ impl TokenCounter for ServerCounter<'_> {
         let answer = request_once(&self.target, Bytes::from(body.to_string()), how)
             .await
             .map_err(|error| PromptError::probe_for_good(error.to_string()))?;
-        if let Some(tokens) = answer.prompt_tokens {
+        if let Some(tokens) = answer.record.prompt_tokens {
             return u32::try_from(tokens)
                 .map_err(|_| PromptError::Implausible(format!("a prompt of {tokens} tokens")));
         }
         let why = answer
+            .record
             .error
             .unwrap_or_else(|| "the answer has no usage".to_owned());
         // A refusal will be repeated; everything else may pass.
-        let for_good = answer.outcome == Outcome::Cancelled
+        let for_good = answer.record.outcome == Outcome::Cancelled
             || answer
+                .record
                 .status
                 .is_some_and(|status| (400..500).contains(&status) && status != 429);
         Err(if for_good {

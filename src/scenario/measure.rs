@@ -9,15 +9,15 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::{
+    liveness::{EndedRequest, Hang, Liveness},
     requests::{CellRequests, PlannedRequest},
-    vitals::{Hang, Over, Vitals},
 };
-use benchd_core::record::ClientLag;
-use benchd_core::record::{
-    LaneId, Outcome, Phase, REQUEST_RECORD_VERSION, Redactor, RequestRecord, StreamShape,
-};
+use benchd_core::record::{ClientLag, LaneId, Outcome, Phase, Redactor, RequestRecord, StreamShape};
 use benchd_journal::{DiskError, PassTimes, RecordFile};
-use benchd_load::{Batch, Completed, Job, LoadEngine, LoadError, client::Target};
+use benchd_load::{
+    Batch, LoadEngine, LoadError,
+    client::{Answer, Target},
+};
 use benchd_plan::{Arrival, Cell};
 
 /// How often progress is told and the server is looked at for a hang.
@@ -28,71 +28,63 @@ const DEATH_NOTICE: Duration = Duration::from_millis(500);
 
 /// A cell ready to be measured.
 #[derive(Debug)]
-pub struct CellRun<'a> {
-    /// The lane.
-    pub lane: &'a LaneId,
+pub(crate) struct CellRun<'a> {
+    pub(crate) lane: &'a LaneId,
     /// Attempt of the lane, 1 on.
-    pub lane_attempt: u32,
-    /// The cell.
-    pub cell: &'a Cell,
+    pub(crate) lane_attempt: u32,
+    pub(crate) cell: &'a Cell,
     /// Attempt of the cell, 1 on.
-    pub attempt: u32,
-    /// What it sends.
-    pub requests: &'a CellRequests,
-    /// Where to.
-    pub target: Target,
+    pub(crate) attempt: u32,
+    pub(crate) requests: &'a CellRequests,
+    pub(crate) target: Target,
     /// What a whole answer shows.
-    pub shape: StreamShape,
+    pub(crate) shape: StreamShape,
     /// Names of the reasoning field.
-    pub reasoning_fields: &'static [&'static str],
-    /// Limit of each request.
-    pub timeout: Duration,
+    pub(crate) reasoning_fields: &'static [&'static str],
+    pub(crate) timeout: Duration,
     /// Seed of the arrival process.
-    pub seed: u64,
-    /// What sends.
-    pub engine: &'a LoadEngine,
+    pub(crate) seed: u64,
+    pub(crate) engine: &'a LoadEngine,
     /// Takes secrets out of what a server says.
-    pub redactor: &'a Redactor,
+    pub(crate) redactor: &'a Redactor,
 }
 
 /// How far a cell is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CellProgress {
+pub(crate) struct CellProgress {
     /// Requests that are over, warm-up included.
-    pub stored: u64,
+    pub(crate) stored: u64,
     /// Counted requests that are over.
-    pub done: u64,
+    pub(crate) done: u64,
     /// Counted requests in all.
-    pub total: u64,
+    pub(crate) total: u64,
     /// Failed ones among those that are over.
-    pub failed: u64,
+    pub(crate) failed: u64,
     /// Whether the warm-up is still going on.
-    pub warming_up: bool,
+    pub(crate) warming_up: bool,
 }
 
 /// What a measured cell came to: the parts of its end event that the load knows.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct CellMeasured {
+pub(crate) struct CellMeasured {
     /// Lines stored, warm-up included.
-    pub records: u64,
+    pub(crate) records: u64,
     /// Counted requests.
-    pub requests: u64,
+    pub(crate) requests: u64,
     /// Failed ones among them.
-    pub failed: u64,
-    /// Passes.
-    pub passes: Vec<PassTimes>,
+    pub(crate) failed: u64,
+    pub(crate) passes: Vec<PassTimes>,
     /// The client's own lag: of the worst pass; probes, CPU time and events of all.
-    pub client: ClientLag,
+    pub(crate) client: ClientLag,
     /// Open loop only: requests that the cap on requests in flight held back.
-    pub capped: u64,
+    pub(crate) capped: u64,
     /// Requests of the last pass timed out, and none of it showed that the server lives.
-    pub doubtful: bool,
+    pub(crate) doubtful: bool,
 }
 
 /// Why a cell was stopped from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Halted {
-    /// A signal.
+pub(crate) enum StopCause {
     Interrupted,
     /// The server's process ended.
     ServerEnded(String),
@@ -104,18 +96,12 @@ pub enum Halted {
 
 /// Why a cell has no result.
 #[derive(Debug, thiserror::Error)]
-pub enum CellError {
-    /// Stopped from outside.
-    #[error("{}", halted_text(.0))]
-    Halted(Halted),
+pub(crate) enum CellError {
+    #[error("{}", stop_text(.0))]
+    Stopped(StopCause),
     /// The server keeps its connections and no request gets anywhere.
     #[error("{}", hung_text(*.hang, *.in_flight))]
-    Hung {
-        /// How that shows.
-        hang: Hang,
-        /// Requests waiting.
-        in_flight: u64,
-    },
+    Hung { hang: Hang, in_flight: u64 },
     /// A record could not be stored.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -137,17 +123,17 @@ fn hung_text(hang: Hang, in_flight: u64) -> String {
     }
 }
 
-fn halted_text(halted: &Halted) -> String {
-    match halted {
-        Halted::Interrupted => "interrupted".to_owned(),
-        Halted::ServerEnded(how) => format!("the server ended while the cell was measured: {how}"),
-        Halted::GpuLost(why) => format!("the GPU was lost while the cell was measured: {why}"),
-        Halted::Disk(why) => why.clone(),
+fn stop_text(cause: &StopCause) -> String {
+    match cause {
+        StopCause::Interrupted => "interrupted".to_owned(),
+        StopCause::ServerEnded(how) => format!("the server ended while the cell was measured: {how}"),
+        StopCause::GpuLost(why) => format!("the GPU was lost while the cell was measured: {why}"),
+        StopCause::Disk(why) => why.clone(),
     }
 }
 
 /// What stops a cell from outside: resolves with the reason, and not before.
-pub type Halt<'a> = Pin<Box<dyn Future<Output = Halted> + Send + 'a>>;
+pub(crate) type Stop<'a> = Pin<Box<dyn Future<Output = StopCause> + Send + 'a>>;
 
 impl CellRun<'_> {
     /// Sends the warm-up, as many at a time as the cell will. Failures in it are stored and decide nothing: a
@@ -155,10 +141,10 @@ impl CellRun<'_> {
     ///
     /// # Errors
     /// See [`CellError`].
-    pub async fn warm_up(
+    pub(crate) async fn warm_up(
         &self,
         records: &mut RecordFile,
-        halt: &mut Halt<'_>,
+        stop: &mut Stop<'_>,
         show: &dyn Fn(CellProgress),
         so_far: &mut CellMeasured,
     ) -> Result<(), CellError> {
@@ -172,7 +158,7 @@ impl CellRun<'_> {
             &self.requests.warmup,
             Arrival::Closed,
             records,
-            halt,
+            stop,
             show,
             so_far,
         )
@@ -184,10 +170,10 @@ impl CellRun<'_> {
     ///
     /// # Errors
     /// See [`CellError`]. What was stored by then stays in the file and is not counted.
-    pub async fn passes(
+    pub(crate) async fn passes(
         &self,
         records: &mut RecordFile,
-        halt: &mut Halt<'_>,
+        stop: &mut Stop<'_>,
         show: &dyn Fn(CellProgress),
         so_far: &mut CellMeasured,
     ) -> Result<(), CellError> {
@@ -199,7 +185,7 @@ impl CellRun<'_> {
                     requests,
                     self.cell.arrival,
                     records,
-                    halt,
+                    stop,
                     show,
                     so_far,
                 )
@@ -220,23 +206,15 @@ impl CellRun<'_> {
         requests: &[PlannedRequest],
         arrival: Arrival,
         records: &mut RecordFile,
-        halt: &mut Halt<'_>,
+        stop: &mut Stop<'_>,
         show: &dyn Fn(CellProgress),
         so_far: &mut CellMeasured,
     ) -> Result<PassTimes, CellError> {
         let (tx, mut rx) = mpsc::unbounded_channel();
-        let jobs = (0u32..)
-            .zip(requests)
-            .map(|(index, request)| Job {
-                index,
-                body: request.body.clone(),
-                tag: u64::from(index),
-            })
-            .collect();
         let mut handle = self.engine.run(
             Batch {
                 target: self.target.clone(),
-                jobs,
+                bodies: requests.iter().map(|request| request.body.clone()).collect(),
                 concurrency: self.cell.concurrency,
                 arrival,
                 seed: self.seed.wrapping_add(u64::from(pass)),
@@ -247,18 +225,18 @@ impl CellRun<'_> {
             tx,
         )?;
         let progress = handle.progress();
-        let mut vitals = Vitals::new(self.timeout, Instant::now());
+        let mut liveness = Liveness::new(self.timeout, Instant::now());
         let mut tick = tokio::time::interval(TICK);
         let mut stopped = None;
         let mut cut_off = false;
         let mut store =
-            |completed: Completed, vitals: &mut Vitals, so_far: &mut CellMeasured| -> Result<(), DiskError> {
-                let record = self.record(pass, phase, requests, completed);
-                let over = Over {
+            |answer: Answer, liveness: &mut Liveness, so_far: &mut CellMeasured| -> Result<(), DiskError> {
+                let record = self.record(pass, phase, requests, answer);
+                let over = EndedRequest {
                     outcome: record.outcome,
                     last_token: record.last_token_us.map(Duration::from_micros),
                 };
-                vitals.over(over, Instant::now());
+                liveness.over(over, Instant::now());
                 cut_off |= matches!(record.outcome, Outcome::Connect | Outcome::Truncated);
                 records.append(&record)?;
                 so_far.records += 1;
@@ -270,23 +248,23 @@ impl CellRun<'_> {
             };
         let report = loop {
             tokio::select! {
-                Some(completed) = rx.recv() => {
-                    if let Err(error) = store(completed, &mut vitals, so_far) {
+                Some(answer) = rx.recv() => {
+                    if let Err(error) = store(answer, &mut liveness, so_far) {
                         handle.cancel();
                         return Err(error.into());
                     }
                 }
                 report = handle.wait() => break report?,
-                why = halt.as_mut(), if stopped.is_none() => {
+                why = stop.as_mut(), if stopped.is_none() => {
                     handle.cancel();
-                    stopped = Some(CellError::Halted(why));
+                    stopped = Some(CellError::Stopped(why));
                 }
                 _ = tick.tick() => {
                     show(self.progress(phase, so_far));
                     // What found no connection is done and was never sent.
                     let in_flight = progress.sent().saturating_sub(progress.done());
                     if stopped.is_none()
-                        && let Some(hang) = vitals.look(progress.events(), in_flight, Instant::now())
+                        && let Some(hang) = liveness.look(progress.events(), in_flight, Instant::now())
                     {
                         handle.cancel();
                         stopped = Some(CellError::Hung { hang, in_flight });
@@ -295,16 +273,16 @@ impl CellRun<'_> {
             }
         };
         // Whatever the batch's end, its last answers are in the channel by now.
-        while let Ok(completed) = rx.try_recv() {
-            store(completed, &mut vitals, so_far)?;
+        while let Ok(answer) = rx.try_recv() {
+            store(answer, &mut liveness, so_far)?;
         }
         show(self.progress(phase, so_far));
         // Refused connections fail faster than a death is noticed: a batch must not end well on a dead server.
         if stopped.is_none() && cut_off {
-            stopped = tokio::time::timeout(DEATH_NOTICE, halt.as_mut())
+            stopped = tokio::time::timeout(DEATH_NOTICE, stop.as_mut())
                 .await
                 .ok()
-                .map(CellError::Halted);
+                .map(CellError::Stopped);
         }
         if let Some(error) = stopped {
             return Err(error);
@@ -312,7 +290,7 @@ impl CellRun<'_> {
         if phase == Phase::Measured {
             so_far.client = worst(&so_far.client, &report.lag);
             so_far.capped += report.capped;
-            so_far.doubtful = vitals.doubtful();
+            so_far.doubtful = liveness.doubtful();
         }
         Ok(PassTimes {
             pass,
@@ -331,59 +309,29 @@ impl CellRun<'_> {
         }
     }
 
-    fn record(
-        &self,
-        pass: u32,
-        phase: Phase,
-        requests: &[PlannedRequest],
-        completed: Completed,
-    ) -> RequestRecord {
-        let mut answer = completed.answer;
-        for text in [&mut answer.text, &mut answer.reasoning] {
+    /// The record of a request, with what the load does not know of it.
+    fn record(&self, pass: u32, phase: Phase, requests: &[PlannedRequest], answer: Answer) -> RequestRecord {
+        let mut record = answer.record;
+        for text in [&mut record.text, &mut record.reasoning] {
             self.redactor.clean(text);
         }
-        if let Some(error) = &mut answer.error {
+        if let Some(error) = &mut record.error {
             self.redactor.clean(error);
         }
         let prompt_id = requests
-            .get(completed.index as usize)
+            .get(record.index as usize)
             .map(|request| request.prompt_id.clone())
             .unwrap_or_default();
         RequestRecord {
-            v: REQUEST_RECORD_VERSION,
             round: self.lane.round,
             scenario: self.cell.scenario.clone(),
             cell: self.cell.id.clone(),
             attempt: self.attempt,
             lane_attempt: self.lane_attempt,
             pass,
-            index: completed.index,
-            stream: completed.stream,
-            prompt_id,
-            response_id: answer.response_id,
-            response_model: answer.response_model,
             phase,
-            outcome: answer.outcome,
-            error: answer.error,
-            status: answer.status,
-            sent_unix_us: answer.sent_unix_us,
-            queued_us: answer.queued_us,
-            connect_us: answer.connect_us,
-            first_chunk_us: answer.first_chunk_us,
-            first_token_us: answer.first_token_us,
-            first_content_us: answer.first_content_us,
-            last_token_us: answer.last_token_us,
-            end_us: answer.end_us,
-            chunks_us: answer.chunks_us,
-            coalesced: answer.coalesced,
-            prompt_tokens: answer.prompt_tokens,
-            output_tokens: answer.output_tokens,
-            cached_tokens: answer.cached_tokens,
-            token_source: answer.token_source,
-            finish_reason: answer.finish_reason,
-            text: answer.text,
-            reasoning: answer.reasoning,
-            server_timings: answer.server_timings,
+            prompt_id,
+            ..record
         }
     }
 }

@@ -4,11 +4,10 @@
 //! pure; [`CellRun`] sends it and stores what comes back.
 
 mod counter;
+mod liveness;
 mod measure;
 mod requests;
-mod vitals;
 
-pub use counter::ServerCounter;
-pub use measure::{CellError, CellMeasured, CellProgress, CellRun, Halt, Halted};
-pub use requests::{CellRequests, PlannedRequest};
-pub use vitals::Hang;
+pub(crate) use counter::ServerCounter;
+pub(crate) use measure::{CellError, CellMeasured, CellProgress, CellRun, Stop, StopCause};
+pub(crate) use requests::CellRequests;

@@ -10,25 +10,24 @@ use benchd_prompts::{CellPrompts, PromptText};
 
 /// One request of a cell.
 #[derive(Debug, Clone)]
-pub struct PlannedRequest {
+pub(crate) struct PlannedRequest {
     /// The prompt in `prompts.jsonl`.
-    pub prompt_id: String,
-    /// The body.
-    pub body: Bytes,
+    pub(crate) prompt_id: String,
+    pub(crate) body: Bytes,
 }
 
 /// All requests of a cell.
 #[derive(Debug, Clone)]
-pub struct CellRequests {
+pub(crate) struct CellRequests {
     /// Sent before, never counted.
-    pub warmup: Vec<PlannedRequest>,
+    pub(crate) warmup: Vec<PlannedRequest>,
     /// Counted, pass by pass.
-    pub passes: Vec<Vec<PlannedRequest>>,
+    pub(crate) passes: Vec<Vec<PlannedRequest>>,
 }
 
 impl CellRequests {
     /// The requests of `cell` on the framework that `adapter` knows.
-    pub fn new(
+    pub(crate) fn new(
         cell: &Cell,
         prompts: &CellPrompts,
         adapter: &dyn Adapter,
@@ -58,8 +57,7 @@ impl CellRequests {
         }
     }
 
-    /// Counted requests.
-    pub fn measured(&self) -> usize {
+    pub(crate) fn measured(&self) -> usize {
         self.passes.iter().map(Vec::len).sum()
     }
 }

@@ -8,8 +8,8 @@ use tokio::sync::mpsc;
 
 use super::{SelfcheckError, judge::Judged, memory, server::Server, setting::Setting};
 use benchd_core::record::{EndMarker, StreamShape};
-use benchd_load::client::Target;
-use benchd_load::{Batch, BatchReport, Completed, Job, LoadEngine};
+use benchd_load::client::{Answer, Target};
+use benchd_load::{Batch, BatchReport, LoadEngine};
 use benchd_plan::Arrival;
 
 /// Limit of a request beyond what it should take.
@@ -18,7 +18,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// the kernel's stamping of arrivals).
 const WARM_UP_TOKENS: u32 = 2;
 
-/// What came of a setting.
 pub(super) struct Driven {
     pub(super) judged: Judged,
     pub(super) report: BatchReport,
@@ -58,7 +57,7 @@ async fn batch(
     engine: &LoadEngine,
     server: &Server,
     setting: Setting,
-) -> Result<(Vec<Completed>, BatchReport), SelfcheckError> {
+) -> Result<(Vec<Answer>, BatchReport), SelfcheckError> {
     let body = serde_json::json!({
         "model": "sim-model",
         "messages": [{"role": "user", "content": "self-check"}],
@@ -68,16 +67,11 @@ async fn batch(
         "stream_options": {"include_usage": true},
     });
     let body = Bytes::from(body.to_string());
-    let jobs = (0..setting.requests()).map(|index| Job {
-        index,
-        body: body.clone(),
-        tag: 0,
-    });
     let (out, mut answers) = mpsc::unbounded_channel();
     let mut handle = engine.run(
         Batch {
             target: Target::new(server.addr, "/v1/chat/completions"),
-            jobs: jobs.collect(),
+            bodies: vec![body; setting.requests() as usize],
             concurrency: setting.streams,
             arrival: Arrival::Closed,
             seed: 0,

@@ -6,7 +6,7 @@
 use super::{SelfcheckError, setting::Setting};
 use benchd_core::stats::Sorted;
 use benchd_journal::ClientPoint;
-use benchd_load::Completed;
+use benchd_load::client::Answer;
 
 /// What the answers of one setting show, microseconds.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -30,27 +30,28 @@ impl Judged {
     ///
     /// # Errors
     /// A request failed, or did not bring exactly what was sent.
-    pub(super) fn of(answers: &[Completed], setting: Setting) -> Result<Self, SelfcheckError> {
+    pub(super) fn of(answers: &[Answer], setting: Setting) -> Result<Self, SelfcheckError> {
         let mut judged = Self::default();
         let (mut first_us, mut last_us) = (f64::MAX, f64::MIN);
-        for Completed { index, answer, .. } in answers {
+        for answer in answers {
+            let record = &answer.record;
             let failed = |what: String| SelfcheckError::Request {
-                index: *index,
+                index: record.index,
                 streams: setting.streams,
                 what,
             };
-            if !answer.is_ok() {
-                let what = answer.error.clone().unwrap_or_else(|| answer.outcome.to_string());
+            if !record.is_ok() {
+                let what = record.error.clone().unwrap_or_else(|| record.outcome.to_string());
                 return Err(failed(what));
             }
             let Some(sent_ns) = answer.sent_monotonic_ns else {
                 return Err(failed("it has no time of sending".to_owned()));
             };
-            let (came, stamps) = (&answer.chunks_us, &answer.server_stamps);
+            let (came, stamps) = (&record.chunks_us, &answer.server_stamps);
             let expected = setting.tokens as usize;
             if came.len() != expected || stamps.len() != expected {
                 return Err(SelfcheckError::Count {
-                    index: *index,
+                    index: record.index,
                     came: came.len(),
                     stamps: stamps.len(),
                     sent: setting.tokens,
@@ -61,7 +62,7 @@ impl Judged {
                 (i128::from(sent_ns) + i128::from(at_us) * 1_000 - i128::from(t_ns)) as f64 / 1e3
             };
             let lates: Vec<f64> = came.iter().zip(stamps).map(|(at, s)| late(*at, s.t_ns)).collect();
-            judged.coalesced += u64::from(answer.coalesced);
+            judged.coalesced += u64::from(record.coalesced);
             judged.ttft.extend(lates.first());
             // Client's gap less server's gap is the difference of the two latenesses.
             judged
@@ -89,13 +90,10 @@ impl Judged {
         Ok(judged)
     }
 
-    /// Tokens that came.
     pub(super) fn tokens(&self) -> u64 {
         self.server_late.len() as u64
     }
 
-    /// The percentiles.
-    ///
     /// # Errors
     /// Nothing was measured.
     pub(super) fn point(&self, streams: u32) -> Result<ClientPoint, SelfcheckError> {
@@ -128,8 +126,8 @@ impl Judged {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use benchd_core::record::{EndMarker, StreamShape};
-    use benchd_load::client::{Assembly, Closing, End, ServerStamp};
+    use benchd_core::record::{Outcome, RequestRecord};
+    use benchd_load::client::ServerStamp;
 
     const SENT_NS: u64 = 5_000_000_000;
 
@@ -145,34 +143,20 @@ mod tests {
     }
 
     /// Emitted 1,000, 2,000 and 3,000 µs after the send; arrived so much later.
-    fn answer(late_us: [u64; 3]) -> Completed {
-        let shape = StreamShape {
-            usage: false,
-            end: EndMarker::EndOfBody,
+    fn answer(late_us: [u64; 3]) -> Answer {
+        let stamp = |n: u64| ServerStamp {
+            read_ns: SENT_NS + 40_000,
+            due_ns: SENT_NS + n * 1_000_000 - 7_000,
+            t_ns: SENT_NS + n * 1_000_000,
         };
-        let mut answer = Assembly::new(shape, &[]).finish(Closing {
-            end: End::EndOfBody,
-            status: Some(200),
-            sent_unix_us: 1,
+        Answer {
+            record: RequestRecord {
+                chunks_us: (1..).zip(late_us).map(|(n, late)| n * 1_000 + late).collect(),
+                ..RequestRecord::default()
+            },
             sent_monotonic_ns: Some(SENT_NS),
-            queued_us: None,
-            connect_us: Some(1),
-            end_us: 4_000,
-        });
-        answer.outcome = benchd_core::record::Outcome::Ok;
-        for (n, late) in (1..).zip(late_us) {
-            answer.chunks_us.push(n * 1_000 + late);
-            answer.server_stamps.push(ServerStamp {
-                read_ns: SENT_NS + 40_000,
-                due_ns: SENT_NS + n * 1_000_000 - 7_000,
-                t_ns: SENT_NS + n * 1_000_000,
-            });
-        }
-        Completed {
-            index: 0,
-            tag: 0,
-            stream: 0,
-            answer,
+            server_stamps: (1..=3).map(stamp).collect(),
+            ..Answer::default()
         }
     }
 
@@ -195,7 +179,7 @@ mod tests {
     #[test]
     fn what_did_not_come_as_sent_is_no_measurement() {
         let mut lost = answer([0; 3]);
-        lost.answer.chunks_us.pop();
+        lost.record.chunks_us.pop();
         let error = Judged::of(&[lost], setting()).unwrap_err();
         assert!(
             matches!(
@@ -210,7 +194,7 @@ mod tests {
             "{error}"
         );
         let mut failed = answer([0; 3]);
-        failed.answer.outcome = benchd_core::record::Outcome::Timeout;
+        failed.record.outcome = Outcome::Timeout;
         let error = Judged::of(&[failed], setting()).unwrap_err();
         assert!(matches!(error, SelfcheckError::Request { .. }), "{error}");
         assert!(matches!(Judged::of(&[], setting()), Err(SelfcheckError::Empty)));

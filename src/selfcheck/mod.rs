@@ -23,45 +23,41 @@ mod table;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use benchd_core::record::unix_us;
 use benchd_journal::{ClientCalibration, ClientPoint, RateLimit};
-use benchd_load::client::unix_us;
 use benchd_load::{LoadEngine, LoadError, LoadOptions};
 
 use drive::Driven;
 use rate::{Search, Verdict};
 use setting::Setting;
 
-pub use rate::{READ_LAG_BOUND_US, THREAD_SHARE_BOUND};
-pub use table::{summary_line, table};
+pub(crate) use rate::{READ_LAG_BOUND_US, THREAD_SHARE_BOUND};
+pub(crate) use table::{summary_line, table};
 
-/// The numbers of streams of a whole self-check.
-pub const STREAMS: [u32; 7] = [1, 8, 16, 32, 64, 256, 1_000];
-/// The numbers of streams of a quick one.
-pub const QUICK_STREAMS: [u32; 4] = [1, 16, 64, 256];
-/// Most streams that may be asked for.
-pub const MAX_STREAMS: u32 = 20_000;
+pub(crate) const STREAMS: [u32; 7] = [1, 8, 16, 32, 64, 256, 1_000];
+pub(crate) const QUICK_STREAMS: [u32; 4] = [1, 16, 64, 256];
+pub(crate) const MAX_STREAMS: u32 = 20_000;
 
-/// How a self-check is done.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub(crate) struct Options {
     /// The program whose `sim` is the server: benchd itself.
-    pub program: PathBuf,
+    pub(crate) program: PathBuf,
     /// Numbers of streams, each from 1 to [`MAX_STREAMS`].
-    pub streams: Vec<u32>,
+    pub(crate) streams: Vec<u32>,
     /// About how long each number of streams is measured.
-    pub time_a_point: Duration,
+    pub(crate) time_a_point: Duration,
     /// Whether all streams get their tokens at about the same moment, as from one step of a batch, instead of each
     /// at its own.
-    pub burst: bool,
+    pub(crate) burst: bool,
     /// How long each event rate is tried; `None` leaves the search out.
-    pub time_a_rate: Option<Duration>,
+    pub(crate) time_a_rate: Option<Duration>,
     /// Limit of the search for the largest rate.
-    pub rate_budget: Duration,
+    pub(crate) rate_budget: Duration,
 }
 
 impl Options {
     /// A whole self-check: about 40 s.
-    pub fn whole(program: PathBuf) -> Self {
+    pub(crate) fn whole(program: PathBuf) -> Self {
         Self {
             program,
             streams: STREAMS.to_vec(),
@@ -73,7 +69,7 @@ impl Options {
     }
 
     /// A quick one: a few seconds.
-    pub fn quick(program: PathBuf) -> Self {
+    pub(crate) fn quick(program: PathBuf) -> Self {
         Self {
             streams: QUICK_STREAMS.to_vec(),
             time_a_point: Duration::from_millis(400),
@@ -84,7 +80,7 @@ impl Options {
     }
 
     /// The short one of a run whose widest cell has so many streams.
-    pub fn of_run(program: PathBuf, most_streams: u32) -> Self {
+    pub(crate) fn of_run(program: PathBuf, most_streams: u32) -> Self {
         let mut streams = vec![1, 16, most_streams.clamp(1, QUICK_STREAMS[3])];
         streams.sort_unstable();
         streams.dedup();
@@ -97,33 +93,19 @@ impl Options {
 
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
-pub enum SelfcheckError {
-    /// A number of streams is out of range.
+pub(crate) enum SelfcheckError {
     #[error("{0} streams: a self-check has 1 to {MAX_STREAMS}")]
     Streams(u32),
-    /// The simulated server can't be started.
     #[error("the simulated server can't be started: {0}")]
     Start(std::io::Error),
-    /// The simulated server did not say where it listens.
     #[error("the simulated server did not say where it listens, but {0:?}\n  hint: `benchd sim` shows why")]
     NoAddress(String),
-    /// The load could not be run.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// A request to the simulated server failed.
     #[error("request {index} of {streams} streams failed: {what}")]
-    Request {
-        /// The request.
-        index: u32,
-        /// Streams at once.
-        streams: u32,
-        /// What went wrong.
-        what: String,
-    },
-    /// Fewer or more came than was sent.
+    Request { index: u32, streams: u32, what: String },
     #[error("request {index} brought {came} tokens and {stamps} stamps, the simulated server sent {sent}")]
     Count {
-        /// The request.
         index: u32,
         /// Token-bearing events that came.
         came: usize,
@@ -132,7 +114,6 @@ pub enum SelfcheckError {
         /// Tokens that were asked for.
         sent: u32,
     },
-    /// Nothing was measured.
     #[error("nothing was measured")]
     Empty,
 }
@@ -141,7 +122,10 @@ pub enum SelfcheckError {
 ///
 /// # Errors
 /// See [`SelfcheckError`]. The server's process is ended in any case.
-pub async fn measure(options: &Options, told: &dyn Fn(&str)) -> Result<ClientCalibration, SelfcheckError> {
+pub(crate) async fn measure(
+    options: &Options,
+    told: &dyn Fn(&str),
+) -> Result<ClientCalibration, SelfcheckError> {
     if let Some(wrong) = options.streams.iter().find(|n| !(1..=MAX_STREAMS).contains(*n)) {
         return Err(SelfcheckError::Streams(*wrong));
     }

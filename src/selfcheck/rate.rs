@@ -6,9 +6,9 @@ use benchd_journal::{ClientRate, RateLimit};
 use benchd_load::BatchReport;
 
 /// The client sustains a rate while the 99th percentile of how late it reads is at most this, microseconds …
-pub const READ_LAG_BOUND_US: f64 = 1_000.0;
+pub(crate) const READ_LAG_BOUND_US: f64 = 1_000.0;
 /// … and its thread is busy for at most this share of the time.
-pub const THREAD_SHARE_BOUND: f64 = 0.9;
+pub(crate) const THREAD_SHARE_BOUND: f64 = 0.9;
 /// The server keeps up while it sends at least this share of what it should. That it sends late, as long as it sends,
 /// makes the client's work no easier.
 const SERVER_SHARE_BOUND: f64 = 0.95;
@@ -19,7 +19,6 @@ const LEAST: f64 = 500.0;
 /// The search ends when the rates that bound the largest are as close as this.
 const CLOSE: f64 = 1.2;
 
-/// What came of a rate.
 pub(super) fn judge(
     setting: Setting,
     judged: &Judged,
@@ -45,7 +44,6 @@ pub(super) fn judge(
 /// Who could not keep up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Both did.
     Sustained,
     /// The client: a larger rate needs no look.
     ClientLate,

@@ -21,14 +21,11 @@ const TOKENS: u32 = 6;
 /// Streams at which event rates are tried.
 const RATE_STREAMS: u32 = 64;
 
-/// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Setting {
-    /// Streams at once.
     pub(super) streams: u32,
     /// Requests of each stream, one after another.
     pub(super) waves: u32,
-    /// Tokens of each request.
     pub(super) tokens: u32,
     /// From the request to the first token.
     pub(super) ttft: Duration,
@@ -75,7 +72,6 @@ impl Setting {
         f64::from(self.streams) / self.gap.as_secs_f64()
     }
 
-    /// Requests in all.
     pub(super) fn requests(&self) -> u32 {
         self.streams * self.waves
     }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::{READ_LAG_BOUND_US, THREAD_SHARE_BOUND};
 use benchd_journal::{ClientCalibration, ClientPoint, RateLimit};
+use benchd_report::columns;
 
 /// Columns: name over unit or percentile. Times are microseconds.
 const HEAD: [[&str; 2]; 21] = [
@@ -30,31 +31,15 @@ const HEAD: [[&str; 2]; 21] = [
     ["memory", "KiB/stream"],
 ];
 
-/// The whole result as text.
-pub fn table(found: &ClientCalibration) -> String {
+pub(crate) fn table(found: &ClientCalibration) -> String {
     let mut rows: Vec<Vec<String>> = (0..2)
         .map(|line| HEAD.iter().map(|column| column[line].to_owned()).collect())
         .collect();
     rows.extend(found.points.iter().map(row));
-    let widths: Vec<usize> = (0..HEAD.len())
-        .map(|i| {
-            rows.iter()
-                .map(|r| r.get(i).map_or(0, |cell| cell.len()))
-                .max()
-                .unwrap_or(0)
-        })
-        .collect();
-    let mut text =
-        "times in µs; TTFT error = client's arrival - server's stamp; gap error absolute\n\n".to_owned();
-    for row in &rows {
-        let cells: Vec<String> = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, &width)| format!("{cell:>width$}"))
-            .collect();
-        let _ = writeln!(text, "{}", cells.join("  ").trim_end());
-    }
-    text.push('\n');
+    let mut text = format!(
+        "times in µs; TTFT error = client's arrival - server's stamp; gap error absolute\n\n{}\n\n",
+        columns(rows, |_| true)
+    );
     rates(found, &mut text);
     if let Some(peak) = found.peak_rss_bytes {
         let most = found.points.last().map_or(0, |p| p.streams);
@@ -134,7 +119,7 @@ fn rate(found: &ClientCalibration) -> String {
 }
 
 /// `client  TTFT error at 64 streams p50 4.1 µs, p99 30.0 µs; gap error p99 12.0 µs; sustains 90000 events/s`.
-pub fn summary_line(found: &ClientCalibration) -> String {
+pub(crate) fn summary_line(found: &ClientCalibration) -> String {
     let mut line = "client".to_owned();
     if let Some(p) = found.points.last() {
         let _ = write!(

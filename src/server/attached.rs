@@ -3,11 +3,10 @@
 use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 
 use super::{
-    EventSink,
     control::Control,
     failure::{Failed, Stage},
     readying::{self, NotReady},
-    settings::{CompletionProbe, Interrupt, Moment, ProbeAnswer, ReadyPlan},
+    settings::{CompletionProbe, EventSink, Interrupt, Moment, ProbeAnswer, ReadyPlan},
 };
 use benchd_core::record::LaneId;
 use benchd_journal::{Event, Note, ServerReady};

@@ -1,48 +1,21 @@
 //! A server that runs and does not answer yet.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Instant,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    EventSink,
     control::Control,
     failure::{Failed, Stage},
     ready::Ready,
     readying::{self, NotReady},
-    reaped::{self, Reaped},
-    settings::{CompletionProbe, Interrupt, Moment, ReadyPlan, ServerSettings, StopWhy},
+    reaped::Reaped,
+    running::Running,
+    settings::{CompletionProbe, EventSink, Interrupt, Moment, ReadyPlan, ServerSettings, StopWhy},
     watch::Inventory,
 };
 use benchd_core::record::ProcessIdentity;
 use benchd_host::process::ServerProcess;
-
-/// What every state from here on owns.
-pub(super) struct Running {
-    pub(super) settings: ServerSettings,
-    pub(super) process: Arc<ServerProcess>,
-    pub(super) inventory: Inventory,
-    pub(super) sink: Arc<dyn EventSink>,
-    pub(super) launched: Moment,
-}
-
-impl Running {
-    pub(super) async fn stop(self, why: StopWhy, now: &CancellationToken) -> Reaped {
-        let Self {
-            settings,
-            process,
-            inventory,
-            sink,
-            launched,
-        } = self;
-        // The stop looks itself, more often.
-        drop(inventory);
-        reaped::stop(settings, &process, sink, launched, why, now).await
-    }
-}
 
 /// A server whose process exists.
 pub struct Launched {
@@ -160,12 +133,4 @@ async fn fail(running: Running, not_ready: NotReady, last_seen: &str, interrupt:
         interrupted,
         reaped: Some(Box::new(reaped)),
     }
-}
-
-/// Moments on the way to the first answer.
-#[derive(Debug)]
-pub(super) struct Answered {
-    pub(super) healthy: Instant,
-    pub(super) ready: Moment,
-    pub(super) answer: super::settings::ProbeAnswer,
 }

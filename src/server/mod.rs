@@ -15,7 +15,7 @@
 //!
 //! A server that someone else runs is [`Attached`]: checked, never started, never stopped.
 //!
-//! What a framework needs is given as plain data ([`LaunchSpec`], [`ReadyPlan`]), so nothing here knows a
+//! What a framework needs is given as plain data ([`ServerSettings`], [`ReadyPlan`]), so nothing here knows a
 //! framework's name. Everything that happens is told to an [`EventSink`], in the words of the journal.
 
 mod attached;
@@ -27,24 +27,20 @@ mod ready;
 mod readying;
 mod reaped;
 mod reset;
+mod running;
 mod settings;
 mod watch;
 
 pub use attached::Attached;
-pub use control::{CallError, Control, Reply, StepError, StepOutcome};
+pub use control::{Control, StepOutcome};
 pub use failure::{Failed, Stage};
 pub use launched::Launched;
 pub use prepared::Prepared;
-pub use ready::{Ready, Watch};
-pub use reaped::{Reaped, ReleaseHeld, ReleaseProof, Released};
+pub use ready::Ready;
+pub(crate) use ready::Watch;
+pub(crate) use reaped::Reaped;
+pub use reaped::{ReleaseHeld, ReleaseProof};
 pub use reset::{ResetOutcome, ResetProbe, reset_cache};
 pub use settings::{
-    CompletionProbe, Interrupt, LaunchSpec, Moment, ProbeAnswer, ProbeError, ReadyPlan, Requirement,
-    ServerSettings, StopWhy,
+    CompletionProbe, EventSink, Interrupt, ProbeAnswer, ProbeError, ReadyPlan, ServerSettings, StopWhy,
 };
-
-/// Where events go: the one task that owns the journal.
-pub trait EventSink: Send + Sync {
-    /// Takes an event. Never waits: the caller may be on its way to stop a server.
-    fn event(&self, event: benchd_journal::Event);
-}

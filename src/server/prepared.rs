@@ -3,11 +3,11 @@
 use std::{os::unix::fs::PermissionsExt, sync::Arc};
 
 use super::{
-    EventSink,
     failure::{Failed, Stage},
     launched::Launched,
-    settings::{Moment, Requirement, ServerSettings},
+    settings::{EventSink, Moment, ServerSettings},
 };
+use benchd_frameworks::Requirement;
 use benchd_host::process::{self, Cgroup, ServerProcess, SpawnSpec};
 use benchd_journal::{Event, Note, ServerLaunched, ServerPrepared};
 
@@ -93,8 +93,8 @@ impl Prepared {
         sink.event(Event::ServerPrepared(ServerPrepared {
             lane: settings.lane.clone(),
             token: token.clone(),
-            argv: launch.shown_argv.clone(),
-            env: launch.shown_env.clone(),
+            argv: settings.shown_argv.clone(),
+            env: settings.shown_env.clone(),
             port: launch.port,
         }));
         let cgroup = settings.delegated_cgroup.as_ref().and_then(|delegated| {

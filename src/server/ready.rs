@@ -6,8 +6,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     control::Control,
-    launched::{Answered, Running},
     reaped::Reaped,
+    running::{Answered, Running},
     settings::{Moment, ProbeAnswer, StopWhy},
 };
 use benchd_core::record::ProcessIdentity;

@@ -12,9 +12,10 @@ use std::{
 
 use super::{
     control::{Control, StepOutcome},
-    launched::Answered,
-    settings::{CompletionProbe, LaunchSpec, Moment, ProbeAnswer, ReadyPlan},
+    running::Answered,
+    settings::{CompletionProbe, Moment, ProbeAnswer, ReadyPlan},
 };
+use benchd_frameworks::Launch;
 use benchd_host::process::{self, LeaderExit, ServerProcess};
 
 /// How long a healthy answer may go without a listener in sight: a server that binds anew while it starts.
@@ -82,7 +83,7 @@ pub(super) async fn answers(
     control: &Control,
     plan: &ReadyPlan,
     completion: &dyn CompletionProbe,
-    launched: Option<(&ServerProcess, &LaunchSpec)>,
+    launched: Option<(&ServerProcess, &Launch)>,
     deadline: Instant,
     last_seen: &Mutex<String>,
 ) -> Result<Answered, NotReady> {
@@ -135,7 +136,7 @@ async fn health(control: &Control, plan: &ReadyPlan, last_seen: &LastSeen<'_>) {
 }
 
 /// The listener must be the launched server's.
-async fn owner(process: &ServerProcess, launch: &LaunchSpec) -> Result<(), NotReady> {
+async fn owner(process: &ServerProcess, launch: &Launch) -> Result<(), NotReady> {
     let since = Instant::now();
     loop {
         match strangers(process, launch) {
@@ -179,11 +180,11 @@ async fn owner(process: &ServerProcess, launch: &LaunchSpec) -> Result<(), NotRe
 }
 
 /// Listeners that are not the server's; `None` where nobody listens.
-fn strangers(process: &ServerProcess, launch: &LaunchSpec) -> std::io::Result<Option<Vec<String>>> {
+fn strangers(process: &ServerProcess, launch: &Launch) -> std::io::Result<Option<Vec<String>>> {
     let mut pids = BTreeSet::new();
     let mut unseen = BTreeSet::new();
     for address in (launch.host.as_str(), launch.port).to_socket_addrs()? {
-        let (owners, hidden) = process::listener_owners(address)?;
+        let (owners, hidden) = process::listener_owners(address);
         pids.extend(owners);
         unseen.extend(hidden);
     }

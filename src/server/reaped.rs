@@ -4,10 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    EventSink,
-    settings::{Moment, ServerSettings, StopWhy},
-};
+use super::settings::{EventSink, Moment, ServerSettings, StopWhy};
 use benchd_core::record::ProcessIdentity;
 use benchd_core::record::{GpuProcess, LaneId};
 use benchd_host::process::{LeaderExit, LogState, ServerProcess, Stuck};

@@ -9,40 +9,15 @@ use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use benchd_core::record::{DoneWhen, HttpCall, LaneId, Step, StreamShape};
+use benchd_frameworks::{Launch, Requirement};
 use benchd_host::process::{LogSettings, StopPolicy};
+use benchd_journal::Event;
 
-/// A command, its place, and what of it may be shown.
-#[derive(Debug, Clone)]
-pub struct LaunchSpec {
-    /// The program.
-    pub program: PathBuf,
-    /// Its arguments.
-    pub args: Vec<String>,
-    /// Environment on top of benchd's own.
-    pub env: Vec<(String, String)>,
-    /// Working directory; benchd's own where `None`.
-    pub cwd: Option<PathBuf>,
-    /// Address that it binds.
-    pub host: String,
-    /// Port that it binds.
-    pub port: u16,
-    /// Program and arguments, secrets blanked, for the journal.
-    pub shown_argv: Vec<String>,
-    /// Environment, secrets blanked, for the journal.
-    pub shown_env: Vec<(String, String)>,
-}
-
-/// Something on disk without which a launch is pointless.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Requirement {
-    /// Where it must be.
-    pub path: PathBuf,
-    /// What it is, for people: `the venv's Python`.
-    pub what: String,
-    /// Whether it must be an executable file.
-    pub executable: bool,
-    /// What to do where it is missing.
-    pub remedy: String,
+/// Where events go: the one owner of the journal. An event may wait for the disk: what finds a server again must be
+/// there before the server is.
+pub trait EventSink: Send + Sync {
+    /// Takes an event. What can't be kept is the sink's to remember: the caller may be on its way to stop a server.
+    fn event(&self, event: Event);
 }
 
 /// One server's settings.
@@ -51,7 +26,11 @@ pub struct ServerSettings {
     /// The lane that it serves.
     pub lane: LaneId,
     /// The command.
-    pub launch: LaunchSpec,
+    pub launch: Launch,
+    /// Program and arguments, secrets blanked, for the journal.
+    pub shown_argv: Vec<String>,
+    /// Environment, secrets blanked, for the journal.
+    pub shown_env: Vec<(String, String)>,
     /// What must be there before.
     pub requirements: Vec<Requirement>,
     /// From launch to a real answer, at the longest.

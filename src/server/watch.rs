@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinHandle};
 
-use super::EventSink;
+use super::settings::EventSink;
 use benchd_core::record::LaneId;
 use benchd_core::record::ProcessIdentity;
 use benchd_host::process::ServerProcess;

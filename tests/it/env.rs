@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use benchd::env::{EnvError, provision};
+use benchd::{EnvError, provision};
 use tokio_util::sync::CancellationToken;
 
 fn recipe(folder: &Path, script: &str) -> PathBuf {

@@ -1,5 +1,4 @@
-//! `benchd env` through the binary: release archives from a server of the test's own, venvs by a `uv` that only
-//! pretends, models by a Python and an Ollama that only pretend. And, ignored, the real `uv`.
+//! `benchd env` through the binary: a release from a server of the test's own, venvs by a `uv` that only pretends, models by a Python and an Ollama that only pretend. And, ignored, the real `uv`.
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use std::{
@@ -7,13 +6,16 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Output, Stdio},
     sync::{Arc, Mutex},
 };
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+
+/// Ollama's recipe, in a world.
+const OLLAMA: &str = "envs/ollama/setup.sh";
 
 /// A folder with a plan, environments, and a home of its own.
 struct World {
@@ -60,23 +62,35 @@ impl World {
         }
     }
 
-    /// Ollama from a release archive of `server`.
-    fn with_release(server: &Server, keys: Value) -> Self {
+    /// Ollama from a release of `server`, by the shipped recipe.
+    fn with_release(server: &Server) -> Self {
         let world = Self::new(
             json!({ "ollama": { "kind": "ollama", "version": "1.2.3", "binary": "envs/ollama/bin/ollama", "port": 1 } }),
             json!({ "m": { "ollama": "m:1", "gguf": "m.gguf" } }),
         );
         world.put("m.gguf", "GGUF", 0o644);
-        let mut release = json!({
-            "v": 1, "version": "1.2.3", "binary": "bin/ollama",
-            "archives": [server.url("/a.tar.zst")], "checksums": server.url("/sha256sum.txt"),
-        });
-        release
-            .as_object_mut()
-            .unwrap()
-            .extend(keys.as_object().unwrap().clone());
-        world.put("envs/ollama/release.json", &release.to_string(), 0o644);
+        let envs = Path::new(env!("CARGO_MANIFEST_DIR")).join("envs");
+        world.put(
+            OLLAMA,
+            &fs::read_to_string(envs.join("ollama/setup.sh")).unwrap(),
+            0o755,
+        );
+        world.set("version", "1.2.3");
+        world.set("release", &server.url(""));
+        world.set("archives", "$release/a.tar.zst");
+        world.set("needed_mb", "10");
         world
+    }
+
+    /// Sets a variable at the head of Ollama's recipe.
+    fn set(&self, name: &str, value: &str) {
+        let recipe = self.read(OLLAMA);
+        let old = recipe
+            .lines()
+            .find(|line| line.starts_with(&format!("{name}=")))
+            .unwrap();
+        let new = format!("{name}=\"{value}\"");
+        self.put(OLLAMA, &recipe.replacen(old, &new, 1), 0o755);
     }
 
     /// vLLM from a venv, by the shipped recipe; the lock names one package.
@@ -203,6 +217,9 @@ struct Serving {
     files: Vec<(String, Vec<u8>)>,
     /// Bytes of an answer after which the connection is closed, once for each entry.
     breaks: Vec<usize>,
+    /// Bytes of the next answer after which nothing more comes, until `released`.
+    stalls: Option<usize>,
+    released: bool,
     asked: Vec<String>,
 }
 
@@ -214,8 +231,9 @@ impl Server {
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                let shared = Arc::clone(&shared);
                 // Who hangs up in mid-answer is no fault here.
-                let _ = answer(stream, &shared);
+                std::thread::spawn(move || answer(stream, &shared));
             }
         });
         Self { port, state }
@@ -224,7 +242,7 @@ impl Server {
     /// With an archive whose program says `says`.
     fn with_archive(says: &str) -> Self {
         let server = Self::start();
-        server.serve_archive("a.tar.zst", &zstd::encode_all(&archive(says)[..], 3).unwrap());
+        server.serve_archive("a.tar.zst", &archive(says, "zstd"));
         server
     }
 
@@ -272,7 +290,7 @@ fn answer(mut stream: TcpStream, state: &Mutex<Serving>) -> std::io::Result<()> 
         .unwrap_or("/")
         .trim_start_matches('/')
         .to_owned();
-    let (body, stop) = {
+    let (body, stop, stalls) = {
         let mut state = state.lock().unwrap();
         state.asked.push(if from > 0 {
             format!("{path} from {from}")
@@ -290,7 +308,7 @@ fn answer(mut stream: TcpStream, state: &Mutex<Serving>) -> std::io::Result<()> 
         } else {
             None
         };
-        (body, stop)
+        (body, stop, state.stalls.take())
     };
     let Some(body) = body else {
         return stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
@@ -302,38 +320,56 @@ fn answer(mut stream: TcpStream, state: &Mutex<Serving>) -> std::io::Result<()> 
     }
     let status = if from > 0 { "206 Partial Content" } else { "200 OK" };
     let rest = &body[from..];
-    let head = format!(
-        "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-        rest.len()
-    );
+    let (length, all) = (rest.len(), body.len());
+    let range = format!("content-range: bytes {from}-{}/{all}\r\n", all.saturating_sub(1));
+    let range = if from > 0 { range.as_str() } else { "" };
+    let head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n{range}connection: close\r\n\r\n");
     stream.write_all(head.as_bytes())?;
-    stream.write_all(&rest[..stop.unwrap_or(rest.len()).min(rest.len())])
+    stream.write_all(&rest[..stop.or(stalls).unwrap_or(length).min(length)])?;
+    while stalls.is_some() && !state.lock().unwrap().released {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    Ok(())
 }
 
 /// A release: a program that says its version, a library beside it, and bytes that don't compress.
-fn archive(says: &str) -> Vec<u8> {
-    let mut tar = tar::Builder::new(Vec::new());
+fn archive(says: &str, compressor: &str) -> Vec<u8> {
     let noise: Vec<u8> = (0..10_000_u32)
         .flat_map(|n| Sha256::digest(n.to_le_bytes()))
         .collect();
     let program = format!("#!/bin/sh\necho 'ollama version is {says}'\n");
-    for (path, bytes, mode) in [
-        ("./lib/ollama/libggml.so", &noise[..], 0o644),
-        ("./bin/ollama", program.as_bytes(), 0o755),
-    ] {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(bytes.len() as u64);
-        header.set_mode(mode);
-        header.set_cksum();
-        tar.append_data(&mut header, path, bytes).unwrap();
+    pack(
+        &[
+            ("lib/ollama/libggml.so", &noise, 0o644),
+            ("bin/ollama", program.as_bytes(), 0o755),
+        ],
+        compressor,
+    )
+}
+
+fn pack(files: &[(&str, &[u8], u32)], compressor: &str) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes, mode) in files {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, bytes).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).unwrap();
     }
-    tar.into_inner().unwrap()
+    let packed = Command::new("tar")
+        .arg(format!("--use-compress-program={compressor}"))
+        .args(["-cf", "-", "-C"])
+        .arg(folder.path())
+        .arg(".")
+        .output()
+        .unwrap();
+    assert!(packed.status.success(), "{packed:?}");
+    packed.stdout
 }
 
 #[test]
 fn a_release_is_fetched_checked_unpacked_recorded_and_then_left_alone() {
     let server = Server::with_archive("1.2.3");
-    let world = World::with_release(&server, json!({}));
+    let world = World::with_release(&server);
     world.env(&["--offline"]).assert(
         3,
         &["envs/ollama/bin/ollama is not there", "benchd env plan.yaml"],
@@ -347,13 +383,7 @@ fn a_release_is_fetched_checked_unpacked_recorded_and_then_left_alone() {
     let program = world.path().join("envs/ollama/bin/ollama");
     assert_eq!(fs::metadata(program).unwrap().permissions().mode() & 0o777, 0o755);
     assert!(world.is_there("envs/ollama/lib/ollama/libggml.so"));
-    assert!(
-        fs::read_dir(world.path().join("envs/ollama/cache"))
-            .unwrap()
-            .next()
-            .is_none(),
-        "no archive is kept"
-    );
+    assert!(!world.is_there("envs/ollama/cache"), "no archive is kept");
     let made = &world.record("ollama")["environment"];
     assert_eq!(
         (&made["version"], &made["source_url"]),
@@ -373,7 +403,8 @@ fn a_release_is_fetched_checked_unpacked_recorded_and_then_left_alone() {
 #[test]
 fn a_wrong_hash_installs_nothing_and_leaves_nothing() {
     let server = Server::with_archive("1.2.3");
-    let world = World::with_release(&server, json!({ "sha256": "ab".repeat(32) }));
+    let world = World::with_release(&server);
+    world.set("sha256", &"ab".repeat(32));
     world
         .env(&[])
         .assert(3, &["SHA-256", &"ab".repeat(32), "nothing was installed"]);
@@ -391,10 +422,10 @@ fn a_wrong_hash_installs_nothing_and_leaves_nothing() {
 #[test]
 fn the_first_hash_is_kept_and_other_bytes_are_refused_from_then_on() {
     let server = Server::with_archive("1.2.3");
-    let world = World::with_release(&server, json!({}));
+    let world = World::with_release(&server);
     world.env(&[]).assert(0, &[]);
     // Somebody replaces the release, its list of checksums included.
-    server.serve_archive("a.tar.zst", &zstd::encode_all(&archive("evil")[..], 3).unwrap());
+    server.serve_archive("a.tar.zst", &archive("evil", "zstd"));
     fs::remove_dir_all(world.path().join("envs/ollama/bin")).unwrap();
     world
         .env(&[])
@@ -406,7 +437,7 @@ fn the_first_hash_is_kept_and_other_bytes_are_refused_from_then_on() {
 fn a_download_that_breaks_goes_on_where_it_stopped() {
     let server = Server::with_archive("1.2.3");
     server.breaks_after(&[100_000, 50_000]);
-    let world = World::with_release(&server, json!({}));
+    let world = World::with_release(&server);
     world.env(&[]).assert(0, &["the connection"]);
     assert_eq!(
         server.asked(),
@@ -422,7 +453,7 @@ fn a_download_that_breaks_goes_on_where_it_stopped() {
 #[test]
 fn a_part_of_other_bytes_is_fetched_again_from_its_start() {
     let server = Server::with_archive("1.2.3");
-    let world = World::with_release(&server, json!({}));
+    let world = World::with_release(&server);
     world.put("envs/ollama/cache/1.2.3-a.tar.zst", "not these bytes", 0o644);
     world.env(&[]).assert(0, &["fetching it again from its start"]);
     assert_eq!(
@@ -434,29 +465,124 @@ fn a_part_of_other_bytes_is_fetched_again_from_its_start() {
 #[test]
 fn another_form_of_the_archive_is_taken_where_the_first_is_not_there() {
     let server = Server::start();
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(&archive("1.2.3")).unwrap();
-    server.serve_archive("a.tgz", &gzip.finish().unwrap());
-    let urls = [server.url("/a.tar.zst"), server.url("/a.tgz")];
-    let world = World::with_release(&server, json!({ "archives": urls }));
+    server.serve_archive("a.tgz", &archive("1.2.3", "gzip"));
+    let world = World::with_release(&server);
+    world.set("archives", "$release/a.tar.zst $release/a.tgz");
     world.env(&[]).assert(0, &[]);
-    let none = World::with_release(&server, json!({ "archives": [server.url("/b.tgz")] }));
+    let none = World::with_release(&server);
+    none.set("archives", "$release/b.tgz");
     none.env(&[])
         .assert(3, &["nothing is at", "/b.tgz", "right version"]);
+}
+
+#[test]
+fn an_archive_with_a_larger_window_than_zstd_takes_unasked_is_unpacked() {
+    let server = Server::start();
+    server.serve_archive("a.tar.zst", &archive("1.2.3", "zstd -1 --long=28"));
+    World::with_release(&server).env(&[]).assert(0, &[]);
 }
 
 #[test]
 fn an_archive_that_is_none_and_one_without_the_program_are_refused() {
     let server = Server::start();
     server.serve_archive("a.tar.zst", b"<html>sign in to the network</html>");
-    let world = World::with_release(&server, json!({}));
+    let world = World::with_release(&server);
     world
         .env(&[])
         .assert(3, &["can't be unpacked", "neither Zstandard nor gzip"]);
-    server.serve_archive("a.tar.zst", &zstd::encode_all(&archive("1.2.3")[..], 3).unwrap());
-    let world = World::with_release(&server, json!({ "binary": "bin/other" }));
-    world.env(&[]).assert(3, &["it holds no bin/other"]);
-    assert!(!world.is_there("envs/ollama/bin"));
+    server.serve_archive("a.tar.zst", &pack(&[("bin/other", b"", 0o755)], "zstd"));
+    let world = World::with_release(&server);
+    world.env(&[]).assert(3, &["it holds no bin/ollama"]);
+    let whole = archive("1.2.3", "zstd");
+    server.serve_archive("a.tar.zst", &whole[..whole.len() / 2]);
+    let world = World::with_release(&server);
+    world
+        .env(&[])
+        .assert(3, &["can't be unpacked", "is there disk space"]);
+    for name in ["bin", "lib", "installed.json", "release.lock"] {
+        assert!(!world.is_there(&format!("envs/ollama/{name}")), "{name}");
+    }
+    assert!(!leaves_something_half_made(&world));
+}
+
+fn leaves_something_half_made(world: &World) -> bool {
+    fs::read_dir(world.path().join("envs/ollama"))
+        .unwrap()
+        .flatten()
+        .any(|entry| entry.file_name().to_string_lossy().contains("making"))
+}
+
+#[test]
+fn only_tls_is_taken_from_another_machine() {
+    let world = World::with_release(&Server::start());
+    for other in ["http://example.org/a.tgz", "http://127.0.0.1.example.org/a.tgz"] {
+        world.set("archives", other);
+        world.env(&[]).assert(3, &[other, "only https is taken"]);
+    }
+}
+
+#[test]
+fn too_little_room_is_seen_before_anything_is_fetched() {
+    let server = Server::with_archive("1.2.3");
+    let world = World::with_release(&server);
+    world.set("needed_mb", "999999999");
+    world
+        .env(&[])
+        .assert(3, &["too little disk space", "MB are needed", "make room"]);
+    assert_eq!(server.asked(), Vec::<String>::new());
+}
+
+/// Sends benchd a signal in the middle of a download.
+fn end_in_mid_download(world: &World, server: &Server, signal: nix::sys::signal::Signal) -> Said {
+    server.state.lock().unwrap().stalls = Some(100_000);
+    let child = world
+        .command(&["env", "plan.yaml"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let part = world.path().join("envs/ollama/cache/1.2.3-a.tar.zst");
+    while fs::metadata(&part).map_or(0, |file| file.len()) < 50_000 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, signal).unwrap();
+    child.wait_with_output().unwrap().into()
+}
+
+#[test]
+fn a_signal_ends_the_download_and_what_came_is_kept() {
+    let server = Server::with_archive("1.2.3");
+    let world = World::with_release(&server);
+    let said = end_in_mid_download(&world, &server, nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(said.code, 143);
+    for name in ["bin", "lib", "installed.json"] {
+        assert!(!world.is_there(&format!("envs/ollama/{name}")), "{name}");
+    }
+    server.asked();
+    world.env(&[]).assert(0, &["going on at"]);
+    assert!(server.asked()[0].starts_with("a.tar.zst from "));
+}
+
+#[test]
+fn what_a_killed_benchd_leaves_running_holds_the_environment_until_it_ends() {
+    let server = Server::with_archive("1.2.3");
+    let world = World::with_release(&server);
+    let said = end_in_mid_download(&world, &server, nix::sys::signal::Signal::SIGKILL);
+    assert_eq!(said.code, 128 + 9);
+    let busy = "is being made by another benchd";
+    world.env(&[]).assert(3, &[busy]);
+    // The connection ends, and with it the recipe, which nobody hears any more.
+    server.state.lock().unwrap().released = true;
+    loop {
+        let said = world.env(&[]);
+        if said.code == 0 {
+            break;
+        }
+        said.assert(3, &[busy]);
+    }
+    assert!(world.read("envs/ollama/bin/ollama").contains("1.2.3"));
+    assert!(!leaves_something_half_made(&world));
 }
 
 #[test]
@@ -464,7 +590,8 @@ fn without_a_network_the_address_and_the_remedy_are_named() {
     let server = Server::start();
     let closed = crate::free_port();
     let url = format!("http://127.0.0.1:{closed}/a.tgz");
-    let world = World::with_release(&server, json!({ "archives": [url] }));
+    let world = World::with_release(&server);
+    world.set("archives", &url);
     world
         .env(&[])
         .assert(3, &[&url, "can't be fetched", "is there a network here"]);
@@ -473,7 +600,7 @@ fn without_a_network_the_address_and_the_remedy_are_named() {
 #[test]
 fn a_full_disk_is_named_and_what_came_is_kept_for_the_next_time() {
     let server = Server::with_archive("1.2.3");
-    let world = World::with_release(&server, json!({}));
+    let world = World::with_release(&server);
     let command = world.command(&[]);
     let mut limited = Command::new("sh");
     // 100 blocks of 512 bytes or 1 KiB: less than the archive.
@@ -492,29 +619,18 @@ fn a_full_disk_is_named_and_what_came_is_kept_for_the_next_time() {
 #[test]
 fn a_newer_release_replaces_the_old_one_whole() {
     let server = Server::with_archive("1.2.3");
-    let mut world = World::with_release(&server, json!({}));
+    let mut world = World::with_release(&server);
     world.env(&[]).assert(0, &[]);
     world.plan["frameworks"]["ollama"]["version"] = json!("2.0.0");
     world
         .env(&[])
-        .assert(3, &["1.2.3 is installed, the plan says 2.0.0", "release.json"]);
-    server.serve_archive("b.tar.zst", &zstd::encode_all(&archive("2.0.0")[..], 3).unwrap());
-    let release = json!({ "v": 1, "version": "2.0.0", "binary": "bin/ollama", "archives": [server.url("/b.tar.zst")],
-                          "checksums": server.url("/sha256sum.txt") });
-    world.put("envs/ollama/release.json", &release.to_string(), 0o644);
+        .assert(3, &["1.2.3 is installed, the plan says 2.0.0", "setup.sh"]);
+    server.serve_archive("b.tar.zst", &archive("2.0.0", "zstd"));
+    world.set("version", "2.0.0");
+    world.set("archives", "$release/b.tar.zst");
     world.env(&[]).assert(0, &["its recipe has changed"]);
     assert!(world.read("envs/ollama/bin/ollama").contains("2.0.0"));
-    let left: Vec<PathBuf> = fs::read_dir(world.path().join("envs/ollama"))
-        .unwrap()
-        .flatten()
-        .map(|e| e.path())
-        .collect();
-    assert!(
-        !left
-            .iter()
-            .any(|path| path.display().to_string().contains(".making")),
-        "{left:?}"
-    );
+    assert!(!leaves_something_half_made(&world));
 }
 
 #[test]

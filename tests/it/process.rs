@@ -172,7 +172,9 @@ async fn a_server_runs_in_its_own_group_with_its_token_and_no_input() {
     says(&server, "/").await;
     let leader = server.leader();
     assert_eq!((leader.pgid, leader.sid), (leader.pid, leader.pid));
-    assert_eq!(process::group_members(leader.pgid).len(), 1);
+    let table = process::ProcessTable::read();
+    let in_group = |s: &&process::Seen| s.identity.pgid == leader.pgid;
+    assert_eq!(table.iter().filter(in_group).count(), 1);
     let report = stop(&server, &LONG).await;
     assert_eq!(report.exit.unwrap().to_string(), "signal 15 (SIGTERM)");
 }
@@ -781,7 +783,7 @@ async fn a_cgroup_holds_what_escapes_everything_else() {
     let script = format!("{DAEMON}\nos.execvp('sleep', ['sleep', '1000'])");
     let mut spec = spec(dir.path(), "python3", &["-u", "-c", &script]);
     let cgroup = Cgroup::create(parent.path(), &spec.token).unwrap();
-    let cgroup_dir = Cgroup::place(parent.path(), &spec.token);
+    let cgroup_dir = Cgroup::dir_of(parent.path(), &spec.token);
     assert_eq!(cgroup.dir(), cgroup_dir);
     spec.cgroup = Some(cgroup);
     let server = ServerProcess::spawn(spec).unwrap();

@@ -6,8 +6,18 @@ use std::{fs, path::Path, process::Command};
 /// Folder of the kept run's results.
 const RUN: &str = "tests/fixtures/quickstart-run";
 
-/// The samples that the README shows.
-const SAMPLES: [&str; 2] = ["docs/sample-report.md", "docs/sample-report.html"];
+/// What benchd writes of it, and the committed copy: the samples that the README shows, and the figures as programs read
+/// them.
+const WRITTEN: [(&str, &str); 5] = [
+    ("report.md", "docs/sample-report.md"),
+    ("report.html", "docs/sample-report.html"),
+    ("summary.csv", "tests/fixtures/quickstart-figures/summary.csv"),
+    ("summary.json", "tests/fixtures/quickstart-figures/summary.json"),
+    (
+        "transcripts.md",
+        "tests/fixtures/quickstart-figures/transcripts.md",
+    ),
+];
 
 pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
@@ -33,8 +43,7 @@ fn the_sample_report_is_what_this_benchd_writes() {
         .output()
         .unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    for sample in SAMPLES {
-        let name = sample.trim_start_matches("docs/sample-");
+    for (name, sample) in WRITTEN {
         let written = fs::read_to_string(dir.path().join("run").join(name)).unwrap();
         if std::env::var_os("BENCHD_UPDATE").is_some() {
             fs::write(root.join(sample), &written).unwrap();

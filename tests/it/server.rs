@@ -7,12 +7,13 @@ use std::{
     time::Duration,
 };
 
-use benchd::server::{
-    Attached, CompletionProbe, Control, EventSink, Failed, Interrupt, LaunchSpec, Launched, Prepared,
-    ProbeAnswer, ProbeError, Ready, ReadyPlan, ReleaseHeld, ReleaseProof, Requirement, ResetOutcome,
-    ResetProbe, ServerSettings, Stage, StepOutcome, StopWhy, reset_cache,
+use benchd::{
+    Attached, CompletionProbe, Control, EventSink, Failed, Interrupt, Launched, Prepared, ProbeAnswer,
+    ProbeError, Ready, ReadyPlan, ReleaseHeld, ReleaseProof, ResetOutcome, ResetProbe, ServerSettings, Stage,
+    StepOutcome, StopWhy, reset_cache,
 };
 use benchd_core::record::{CacheReset, DoneWhen, EndMarker, HttpCall, LaneId, ResetProof, Step, StreamShape};
+use benchd_frameworks::{Launch, Requirement};
 use benchd_host::process::{self, LeaderExit, LogSettings, StopPolicy};
 use benchd_journal::Event;
 use futures_util::{FutureExt, future::BoxFuture};
@@ -82,16 +83,16 @@ impl Bench {
         ];
         let settings = ServerSettings {
             lane: lane(),
-            launch: LaunchSpec {
+            launch: Launch {
                 program: "/bin/sh".into(),
                 args: vec!["-c".into(), script.into()],
                 env: env.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect(),
                 cwd: Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it")),
                 host: "127.0.0.1".into(),
                 port,
-                shown_argv: vec!["sh".into(), "<redacted>".into()],
-                shown_env: vec![("HF_TOKEN".into(), "<redacted>".into())],
             },
+            shown_argv: vec!["sh".into(), "<redacted>".into()],
+            shown_env: vec![("HF_TOKEN".into(), "<redacted>".into())],
             requirements: vec![],
             start_timeout: Duration::from_secs(60),
             stop: StopPolicy::with_grace(Duration::from_secs(60)),

@@ -2,23 +2,15 @@
 //!
 //! All answers count by their hashes; texts are kept of a bounded number of prompts, the same for every framework.
 
-use std::{
-    collections::BTreeMap,
-    hash::{DefaultHasher, Hash as _, Hasher as _},
-};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    compare::{Cells, Measured, by_framework},
+    measured::{CellPair, MeasuredCell, framework_pairs},
     samples::CellSamples,
 };
-use benchd_core::{record::RequestRecord, stats::Sorted};
-
-/// Prompts of a cell whose answers' texts are kept.
-const KEPT_PROMPTS: usize = 64;
-/// Characters of a text that are kept.
-const KEPT_CHARS: usize = 4_000;
+use benchd_core::stats::Sorted;
 
 /// Two frameworks' answers to the same prompts, with temperature 0.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -72,82 +64,20 @@ pub struct Parts {
     pub common_share_p50: f64,
 }
 
-/// An answer's identity; 0 stands for none.
-pub(super) fn answer_key(r: &RequestRecord) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (&r.reasoning, &r.text).hash(&mut hasher);
-    hasher.finish().max(1)
-}
-
-/// The texts that are kept, by prompt.
-#[derive(Debug, Default)]
-pub(super) struct AnswerTexts(BTreeMap<u64, Kept>);
-
-#[derive(Debug)]
-struct Kept {
-    pass: u32,
-    index: u32,
-    /// Characters of the whole text.
-    chars: usize,
-    text: String,
-}
-
-impl AnswerTexts {
-    /// Keeps the answer where its prompt is among those with the smallest keys, and it is the first to it.
-    pub(super) fn add(&mut self, prompt: u64, r: &RequestRecord) {
-        let full = self.0.len() >= KEPT_PROMPTS;
-        if full && self.0.last_key_value().is_some_and(|(last, _)| prompt > *last) {
-            return;
-        }
-        let later = |kept: &Kept| (kept.pass, kept.index) <= (r.pass, r.index);
-        if self.0.get(&prompt).is_some_and(later) {
-            return;
-        }
-        let all = || r.reasoning.chars().chain(r.text.chars());
-        let kept = Kept {
-            pass: r.pass,
-            index: r.index,
-            chars: all().count(),
-            text: all().take(KEPT_CHARS).collect(),
-        };
-        self.0.insert(prompt, kept);
-        if self.0.len() > KEPT_PROMPTS {
-            self.0.pop_last();
-        }
-    }
-}
-
 /// Every pair of frameworks of a model.
-pub(super) fn agreement(measured: &[Measured<'_>]) -> Vec<OutputAgreement> {
-    let mut all = Vec::new();
-    for (model, frameworks) in by_framework(measured) {
-        for (i, (baseline, base)) in frameworks.iter().enumerate() {
-            for (framework, cells) in frameworks.iter().skip(i + 1) {
-                let cells = of_pair(base, cells);
-                if !cells.is_empty() {
-                    all.push(OutputAgreement {
-                        model: model.to_owned(),
-                        baseline: (*baseline).to_owned(),
-                        framework: (*framework).to_owned(),
-                        cells,
-                    });
-                }
-            }
-        }
-    }
-    all
-}
-
-fn of_pair(baseline: &Cells<'_>, framework: &Cells<'_>) -> Vec<CellAgreement> {
-    let of_cell = |((scenario, cell), base): (&(&str, &str), &super::compare::Rounds<'_>)| {
-        let other = framework.get(&(*scenario, *cell))?;
-        let pairs: Vec<(&CellSamples, &CellSamples)> = base
-            .iter()
-            .filter_map(|(stratum, base)| Some((*base, *other.get(stratum)?)))
-            .collect();
-        of_cell(scenario, cell, &pairs)
-    };
-    baseline.iter().filter_map(of_cell).collect()
+pub(super) fn agreement(measured: &[MeasuredCell<'_>]) -> Vec<OutputAgreement> {
+    framework_pairs(measured)
+        .into_iter()
+        .filter_map(|pair| {
+            let cells: Vec<CellAgreement> = pair.cells.iter().filter_map(of_cell).collect();
+            (!cells.is_empty()).then(|| OutputAgreement {
+                model: pair.model.to_owned(),
+                baseline: pair.baseline.to_owned(),
+                framework: pair.framework.to_owned(),
+                cells,
+            })
+        })
+        .collect()
 }
 
 /// How often each answer to a prompt came.
@@ -161,10 +91,10 @@ fn tallies(samples: &CellSamples) -> BTreeMap<u64, Tally> {
     prompts
 }
 
-fn of_cell(scenario: &str, cell: &str, rounds: &[(&CellSamples, &CellSamples)]) -> Option<CellAgreement> {
+fn of_cell(pair: &CellPair<'_>) -> Option<CellAgreement> {
     let (mut shares, mut of_base, mut of_other) = (Vec::new(), Vec::new(), Vec::new());
     let (mut common, mut common_shares, mut looked_at) = (Vec::new(), Vec::new(), 0);
-    for (base, other) in rounds {
+    for (base, other) in &pair.strata {
         let theirs = tallies(other);
         for (prompt, ours) in tallies(base) {
             let Some(theirs) = theirs.get(&prompt) else {
@@ -192,10 +122,10 @@ fn of_cell(scenario: &str, cell: &str, rounds: &[(&CellSamples, &CellSamples)]) 
     }
     let mean =
         |values: Vec<f64>| Some(values.iter().sum::<f64>() / values.len() as f64).filter(|m| m.is_finite());
-    let pairs = common.len() as u64;
+    let differing = common.len() as u64;
     Some(CellAgreement {
-        scenario: scenario.to_owned(),
-        cell: cell.to_owned(),
+        scenario: pair.scenario.to_owned(),
+        cell: pair.cell.to_owned(),
         prompts: shares.len() as u64,
         identical_share: mean(shares)?,
         baseline_repeats_share: mean(of_base),
@@ -203,7 +133,7 @@ fn of_cell(scenario: &str, cell: &str, rounds: &[(&CellSamples, &CellSamples)]) 
         parts: Sorted::new(common)
             .zip(Sorted::new(common_shares))
             .map(|(chars, shares)| Parts {
-                pairs,
+                pairs: differing,
                 looked_at,
                 common_chars_p50: chars.median(),
                 common_chars_min: chars.min() as u64,
@@ -229,7 +159,6 @@ pub fn first_difference(a: &str, b: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::{RunSummary, testing::*};
     use benchd_plan::ScenarioKind;
 
@@ -299,19 +228,5 @@ mod tests {
             run(0.7, &["a", "b", "c", "d"], &["a", "b", "c", "d"]).agreement,
             []
         );
-    }
-
-    #[test]
-    fn the_kept_texts_are_those_of_the_same_prompts_whatever_their_order() {
-        let cell = exact("single/in512", ScenarioKind::Single, 1, 512);
-        let record = |index: u32| record(1, &cell, 1, index, &Did::ok(0, 10, 90));
-        let (mut up, mut down) = (AnswerTexts::default(), AnswerTexts::default());
-        for i in 0..1000u32 {
-            up.add(u64::from(i), &record(i));
-            down.add(u64::from(999 - i), &record(999 - i));
-        }
-        let keys = |texts: &AnswerTexts| texts.0.keys().copied().collect::<Vec<_>>();
-        assert_eq!(keys(&up), keys(&down));
-        assert_eq!(keys(&up).len(), KEPT_PROMPTS);
     }
 }

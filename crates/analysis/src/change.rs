@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     CellSummary, Difference, MissingCell, RunSummary,
-    compare::{difference, paired_ratios},
+    compare::{difference, geometric_means, paired_ratios},
+    measured::{CellKey, MeasuredCell},
     runs::{AnalysedRun, Machine, SameMachine, asked_differently, differences, machine_text},
     samples::{CellSamples, FIGURES},
 };
 use benchd_core::{
-    record::{FlagKind, LaneId},
+    record::FlagKind,
     stats::{Interval, Sorted, fails_more_often},
 };
 use benchd_plan::Only;
@@ -167,7 +168,7 @@ pub struct OneSidedCell {
     /// The cell.
     pub cell: String,
     /// Which run has it: `base` or `new`.
-    pub measured_in: Side,
+    pub measured_in: RunSide,
     /// Why the other has not: it failed, was not reached, or is not in its plan.
     pub why: String,
     /// Whether the other run was to measure it.
@@ -177,7 +178,8 @@ pub struct OneSidedCell {
 /// One of two runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Side {
+#[schemars(rename = "Side")]
+pub enum RunSide {
     /// The run that is compared with.
     Base,
     /// The run that is compared.
@@ -217,25 +219,17 @@ const BY_ROUND: [RoundFigure; 2] = [
     }),
 ];
 
-/// One measured cell: its summary and its samples.
-type Measured<'a> = (&'a CellSummary, &'a CellSamples);
-/// By framework, model and cell, in the order in which they ran; of each its rounds.
-type Cells<'a> = IndexMap<(&'a str, &'a str, &'a str), IndexMap<u32, Measured<'a>>>;
+/// The rounds of a cell that both runs measured: the base's and the new run's.
+type Pairs<'a> = [(MeasuredCell<'a>, MeasuredCell<'a>)];
+/// In the order in which they ran; of each its rounds.
+type Cells<'a> = IndexMap<CellKey<'a>, IndexMap<u32, MeasuredCell<'a>>>;
 
 fn cells<'a>(run: &'a AnalysedRun, only: &Only) -> Cells<'a> {
     let mut all: Cells<'a> = IndexMap::new();
-    for (lane, samples) in run.summary().lanes.iter().zip(&run.analysis.samples) {
-        let LaneId {
-            framework,
-            model,
-            round,
-        } = &lane.lane;
-        for (cell, samples) in lane.cells.iter().zip(samples) {
-            if only.takes(framework, model, &cell.scenario, &cell.cell) {
-                all.entry((framework, model, &cell.cell))
-                    .or_default()
-                    .insert(*round, (cell, samples));
-            }
+    for m in run.analysis.night(1).measured() {
+        let (framework, model, cell) = m.key();
+        if only.takes(framework, model, &m.cell.scenario, cell) {
+            all.entry(m.key()).or_default().insert(m.lane.lane.round, m);
         }
     }
     all
@@ -268,8 +262,8 @@ pub fn compare_runs(
                 let change = cell_change((base, new), key, (b, n), threshold);
                 result.add(change);
             }
-            (Some(_), None) => result.add_one_sided(key, Side::Base, new),
-            (None, Some(_)) => result.add_one_sided(key, Side::New, base),
+            (Some(_), None) => result.add_one_sided(key, RunSide::Base, new),
+            (None, Some(_)) => result.add_one_sided(key, RunSide::New, base),
             (None, None) => {}
         }
     }
@@ -315,7 +309,7 @@ impl RunComparison {
     fn add_one_sided(
         &mut self,
         (framework, model, cell): (&str, &str, &str),
-        measured_in: Side,
+        measured_in: RunSide,
         other: &AnalysedRun,
     ) {
         let lanes = || {
@@ -333,7 +327,7 @@ impl RunComparison {
             None if other.cell(framework, model, cell).is_none() => "its plan has no such cell".to_owned(),
             None => "it was narrowed to other cells".to_owned(),
         };
-        if planned && measured_in == Side::Base && self.threshold.is_some() {
+        if planned && measured_in == RunSide::Base && self.threshold.is_some() {
             self.regressions.push(Regression {
                 framework: framework.to_owned(),
                 model: model.to_owned(),
@@ -356,10 +350,10 @@ impl RunComparison {
 fn cell_change<'a>(
     (base, new): (&AnalysedRun, &AnalysedRun),
     (framework, model, cell): (&str, &str, &str),
-    (of_base, of_new): (&IndexMap<u32, Measured<'a>>, &IndexMap<u32, Measured<'a>>),
+    (of_base, of_new): (&IndexMap<u32, MeasuredCell<'a>>, &IndexMap<u32, MeasuredCell<'a>>),
     threshold: Option<f64>,
 ) -> CellChange {
-    let rounds: Vec<(Measured<'a>, Measured<'a>)> = of_base
+    let rounds: Vec<(MeasuredCell<'a>, MeasuredCell<'a>)> = of_base
         .iter()
         .filter_map(|(round, b)| Some((*b, *of_new.get(round)?)))
         .collect();
@@ -382,11 +376,16 @@ fn cell_change<'a>(
         }
         let strata: Vec<(Sorted, Sorted)> = rounds
             .iter()
-            .filter_map(|((_, b), (_, n))| Some((positive(b.figure(figure)?)?, positive(n.figure(figure)?)?)))
+            .filter_map(|(b, n)| {
+                Some((
+                    positive(b.samples.figure(figure)?)?,
+                    positive(n.samples.figure(figure)?)?,
+                ))
+            })
             .collect();
         let pairs: Vec<Vec<f64>> = rounds
             .iter()
-            .map(|((_, b), (_, n))| {
+            .map(|(b, n)| {
                 let of = |samples: &CellSamples, texts: &HashMap<u64, u64>| {
                     let of_text = samples
                         .requests
@@ -394,7 +393,10 @@ fn cell_change<'a>(
                         .filter_map(|r| Some((*texts.get(&r.prompt)?, figure(r))));
                     of_text.collect::<Vec<_>>()
                 };
-                paired_ratios(of(b, &base.texts), of(n, &new.texts))
+                paired_ratios(
+                    of(b.samples, &base.analysis.texts),
+                    of(n.samples, &new.analysis.texts),
+                )
             })
             .collect();
         let change = judge.figure(&strata, &pairs, Better::Lower);
@@ -403,8 +405,9 @@ fn cell_change<'a>(
     for (name, values) in BY_PASS {
         let strata = rounds
             .iter()
-            .filter_map(|((_, b), (_, n))| {
-                Some((Sorted::new(values(b).clone())?, Sorted::new(values(n).clone())?))
+            .filter_map(|(b, n)| {
+                let sample = |m: &MeasuredCell<'_>| Sorted::new(values(m.samples).clone());
+                Some((sample(b)?, sample(n)?))
             })
             .collect::<Vec<_>>();
         let change = judge.figure(&strata, &[], Better::Higher);
@@ -413,8 +416,11 @@ fn cell_change<'a>(
     for (name, value) in BY_ROUND {
         let strata = rounds
             .iter()
-            .filter_map(|((b, _), (n, _))| {
-                Some((Sorted::new(vec![value(b)?])?, Sorted::new(vec![value(n)?])?))
+            .filter_map(|(b, n)| {
+                Some((
+                    Sorted::new(vec![value(b.cell)?])?,
+                    Sorted::new(vec![value(n.cell)?])?,
+                ))
             })
             .collect::<Vec<_>>();
         let change = judge.figure(&strata, &[], Better::Lower);
@@ -425,7 +431,7 @@ fn cell_change<'a>(
         model: model.to_owned(),
         scenario: rounds
             .first()
-            .map_or_else(String::new, |((b, _), _)| b.scenario.clone()),
+            .map_or_else(String::new, |(b, _)| b.cell.scenario.clone()),
         cell: cell.to_owned(),
         rounds: rounds.len() as u32,
         asked_differently: asked,
@@ -443,11 +449,11 @@ fn positive(sample: Sorted) -> Option<Sorted> {
     Sorted::new(sample.values().iter().copied().filter(|v| *v > 0.0).collect())
 }
 
-fn new_flags(rounds: &[(Measured<'_>, Measured<'_>)]) -> Vec<FlagKind> {
+fn new_flags(rounds: &Pairs<'_>) -> Vec<FlagKind> {
     let mut new: Vec<FlagKind> = Vec::new();
-    for ((base, _), (other, _)) in rounds {
-        let had = |kind: FlagKind| base.flags.iter().any(|f| f.kind == kind);
-        for kind in other.flags.iter().map(|f| f.kind) {
+    for (base, other) in rounds {
+        let had = |kind: FlagKind| base.cell.flags.iter().any(|f| f.kind == kind);
+        for kind in other.cell.flags.iter().map(|f| f.kind) {
             if !had(kind) && !new.contains(&kind) {
                 new.push(kind);
             }
@@ -471,11 +477,7 @@ impl Judge {
             return Some(self.change(&d, better));
         }
         // A rate of 0 in some pass: there is no interval of a ratio.
-        let middle = |side: fn(&(Sorted, Sorted)) -> &Sorted| {
-            let logs: f64 = strata.iter().map(|s| side(s).median().ln()).sum();
-            (logs / strata.len() as f64).exp()
-        };
-        let (base, new) = (middle(|s| &s.0), middle(|s| &s.1));
+        let (base, new) = geometric_means(strata);
         (base > 0.0 && new > 0.0).then(|| Change {
             base,
             new,
@@ -515,10 +517,12 @@ impl Judge {
         }
     }
 
-    fn failures(self, rounds: &[(Measured<'_>, Measured<'_>)]) -> FailureChange {
-        let sum = |of: &dyn Fn(&(Measured<'_>, Measured<'_>)) -> u64| rounds.iter().map(of).sum::<u64>();
-        let base = (sum(&|r| r.0.0.failed), sum(&|r| r.0.0.requests));
-        let new = (sum(&|r| r.1.0.failed), sum(&|r| r.1.0.requests));
+    fn failures(self, rounds: &Pairs<'_>) -> FailureChange {
+        let counts = |(failed, requests): (u64, u64), m: &MeasuredCell<'_>| {
+            (failed + m.cell.failed, requests + m.cell.requests)
+        };
+        let base = rounds.iter().map(|(base, _)| base).fold((0, 0), counts);
+        let new = rounds.iter().map(|(_, new)| new).fold((0, 0), counts);
         let p = fails_more_often(base, new);
         let more = (base.0 == 0 && new.0 > 0) || p < FAILURES_P;
         let fewer = (new.0 == 0 && base.0 > 0) || fails_more_often(new, base) < FAILURES_P;

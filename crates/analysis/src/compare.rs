@@ -7,14 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     distribution::SEED,
-    samples::{CellSamples, FIGURES, Figure},
+    measured::{CellPair, MeasuredCell, by_framework, framework_pairs},
+    samples::{CellSamples, FIGURES, RequestFigure},
 };
-use benchd_core::{
-    record::LaneId,
-    stats::{
-        DEFAULT_LEVEL, Interval, Sorted, cliffs_delta, median_interval, stratified_median_interval,
-        stratified_ratio_interval,
-    },
+use benchd_core::stats::{
+    DEFAULT_LEVEL, Interval, Sorted, cliffs_delta, median_interval, stratified_median_interval,
+    stratified_ratio_interval,
 };
 
 /// Prompts (or requests of each side) from which on an interval is trusted to tell a difference.
@@ -112,72 +110,24 @@ pub struct RoundRatio {
     pub interval: Option<Interval>,
 }
 
-/// A measured cell of a lane.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Measured<'a> {
-    pub(super) lane: &'a LaneId,
-    /// Which of several runs on one machine, from 1.
-    pub(super) night: u32,
-    pub(super) scenario: &'a str,
-    pub(super) cell: &'a str,
-    pub(super) samples: &'a CellSamples,
-}
-
-impl Measured<'_> {
-    /// What is alike for all frameworks of a comparison, so that only what was measured in one is compared.
-    pub(super) fn stratum(&self) -> Stratum {
-        (self.night, self.lane.round)
-    }
-}
-
-/// A night and a round of its plan.
-pub(super) type Stratum = (u32, u32);
-/// The rounds of one cell, ascending.
-pub(super) type Rounds<'a> = BTreeMap<Stratum, &'a CellSamples>;
-/// By scenario and cell, in the order in which they were measured.
-pub(super) type Cells<'a> = IndexMap<(&'a str, &'a str), Rounds<'a>>;
-
-pub(super) fn by_framework<'a>(measured: &[Measured<'a>]) -> IndexMap<&'a str, IndexMap<&'a str, Cells<'a>>> {
-    let mut models: IndexMap<&str, IndexMap<&str, Cells<'a>>> = IndexMap::new();
-    for m in measured {
-        models
-            .entry(&m.lane.model)
-            .or_default()
-            .entry(&m.lane.framework)
-            .or_default()
-            .entry((m.scenario, m.cell))
-            .or_default()
-            .insert(m.stratum(), m.samples);
-    }
-    models
-}
-
 /// Every pair of frameworks of a model.
-pub(super) fn frameworks(measured: &[Measured<'_>]) -> Vec<FrameworkComparison> {
-    let mut all = Vec::new();
-    for (model, frameworks) in by_framework(measured) {
-        for (i, (baseline, base_cells)) in frameworks.iter().enumerate() {
-            for (framework, cells) in frameworks.iter().skip(i + 1) {
-                let cells: Vec<CellComparison> = base_cells
-                    .iter()
-                    .filter_map(|(key, base)| compare(*key, base, cells.get(key)?))
-                    .collect();
-                if !cells.is_empty() {
-                    all.push(FrameworkComparison {
-                        model: model.to_owned(),
-                        baseline: (*baseline).to_owned(),
-                        framework: (*framework).to_owned(),
-                        cells,
-                    });
-                }
-            }
-        }
-    }
-    all
+pub(super) fn frameworks(measured: &[MeasuredCell<'_>]) -> Vec<FrameworkComparison> {
+    framework_pairs(measured)
+        .into_iter()
+        .filter_map(|pair| {
+            let cells: Vec<CellComparison> = pair.cells.iter().filter_map(compare).collect();
+            (!cells.is_empty()).then(|| FrameworkComparison {
+                model: pair.model.to_owned(),
+                baseline: pair.baseline.to_owned(),
+                framework: pair.framework.to_owned(),
+                cells,
+            })
+        })
+        .collect()
 }
 
 /// Each framework's cells that more than one round of one night measured.
-pub(super) fn rounds(measured: &[Measured<'_>]) -> Vec<RoundsSummary> {
+pub(super) fn rounds(measured: &[MeasuredCell<'_>]) -> Vec<RoundsSummary> {
     let mut all = Vec::new();
     for (model, frameworks) in by_framework(measured) {
         for (framework, cells) in frameworks {
@@ -187,7 +137,7 @@ pub(super) fn rounds(measured: &[Measured<'_>]) -> Vec<RoundsSummary> {
                 .map(|((scenario, cell), rounds)| CellRounds {
                     scenario: scenario.to_owned(),
                     cell: cell.to_owned(),
-                    figures: over_rounds(&rounds.into_iter().map(|((_, r), s)| (r, s)).collect()),
+                    figures: over_rounds(&rounds.into_iter().map(|((_, r), m)| (r, m.samples)).collect()),
                 })
                 .collect();
             if !cells.is_empty() {
@@ -202,15 +152,8 @@ pub(super) fn rounds(measured: &[Measured<'_>]) -> Vec<RoundsSummary> {
     all
 }
 
-fn compare(
-    (scenario, cell): (&str, &str),
-    baseline: &Rounds<'_>,
-    framework: &Rounds<'_>,
-) -> Option<CellComparison> {
-    let rounds: Vec<(&CellSamples, &CellSamples)> = baseline
-        .iter()
-        .filter_map(|(round, base)| Some((*base, *framework.get(round)?)))
-        .collect();
+fn compare(pair: &CellPair<'_>) -> Option<CellComparison> {
+    let rounds = &pair.strata;
     let mut figures = IndexMap::new();
     for (name, figure) in FIGURES {
         let strata: Vec<(Sorted, Sorted)> = rounds
@@ -234,15 +177,19 @@ fn compare(
         .collect();
     figures.extend(difference(&strata, &[]).map(|d| ("output_tokens_per_s".to_owned(), d)));
     (!figures.is_empty()).then(|| CellComparison {
-        scenario: scenario.to_owned(),
-        cell: cell.to_owned(),
+        scenario: pair.scenario.to_owned(),
+        cell: pair.cell.to_owned(),
         rounds: rounds.len() as u32,
         figures,
     })
 }
 
 /// Framework over baseline for each prompt that both answered: of the medians over its requests.
-pub(super) fn prompt_ratios(baseline: &CellSamples, framework: &CellSamples, figure: Figure) -> Vec<f64> {
+pub(super) fn prompt_ratios(
+    baseline: &CellSamples,
+    framework: &CellSamples,
+    figure: RequestFigure,
+) -> Vec<f64> {
     let by_prompt = |samples: &CellSamples| samples.requests.iter().map(|r| (r.prompt, figure(r))).collect();
     paired_ratios(by_prompt(baseline), by_prompt(framework))
 }
@@ -267,14 +214,20 @@ pub(super) fn paired_ratios(first: Vec<(u64, f64)>, second: Vec<(u64, f64)>) -> 
         .collect()
 }
 
-/// Two samples a stratum, the baseline's first, and for each stratum the ratios of what is paired in it.
-pub(super) fn difference(strata: &[(Sorted, Sorted)], pairs: &[Vec<f64>]) -> Option<Difference> {
-    let swapped: Vec<(Sorted, Sorted)> = strata.iter().map(|(b, f)| (f.clone(), b.clone())).collect();
-    let (mut ratio, mut interval) = stratified_ratio_interval(&swapped, SEED, DEFAULT_LEVEL)?;
+/// Geometric means over the strata of the medians of both sides.
+pub(super) fn geometric_means(strata: &[(Sorted, Sorted)]) -> (f64, f64) {
     let middle = |side: fn(&(Sorted, Sorted)) -> &Sorted| {
         let logs: f64 = strata.iter().map(|s| side(s).median().ln()).sum();
         (logs / strata.len() as f64).exp()
     };
+    (middle(|s| &s.0), middle(|s| &s.1))
+}
+
+/// Two samples a stratum, the baseline's first, and for each stratum the ratios of what is paired in it.
+pub(super) fn difference(strata: &[(Sorted, Sorted)], pairs: &[Vec<f64>]) -> Option<Difference> {
+    let swapped: Vec<(Sorted, Sorted)> = strata.iter().map(|(b, f)| (f.clone(), b.clone())).collect();
+    let (mut ratio, mut interval) = stratified_ratio_interval(&swapped, SEED, DEFAULT_LEVEL)?;
+    let (baseline, framework) = geometric_means(strata);
     let enough = strata
         .iter()
         .all(|(b, f)| b.len().min(f.len()) >= COMPARED_VALUES);
@@ -302,8 +255,8 @@ pub(super) fn difference(strata: &[(Sorted, Sorted)], pairs: &[Vec<f64>]) -> Opt
         .map(|(b, f)| cliffs_delta(f, b) * b.len() as f64 * f.len() as f64)
         .sum();
     Some(Difference {
-        baseline: middle(|s| &s.0),
-        framework: middle(|s| &s.1),
+        baseline,
+        framework,
         ratio,
         interval,
         pairs: count,

@@ -39,7 +39,7 @@ pub struct Distribution {
 
 impl Distribution {
     /// The distribution of a sample.
-    pub fn of(sample: &Sorted, timeouts: u64) -> Self {
+    pub(super) fn of(sample: &Sorted, timeouts: u64) -> Self {
         let n = sample.len();
         Self {
             n: n as u64,
@@ -116,5 +116,26 @@ impl Counts {
             min: sample.min() as u64,
             max: sample.max() as u64,
         })
+    }
+}
+
+/// The mean of what is added, one by one.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Mean {
+    sum: f64,
+    n: u64,
+}
+
+impl Mean {
+    pub(super) fn add(&mut self, value: impl Into<Option<f64>>) {
+        if let Some(value) = value.into() {
+            self.sum += value;
+            self.n += 1;
+        }
+    }
+
+    /// `None` of nothing.
+    pub(super) fn get(self) -> Option<f64> {
+        (self.n > 0).then(|| self.sum / self.n as f64)
     }
 }

@@ -6,24 +6,29 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    CellSummary, LaneSummary, RoundsSummary,
-    flags::{DRIFT_LATENCY_SHARE, DRIFT_P},
-    samples::CellSamples,
-};
+use super::{CellSummary, LaneSummary, RoundsSummary, context::CellContext, samples::CellSamples};
 use benchd_core::{
     record::{Flag, FlagKind},
     stats::{Sorted, Trend, pooled_trend, trend},
 };
 
+/// A trend within a cell counts below this p value …
+const DRIFT_P: f64 = 0.001;
+/// … where latencies change by this share of their median from start to end, …
+const DRIFT_LATENCY_SHARE: f64 = 0.05;
+/// … or SM clocks by this share.
+const DRIFT_CLOCK_SHARE: f64 = 0.03;
+/// Requests that a trend of latencies needs at least.
+const DRIFT_REQUESTS: usize = 30;
+
 /// Cells that a trend of clocks over the lane needs at least.
-pub const CLOCK_CELLS: usize = 5;
+const CLOCK_CELLS: usize = 5;
 /// p value below which clocks count as changing over the lane: with six cells a strictly falling clock has 0.5 %.
-pub const CLOCK_P: f64 = 0.01;
+const CLOCK_P: f64 = 0.01;
 /// Change of the SM clock over the lane that counts, as a share of its mean.
-pub const CLOCK_SHARE: f64 = 0.03;
+const CLOCK_SHARE: f64 = 0.03;
 /// Requests of a cell that its trend needs at least to count for the lane.
-pub const SERIES_REQUESTS: usize = 5;
+const SERIES_REQUESTS: usize = 5;
 
 /// What changed over a lane.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -57,6 +62,32 @@ pub struct DriftFigure {
     pub p: f64,
     /// Cells that tell of it.
     pub cells: u64,
+}
+
+/// What drifts within one cell, in words: its latency, else the GPU's clock.
+pub(super) fn within_cell(context: &CellContext<'_>, latency_series: &[(f64, f64)]) -> Option<String> {
+    let settled = after_first_wave(latency_series, context.cell.concurrency);
+    if settled.len() >= DRIFT_REQUESTS {
+        let trend = trend(&settled)?;
+        let median = Sorted::new(settled.iter().map(|p| p.1).collect())?.median();
+        let times = Sorted::new(settled.iter().map(|p| p.0).collect())?;
+        let change = trend.slope * (times.max() - times.min()) / median;
+        if trend.p < DRIFT_P && change.abs() > DRIFT_LATENCY_SHARE {
+            return Some(format!(
+                "latency changed by {:+.0} % from the cell's start to its end",
+                change * 100.0
+            ));
+        }
+    }
+    let window = context.gpu?;
+    let (trend, mean) = (window.clock_trend()?, window.summary(None).sm_clock_mean_mhz?);
+    let change = trend.slope * window.length_s() / mean;
+    (trend.p < DRIFT_P && change.abs() > DRIFT_CLOCK_SHARE).then(|| {
+        format!(
+            "the SM clock changed by {:+.0} % from the cell's start to its end",
+            change * 100.0
+        )
+    })
 }
 
 /// Finds a lane's drift from its measured cells and flags the cells that it touches.
@@ -116,7 +147,7 @@ fn relative(series: &[(f64, f64)]) -> Option<Vec<(f64, f64)>> {
 
 /// Points in the order of their times, without the first wave: its requests wait for each other's prefill, and the
 /// first one fills the caches. That is no drift.
-pub(super) fn after_first_wave(series: &[(f64, f64)], streams: u32) -> Vec<(f64, f64)> {
+fn after_first_wave(series: &[(f64, f64)], streams: u32) -> Vec<(f64, f64)> {
     let mut points = series.to_vec();
     points.sort_by(|a, b| a.0.total_cmp(&b.0));
     points.drain(..points.len().min(streams as usize));
@@ -139,7 +170,7 @@ fn within_cells(
     let Trend { slope, p, .. } = pooled_trend(&usable)?;
     // No further than the trends were seen: a slope of some seconds says nothing of a whole lane.
     let lengths_s = cells.iter().map(|c| c.passes_s.iter().sum::<f64>()).collect();
-    let cell_s = benchd_core::stats::Sorted::new(lengths_s)?.median();
+    let cell_s = Sorted::new(lengths_s)?.median();
     let change = (slope * cell_s).exp_m1();
     let figure = DriftFigure {
         change,

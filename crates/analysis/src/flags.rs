@@ -2,48 +2,43 @@
 
 use std::collections::BTreeSet;
 
-use super::{CellContext, GpuSummary, cell::asked_prompt_tokens};
+use super::{
+    GpuSummary,
+    context::{CellContext, asked_prompt_tokens},
+    drift,
+};
 use benchd_core::{
     record::{Flag, FlagKind},
-    stats::{self, CERTAINTY, samples_needed},
+    stats::{CERTAINTY, samples_needed},
 };
 use benchd_journal::FinishedCell;
 use benchd_plan::{Arrival, Cell, CellInput, PromptMode};
 
 /// How far reported prompt tokens may be from what was asked, the chat template's share left out.
-pub const PROMPT_TOLERANCE: f64 = 0.02;
+const PROMPT_TOLERANCE: f64 = 0.02;
 /// Cached tokens up to the template's share and this many more are no sign of a cached prompt: caches work in blocks
 /// (16 tokens in vLLM), and the salt's first digits may agree.
-pub const CACHED_ALLOWANCE: u64 = 16;
+const CACHED_ALLOWANCE: u64 = 16;
 /// The template's share where it is not known, for the judgement of cached tokens.
-pub const UNKNOWN_TEMPLATE: u64 = 100;
+const UNKNOWN_TEMPLATE: u64 = 100;
 /// Share of events that came in the same read as the one before, from which on gaps say little.
-pub const COALESCED_SHARE: f64 = 0.5;
+const COALESCED_SHARE: f64 = 0.5;
 /// Tokens a chunk from which on gaps between chunks are not gaps between tokens.
-pub const TOKENS_PER_CHUNK: f64 = 1.25;
+const TOKENS_PER_CHUNK: f64 = 1.25;
 /// Share of the GPU samples in which the clocks were slowed.
-pub const THROTTLED_SHARE: f64 = 0.05;
+const THROTTLED_SHARE: f64 = 0.05;
 /// Longest time without a GPU sample, milliseconds.
-pub const SAMPLE_GAP_MS: f64 = 5_000.0;
+const SAMPLE_GAP_MS: f64 = 5_000.0;
 /// The client's lag (99th percentile) from which on times are suspect, as a share of the smallest of them: the median
 /// TTFT or the median TPOT.
-pub const LAG_SHARE: f64 = 0.05;
+const LAG_SHARE: f64 = 0.05;
 /// Lags below this are never suspect, microseconds.
-pub const LAG_FLOOR_US: u64 = 200;
+const LAG_FLOOR_US: u64 = 200;
 /// Share of the client's largest event rate from which on it is near its limit.
-pub const EVENT_RATE_SHARE: f64 = 0.5;
-/// A trend within a cell counts below this p value …
-pub const DRIFT_P: f64 = 0.001;
-/// … where latencies change by this share of their median from start to end, …
-pub const DRIFT_LATENCY_SHARE: f64 = 0.05;
-/// … or SM clocks by this share.
-pub const DRIFT_CLOCK_SHARE: f64 = 0.03;
-/// Requests that a trend of latencies needs at least.
-pub const DRIFT_REQUESTS: usize = 30;
-
+const EVENT_RATE_SHARE: f64 = 0.5;
 /// What a cell's records show.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Evidence {
+pub(super) struct FlagEvidence {
     pub(super) requests: u64,
     pub(super) failed: u64,
     pub(super) full: u64,
@@ -71,7 +66,7 @@ pub(super) struct Evidence {
     most_cached: u64,
 }
 
-impl Evidence {
+impl FlagEvidence {
     /// Judges one request's prompt tokens.
     pub(super) fn add_prompt(&mut self, reported: u64, cell: &Cell, template: Option<u32>) {
         let Some(asked) = asked_prompt_tokens(cell).map(f64::from) else {
@@ -104,7 +99,7 @@ impl Evidence {
 
 /// All flags of a cell: those that were journalled while it ran, then those that follow from the evidence; one a kind.
 pub(super) fn cell_flags(
-    e: &Evidence,
+    e: &FlagEvidence,
     finished: &FinishedCell,
     context: &CellContext<'_>,
     gpu: Option<&GpuSummary>,
@@ -125,7 +120,7 @@ pub(super) fn cell_flags(
 
 type Add<'a> = &'a mut dyn FnMut(FlagKind, String);
 
-fn requests(e: &Evidence, context: &CellContext<'_>, add: Add<'_>) {
+fn requests(e: &FlagEvidence, context: &CellContext<'_>, add: Add<'_>) {
     if context.not_controlled {
         add(
             FlagKind::NotControlled,
@@ -212,7 +207,7 @@ fn same_model(served: &str, id: &str) -> bool {
     served == id || last(served) == last(id)
 }
 
-fn prompts(e: &Evidence, finished: &FinishedCell, context: &CellContext<'_>, add: Add<'_>) {
+fn prompts(e: &FlagEvidence, finished: &FinishedCell, context: &CellContext<'_>, add: Add<'_>) {
     let cell = context.cell;
     let asked = asked_prompt_tokens(cell).unwrap_or(0);
     let worst = e.worst_prompt.unwrap_or(0);
@@ -264,7 +259,7 @@ fn prompts(e: &Evidence, finished: &FinishedCell, context: &CellContext<'_>, add
     }
 }
 
-fn timing(e: &Evidence, finished: &FinishedCell, context: &CellContext<'_>, add: Add<'_>) {
+fn timing(e: &FlagEvidence, finished: &FinishedCell, context: &CellContext<'_>, add: Add<'_>) {
     let share = |part: u64, of: u64| if of == 0 { 0.0 } else { part as f64 / of as f64 };
     let coalesced = share(e.coalesced, e.chunks);
     if coalesced > COALESCED_SHARE {
@@ -371,34 +366,7 @@ fn machine(context: &CellContext<'_>, gpu: Option<&GpuSummary>, latency_series: 
             );
         }
     }
-    if let Some(text) = drift(context, latency_series) {
+    if let Some(text) = drift::within_cell(context, latency_series) {
         add(FlagKind::Drift, text);
     }
-}
-
-fn drift(context: &CellContext<'_>, latency_series: &[(f64, f64)]) -> Option<String> {
-    let centre =
-        |series: &[(f64, f64)]| stats::Sorted::new(series.iter().map(|p| p.1).collect()).map(|s| s.median());
-    let settled = super::drift::after_first_wave(latency_series, context.cell.concurrency);
-    let latency_series = settled.as_slice();
-    if latency_series.len() >= DRIFT_REQUESTS {
-        let (trend, median) = (stats::trend(latency_series)?, centre(latency_series)?);
-        let times = stats::Sorted::new(latency_series.iter().map(|p| p.0).collect())?;
-        let change = trend.slope * (times.max() - times.min()) / median;
-        if trend.p < DRIFT_P && change.abs() > DRIFT_LATENCY_SHARE {
-            return Some(format!(
-                "latency changed by {:+.0} % from the cell's start to its end",
-                change * 100.0
-            ));
-        }
-    }
-    let window = context.gpu?;
-    let (trend, mean) = (window.clock_trend()?, window.summary(None).sm_clock_mean_mhz?);
-    let change = trend.slope * window.length_s() / mean;
-    (trend.p < DRIFT_P && change.abs() > DRIFT_CLOCK_SHARE).then(|| {
-        format!(
-            "the SM clock changed by {:+.0} % from the cell's start to its end",
-            change * 100.0
-        )
-    })
 }

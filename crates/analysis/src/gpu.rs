@@ -7,6 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::distribution::Mean;
 use benchd_core::{
     record::{GpuSample, ThrottleReason},
     stats::{self, Trend},
@@ -50,7 +51,7 @@ pub struct GpuSummary {
 
 /// Samples folded over one stretch of time.
 #[derive(Debug, Clone, Default)]
-pub struct GpuWindow {
+pub(super) struct GpuWindow {
     start_us: u64,
     end_us: u64,
     devices: BTreeMap<u32, Device>,
@@ -81,33 +82,10 @@ struct Device {
     longest_gap_us: u64,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Mean {
-    sum: f64,
-    n: u64,
-}
-
-impl Mean {
-    fn add(&mut self, value: Option<impl Into<f64>>) {
-        if let Some(value) = value {
-            self.sum += value.into();
-            self.n += 1;
-        }
-    }
-
-    fn get(self) -> Option<f64> {
-        (self.n > 0).then(|| self.sum / self.n as f64)
-    }
-}
-
-/// Folds the samples in `path` over `windows` (start and end, microseconds since the Unix epoch) in one pass; also the
-/// number of lines that could not be read. `None` where there is no such file.
-pub fn gpu_windows(path: &Path, windows: &[(u64, u64)]) -> Result<Option<(Vec<GpuWindow>, u64)>, DiskError> {
-    gpu_windows_and(path, windows, |_| {})
-}
-
-/// Also shows every sample to `look`, since the file is long and read once.
-pub(super) fn gpu_windows_and(
+/// Folds the samples in `path` over `windows` (start and end, microseconds since the Unix epoch) in one pass, and shows
+/// each to `look`, since the file is long and read once; also the number of lines that could not be read. `None` where
+/// there is no such file.
+pub(super) fn gpu_windows(
     path: &Path,
     windows: &[(u64, u64)],
     mut look: impl FnMut(&GpuSample),
@@ -135,7 +113,7 @@ pub(super) fn gpu_windows_and(
 
 impl GpuWindow {
     /// An empty window, microseconds since the Unix epoch.
-    pub fn new(start_us: u64, end_us: u64) -> Self {
+    fn new(start_us: u64, end_us: u64) -> Self {
         Self {
             start_us,
             end_us,
@@ -144,17 +122,17 @@ impl GpuWindow {
     }
 
     /// Folds one sample in. Samples of a device come in the order of time.
-    pub fn add(&mut self, sample: &GpuSample) {
+    fn add(&mut self, sample: &GpuSample) {
         let device = self.devices.entry(sample.device).or_default();
         device.samples += 1;
         let since = device.last_us.unwrap_or(self.start_us);
         device.longest_gap_us = device.longest_gap_us.max(sample.unix_us.saturating_sub(since));
         device.last_us = Some(sample.unix_us);
         device.memory.add(sample.memory_used_bytes.map(|b| b as f64));
-        device.util.add(sample.util_gpu_pct);
-        device.power_mw.add(sample.power_mw);
-        device.sm_clock.add(sample.sm_clock_mhz);
-        device.temperature.add(sample.temperature_c);
+        device.util.add(sample.util_gpu_pct.map(f64::from));
+        device.power_mw.add(sample.power_mw.map(f64::from));
+        device.sm_clock.add(sample.sm_clock_mhz.map(f64::from));
+        device.temperature.add(sample.temperature_c.map(f64::from));
         if sample.memory_used_bytes.is_some() {
             device.memory_last = sample.memory_used_bytes;
         }
@@ -186,7 +164,7 @@ impl GpuWindow {
     }
 
     /// Processes seen on the devices.
-    pub fn processes(&self) -> &BTreeSet<u32> {
+    pub(super) fn processes(&self) -> &BTreeSet<u32> {
         &self.processes
     }
 
@@ -201,7 +179,7 @@ impl GpuWindow {
     }
 
     /// The figures; `output_tokens` are those of successful requests.
-    pub fn summary(&self, output_tokens: Option<u64>) -> GpuSummary {
+    pub(super) fn summary(&self, output_tokens: Option<u64>) -> GpuSummary {
         let devices = || self.devices.values();
         let sum = |f: &dyn Fn(&Device) -> Option<f64>| {
             let values: Vec<f64> = devices().filter_map(f).collect();

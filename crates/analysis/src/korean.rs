@@ -15,16 +15,16 @@ use benchd_prompts::{Ending, quality};
 
 /// Characters and bytes of a text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TextSize {
+pub(super) struct TextSize {
     /// Unicode scalar values.
-    pub chars: u64,
+    pub(super) chars: u64,
     /// Bytes of UTF-8.
-    pub bytes: u64,
+    pub(super) bytes: u64,
 }
 
 impl TextSize {
     /// The size of `text`.
-    pub fn of(text: &str) -> Self {
+    pub(super) fn of(text: &str) -> Self {
         Self {
             chars: text.chars().count() as u64,
             bytes: text.len() as u64,

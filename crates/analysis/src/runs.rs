@@ -1,15 +1,14 @@
 //! Runs beside each other: what each of them was asked, on what machine, and what differs between them.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    fs::File,
-    io::{BufRead, BufReader},
-};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AnalysisError, LaneSummary, RunAnalysis, RunSummary, analyse_run, samples::prompt_key};
-use benchd_journal::{DiskError, RunDir, RunInfo};
+use super::{
+    AnalysisError, LaneSummary, RunSummary,
+    run::{RunAnalysis, analyse_run},
+};
+use benchd_journal::{RunDir, RunInfo};
 use benchd_plan::{Cell, Framework, Lane, Model, Plan, Source};
 
 /// A run, read and analysed, with the plan that it was run by.
@@ -19,10 +18,7 @@ pub struct AnalysedRun {
     pub plan: Plan,
     /// The plan's lanes with their cells.
     pub lanes: Vec<Lane>,
-    /// What it came to.
-    pub analysis: RunAnalysis,
-    /// Text of each prompt as a number, by its id as a number: ids are alike in all runs of a plan, texts need not be.
-    pub(super) texts: HashMap<u64, u64>,
+    pub(super) analysis: RunAnalysis,
 }
 
 impl AnalysedRun {
@@ -33,7 +29,6 @@ impl AnalysedRun {
     pub fn read(dir: &RunDir, plan: Plan, lanes: Vec<Lane>) -> Result<Self, AnalysisError> {
         Ok(Self {
             analysis: analyse_run(dir, &plan, &lanes)?,
-            texts: prompt_texts(dir)?,
             plan,
             lanes,
         })
@@ -56,31 +51,6 @@ impl AnalysedRun {
     fn info(&self) -> Option<&RunInfo> {
         self.summary().info.as_ref()
     }
-}
-
-/// What this room needs of a line of prompts.jsonl.
-#[derive(Deserialize)]
-struct PromptLine {
-    id: String,
-    sha256: String,
-}
-
-fn prompt_texts(dir: &RunDir) -> Result<HashMap<u64, u64>, DiskError> {
-    let path = dir.prompts();
-    let file = match File::open(&path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(HashMap::new()),
-        Err(e) => return Err(DiskError::new("open", &path, e)),
-    };
-    let mut texts = HashMap::new();
-    for line in BufReader::new(file).split(b'\n') {
-        let line = line.map_err(|e| DiskError::new("read", &path, e))?;
-        // Lines that are no prompts are named by the analysis.
-        if let Ok(prompt) = serde_json::from_slice::<PromptLine>(&line) {
-            texts.insert(prompt_key(&prompt.id), prompt_key(&prompt.sha256));
-        }
-    }
-    Ok(texts)
 }
 
 /// Whether two runs were made on one machine.
@@ -165,58 +135,26 @@ pub(super) fn machine_text(info: Option<&RunInfo>) -> String {
 /// something different tell nothing of each other.
 pub(super) fn asked_differently(a: &AnalysedRun, b: &AnalysedRun, of_a: &Cell, of_b: &Cell) -> Vec<String> {
     let mut out = Vec::new();
-    let mut differ = |what: &str, a: String, b: String| {
+    let mut differ = |what: &str, of: &dyn Fn(&AnalysedRun, &Cell) -> String| {
+        let (a, b) = (of(a, of_a), of(b, of_b));
         if a != b {
             out.push(format!("{what}: {a} against {b}"));
         }
     };
-    differ("kind", of_a.kind.to_string(), of_b.kind.to_string());
-    differ(
-        "streams",
-        of_a.concurrency.to_string(),
-        of_b.concurrency.to_string(),
-    );
-    differ(
-        "prompts",
-        format!("{:?}", of_a.input),
-        format!("{:?}", of_b.input),
-    );
-    differ(
-        "prompt mode",
-        format!("{:?}", of_a.prompts),
-        format!("{:?}", of_b.prompts),
-    );
-    differ(
-        "output tokens",
-        of_a.output_tokens.to_string(),
-        of_b.output_tokens.to_string(),
-    );
+    differ("kind", &|_, c| c.kind.to_string());
+    differ("streams", &|_, c| c.concurrency.to_string());
+    differ("prompts", &|_, c| format!("{:?}", c.input));
+    differ("prompt mode", &|_, c| format!("{:?}", c.prompts));
+    differ("output tokens", &|_, c| c.output_tokens.to_string());
     // More passes or repeats only make a figure surer; more requests a pass change what a pass is.
     if of_a.concurrency > 1 {
-        differ(
-            "requests a pass",
-            of_a.requests_per_pass.to_string(),
-            of_b.requests_per_pass.to_string(),
-        );
+        differ("requests a pass", &|_, c| c.requests_per_pass.to_string());
     }
-    differ(
-        "arrivals",
-        format!("{:?}", of_a.arrival),
-        format!("{:?}", of_b.arrival),
-    );
-    differ("cache", format!("{:?}", of_a.cache), format!("{:?}", of_b.cache));
-    let (ra, rb) = (&a.plan.request, &b.plan.request);
-    differ(
-        "temperature",
-        ra.temperature.to_string(),
-        rb.temperature.to_string(),
-    );
-    differ("top_p", ra.top_p.to_string(), rb.top_p.to_string());
-    differ(
-        "time limit",
-        format!("{:?}", ra.timeout),
-        format!("{:?}", rb.timeout),
-    );
+    differ("arrivals", &|_, c| format!("{:?}", c.arrival));
+    differ("cache", &|_, c| format!("{:?}", c.cache));
+    differ("temperature", &|run, _| run.plan.request.temperature.to_string());
+    differ("top_p", &|run, _| run.plan.request.top_p.to_string());
+    differ("time limit", &|run, _| format!("{:?}", run.plan.request.timeout));
     out
 }
 

@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use super::{agreement::AnswerTexts, korean::WrittenSamples, series::CellSeries};
+use super::{answers::AnswerTexts, korean::WrittenSamples, series::CellSeries};
 use benchd_core::stats::Sorted;
 
 /// A cell's numbers beyond its summary.
@@ -47,17 +47,18 @@ pub(super) struct RequestValues {
 }
 
 /// One figure of a request.
-pub(super) type Figure = fn(&RequestValues) -> f64;
+pub(super) type RequestFigure = fn(&RequestValues) -> f64;
 
 /// The figures that frameworks and rounds are compared by.
-pub(super) const FIGURES: [(&str, Figure); 4] = [
+pub(super) const FIGURES: [(&str, RequestFigure); 4] = [
     ("ttft_ms", |r| r.ttft_ms),
     ("latency_ms", |r| r.latency_ms),
     ("tpot_ms", |r| r.tpot_ms),
     ("tokens_per_s", |r| r.tokens_per_s),
 ];
 
-/// A prompt's id as a number: equal ids are equal numbers.
+/// A prompt's id as a number: equal ids are equal numbers within one process. Not to be stored: another Rust version may
+/// hash otherwise.
 pub(super) fn prompt_key(id: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     id.hash(&mut hasher);
@@ -66,7 +67,7 @@ pub(super) fn prompt_key(id: &str) -> u64 {
 
 impl CellSamples {
     /// One figure of all requests that have it.
-    pub(super) fn figure(&self, figure: Figure) -> Option<Sorted> {
+    pub(super) fn figure(&self, figure: RequestFigure) -> Option<Sorted> {
         Sorted::new(self.requests.iter().map(figure).collect())
     }
 }

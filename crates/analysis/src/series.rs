@@ -10,17 +10,17 @@ use benchd_core::{
 use benchd_journal::{Entry, Event};
 
 /// Values that a distribution is drawn with at most.
-pub const SPREAD_VALUES: usize = 200;
+pub(super) const SPREAD_VALUES: usize = 200;
 /// The percentiles of a [`Spread`] that are known exactly.
 pub const SPREAD_PERCENTILES: [f64; 4] = [25.0, 50.0, 75.0, 95.0];
 /// Points of a chart by request number at most.
-pub const REQUEST_POINTS: usize = 240;
+pub(super) const REQUEST_POINTS: usize = 240;
 /// Arrivals of one request's timeline at most.
-pub const ARRIVALS: usize = 400;
+pub(super) const ARRIVALS: usize = 400;
 /// Stretches of time that a lane's GPU samples are folded to at most.
-pub const GPU_BUCKETS: usize = 600;
+pub(super) const GPU_BUCKETS: usize = 600;
 /// The same around one server's stop.
-pub const STOP_BUCKETS: usize = 200;
+pub(super) const STOP_BUCKETS: usize = 200;
 /// What is shown before the stop and after the memory's return, microseconds.
 const STOP_MARGIN_US: u64 = 2_000_000;
 /// Requests among which the one for a timeline is looked for: the first of the cell.

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{CheckedFigure, CrossCheck, Distribution, ServerSays};
+use super::{CheckedFigure, CrossCheck, Distribution, ServerSays, distribution::Mean};
 use benchd_core::record::RequestRecord;
-use benchd_frameworks::own_figures;
+use benchd_frameworks::server_figures;
 
 /// A server's clock starts after benchd's send and stops before benchd sees the event, so its times are the shorter
 /// ones. By how much of benchd's they may be shorter: what the server does before its clock starts (reading,
@@ -38,23 +38,6 @@ pub(super) struct Timings {
     prompt_ms: Vec<f64>,
     predicted_ms: Vec<f64>,
     ttft_less_prompt_ms: Vec<f64>,
-}
-
-#[derive(Default)]
-struct Mean {
-    sum: f64,
-    n: u64,
-}
-
-impl Mean {
-    fn add(&mut self, value: f64) {
-        self.sum += value;
-        self.n += 1;
-    }
-
-    fn get(&self) -> Option<f64> {
-        (self.n > 0).then(|| self.sum / self.n as f64)
-    }
 }
 
 impl Timings {
@@ -98,7 +81,7 @@ impl Timings {
     /// The server's figures out of its counters' growth over the cell, beside these. `failed` requests are in the
     /// server's counters and in none of ours; `seconds` is the length of the measured passes.
     pub(super) fn says(self, counters: &BTreeMap<String, f64>, failed: u64, seconds: f64) -> ServerSays {
-        let own = own_figures(counters);
+        let own = server_figures(counters);
         let mut checks = Vec::new();
         let mut check = |figure, ours: Option<f64>, server: Option<f64>, shorter: f64, longer: f64| {
             let Some((ours, server)) = ours.zip(server) else {
@@ -114,74 +97,43 @@ impl Timings {
         };
         // With failures the two are of different requests, and nothing can be said.
         if failed == 0 && self.requests > 0 {
+            use CheckedFigure as F;
             let count = |n: Option<u64>| n.map(|n| n as f64);
             let rate = |tokens: Option<f64>| tokens.filter(|_| seconds > 0.0).map(|t| t / seconds);
             let outputs = count(self.output_tokens);
-            check(
-                CheckedFigure::Requests,
-                count(Some(self.requests)),
-                own.requests,
-                0.0,
-                0.0,
-            );
-            check(
-                CheckedFigure::PromptTokens,
-                count(self.prompt_tokens),
-                own.prompt_tokens,
-                0.0,
-                0.0,
-            );
-            check(CheckedFigure::OutputTokens, outputs, own.output_tokens, 0.0, 0.0);
-            check(
-                CheckedFigure::OutputTokensPerS,
-                rate(outputs),
-                rate(own.output_tokens),
-                0.0,
-                0.0,
-            );
             for (figure, ours, server) in [
-                (CheckedFigure::TtftMeanMs, self.ttft_ms.get(), own.ttft_mean_ms),
-                (
-                    CheckedFigure::LatencyMeanMs,
-                    self.latency_ms.get(),
-                    own.latency_mean_ms,
-                ),
+                (F::Requests, count(Some(self.requests)), own.requests),
+                (F::PromptTokens, count(self.prompt_tokens), own.prompt_tokens),
+                (F::OutputTokens, outputs, own.output_tokens),
+                (F::OutputTokensPerS, rate(outputs), rate(own.output_tokens)),
             ] {
-                let mean = ours.unwrap_or(0.0);
-                let shorter = (mean * SHORTER_SHARE).max(SHORTER_MS);
-                check(
-                    figure,
-                    ours,
-                    server,
-                    shorter,
-                    (mean * LONGER_SHARE).max(LONGER_MS),
-                );
+                check(figure, ours, server, 0.0, 0.0);
+            }
+            let longer = |ours: Option<f64>| (ours.unwrap_or(0.0) * LONGER_SHARE).max(LONGER_MS);
+            for (figure, ours, server) in [
+                (F::TtftMeanMs, self.ttft_ms.get(), own.ttft_mean_ms),
+                (F::LatencyMeanMs, self.latency_ms.get(), own.latency_mean_ms),
+            ] {
+                let shorter = (ours.unwrap_or(0.0) * SHORTER_SHARE).max(SHORTER_MS);
+                check(figure, ours, server, shorter, longer(ours));
             }
             // llama-server's time for the prompt has no queue and no saving of an old slot in it: only more than
             // benchd's TTFT would be wrong.
-            let timed = self.timed_ttft_ms.get();
-            let mean = timed.unwrap_or(0.0);
-            check(
-                CheckedFigure::TtftMeanMs,
-                timed,
-                mean_of(&self.prompt_ms),
-                mean,
-                (mean * LONGER_SHARE).max(LONGER_MS),
-            );
-            let apart =
-                |ours: Option<f64>, floor: f64| (ours.unwrap_or(0.0) * BETWEEN_TOKENS_SHARE).max(floor);
-            let tpot = self.tpot_ms.get();
-            let by = apart(tpot, TPOT_MS);
-            check(CheckedFigure::TpotMeanMs, tpot, own.tpot_mean_ms, by, by);
-            let generation = self.generation_ms.get();
-            let by = apart(generation, GENERATION_MS);
-            check(
-                CheckedFigure::GenerationMeanMs,
-                generation,
-                mean_of(&self.predicted_ms),
-                by,
-                by,
-            );
+            let (timed, prompt) = (self.timed_ttft_ms.get(), mean_of(&self.prompt_ms));
+            check(F::TtftMeanMs, timed, prompt, timed.unwrap_or(0.0), longer(timed));
+            let predicted = mean_of(&self.predicted_ms);
+            for (figure, ours, server, least) in [
+                (F::TpotMeanMs, self.tpot_ms.get(), own.tpot_mean_ms, TPOT_MS),
+                (
+                    F::GenerationMeanMs,
+                    self.generation_ms.get(),
+                    predicted,
+                    GENERATION_MS,
+                ),
+            ] {
+                let apart = (ours.unwrap_or(0.0) * BETWEEN_TOKENS_SHARE).max(least);
+                check(figure, ours, server, apart, apart);
+            }
         }
         ServerSays {
             prompt_tokens: own.prompt_tokens,

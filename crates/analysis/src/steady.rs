@@ -1,6 +1,6 @@
 //! The steady state of a cell's closed loop.
 
-use super::{Distribution, Rate, Steady};
+use super::{Distribution, Rate, Steady, times::RequestTimes};
 use benchd_core::{
     record::{Outcome, RequestRecord},
     stats::{overlap_share, steady_window},
@@ -24,13 +24,8 @@ pub(super) struct Span {
 }
 
 impl Span {
-    pub(super) fn of(r: &RequestRecord, ttft_ms: Option<f64>, timeout_us: u64) -> Self {
+    pub(super) fn of(r: &RequestRecord, times: &RequestTimes) -> Self {
         let timed_out = r.outcome == Outcome::Timeout;
-        let latency_us = match r.outcome {
-            Outcome::Ok => Some(r.latency_us()),
-            Outcome::Timeout => Some(r.latency_us().max(timeout_us)),
-            _ => None,
-        };
         Self {
             start_us: r.sent_unix_us,
             first_us: r.sent_unix_us + r.first_token_us.unwrap_or(r.end_us),
@@ -41,8 +36,8 @@ impl Span {
             } else {
                 0.0
             },
-            ttft_ms,
-            latency_ms: latency_us.map(|us| us as f64 / 1e3),
+            ttft_ms: times.ttft_ms,
+            latency_ms: times.latency_ms,
             timed_out,
             no_token: timed_out && r.first_token_us.is_none(),
         }

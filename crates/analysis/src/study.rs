@@ -10,10 +10,10 @@ use indexmap::{IndexMap, IndexSet};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    COMPARED_VALUES, CellSummary, Expectation, FrameworkComparison, RunSeries, RunSummary, Verdict,
-    compare::{self, Measured, Stratum},
+    COMPARED_VALUES, CellSummary, Expectation, FrameworkComparison, RunSeries, RunSummary, Verdict, compare,
     distribution::SEED,
     hypotheses,
+    measured::{CellKey, MeasuredCell, Stratum},
     runs::{AnalysedRun, Machine, asked_differently, differences, machine_text, served_differently},
     samples::{CellSamples, FIGURES},
 };
@@ -250,9 +250,6 @@ fn tell_apart(machines: &mut [(Option<Machine>, MachineStudy)]) {
     }
 }
 
-/// A framework, a model and a cell.
-type Key<'a> = (&'a str, &'a str, &'a str);
-
 /// The nights of one machine, in the order of their start.
 fn machine_study(nights: Vec<AnalysedRun>) -> MachineStudy {
     let mut notes = Vec::new();
@@ -267,15 +264,12 @@ fn machine_study(nights: Vec<AnalysedRun>) -> MachineStudy {
         }
     }
     let (pooled, left_out) = pooled_nights(&nights, &mut notes);
-    let measured: Vec<Measured<'_>> = (1..)
+    let measured: Vec<MeasuredCell<'_>> = (1..)
         .zip(&nights)
-        .flat_map(|(n, night)| night.analysis.measured(n))
-        .filter(|m| {
-            let key = (m.lane.framework.as_str(), m.lane.model.as_str(), m.cell);
-            pooled.get(&key).is_some_and(|of| of.contains(&m.night))
-        })
+        .flat_map(|(n, night)| night.analysis.night(n).measured())
+        .filter(|m| pooled.get(&m.key()).is_some_and(|of| of.contains(&m.night)))
         .collect();
-    let cells = cells(&nights, &measured);
+    let cells = cells(&measured);
     let comparisons = compare::frameworks(&measured);
     let mut differing = Vec::new();
     if nights.len() > 1 {
@@ -324,19 +318,10 @@ fn machine_study(nights: Vec<AnalysedRun>) -> MachineStudy {
 fn pooled_nights<'a>(
     nights: &'a [AnalysedRun],
     notes: &mut Vec<String>,
-) -> (IndexMap<Key<'a>, BTreeSet<u32>>, BTreeSet<u32>) {
-    let mut measured: IndexMap<Key<'a>, Vec<u32>> = IndexMap::new();
+) -> (IndexMap<CellKey<'a>, BTreeSet<u32>>, BTreeSet<u32>) {
+    let mut measured: IndexMap<CellKey<'a>, Vec<u32>> = IndexMap::new();
     for (n, night) in (1u32..).zip(nights) {
-        let keys: IndexSet<Key<'a>> = night
-            .summary()
-            .lanes
-            .iter()
-            .flat_map(|l| {
-                let of =
-                    |c: &'a CellSummary| (l.lane.framework.as_str(), l.lane.model.as_str(), c.cell.as_str());
-                l.cells.iter().map(of)
-            })
-            .collect();
+        let keys: IndexSet<CellKey<'a>> = night.analysis.night(n).measured().map(|m| m.key()).collect();
         for key in keys {
             measured.entry(key).or_default().push(n);
         }
@@ -417,23 +402,13 @@ fn judged(
 }
 
 /// Each cell's figures over the nights.
-fn cells(nights: &[AnalysedRun], measured: &[Measured<'_>]) -> Vec<StudyCell> {
-    let mut by_cell: IndexMap<Key<'_>, Vec<&Measured<'_>>> = IndexMap::new();
+fn cells(measured: &[MeasuredCell<'_>]) -> Vec<StudyCell> {
+    let mut by_cell: IndexMap<CellKey<'_>, Vec<&MeasuredCell<'_>>> = IndexMap::new();
     for m in measured {
-        by_cell
-            .entry((&m.lane.framework, &m.lane.model, m.cell))
-            .or_default()
-            .push(m);
+        by_cell.entry(m.key()).or_default().push(m);
     }
-    let of_cell = |((framework, model, id), of): (Key<'_>, Vec<&Measured<'_>>)| {
-        let summaries: Vec<&CellSummary> = of
-            .iter()
-            .filter_map(|m| {
-                let lanes = &nights.get(m.night as usize - 1)?.summary().lanes;
-                let lane = lanes.iter().find(|l| l.lane == *m.lane)?;
-                lane.cells.iter().find(|c| c.cell == id)
-            })
-            .collect();
+    let of_cell = |((framework, model, id), of): (CellKey<'_>, Vec<&MeasuredCell<'_>>)| {
+        let summaries: Vec<&CellSummary> = of.iter().map(|m| m.cell).collect();
         let first = *summaries.first()?;
         let middle = |value: fn(&CellSummary) -> Option<f64>| {
             let values = summaries.iter().copied().filter_map(value).collect();
@@ -533,7 +508,7 @@ fn between(estimates: &BTreeMap<u32, Estimate>) -> Option<BetweenNights> {
 fn ratios_that_differ(
     nights: &[AnalysedRun],
     pooled: &[FrameworkComparison],
-    pooled_nights: &IndexMap<Key<'_>, BTreeSet<u32>>,
+    pooled_nights: &IndexMap<CellKey<'_>, BTreeSet<u32>>,
 ) -> Vec<NightsDiffer> {
     let mut out = Vec::new();
     for of in pooled {

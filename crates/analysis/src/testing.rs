@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf, time::Duration}
 
 use indexmap::IndexMap;
 
-use super::{AnalysisError, CellSummary, RunSummary, summarise_run};
+use super::{AnalysisError, CellSummary, RunSummary, summarise_run_with_series};
 use benchd_core::record::*;
 use benchd_journal::*;
 use benchd_plan::*;
@@ -506,7 +506,7 @@ impl Builder {
 
     pub fn summary(&self) -> Result<RunSummary, AnalysisError> {
         self.write_journal();
-        summarise_run(&self.run, &self.plan, &self.lanes)
+        summarise_run_with_series(&self.run, &self.plan, &self.lanes).map(|(summary, _)| summary)
     }
 
     /// The first lane's only cell.

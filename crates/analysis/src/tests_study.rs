@@ -225,7 +225,7 @@ fn a_run_is_compared_with_another_by_the_texts_of_its_prompts() {
 
     // Other texts under the same names: nothing is paired, and the spread between prompts hides 10 %.
     let mut new = new;
-    for text in new.texts.values_mut() {
+    for text in new.analysis.texts.values_mut() {
         *text ^= 1;
     }
     let found = compare_runs(&base, &new, &everything, Some(0.05));

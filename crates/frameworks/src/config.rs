@@ -1,26 +1,18 @@
-//! The only look at the disk: a model's configuration, and the digest under which Ollama takes a GGUF.
+//! A model's configuration, in a folder or in the hub's cache.
 
-use std::{
-    collections::HashMap,
-    fs::File,
-    io::Read,
-    path::{Path, PathBuf},
-    sync::{LazyLock, Mutex},
-    time::SystemTime,
-};
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
-use super::FrameworkError;
+use super::args::{Env, env_path};
 
 /// What a model's `config.json` says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct ModelConfig {
+pub(crate) struct ModelConfig {
     /// `llama`, `gpt_oss`, …
-    pub(super) model_type: Option<String>,
+    pub(crate) model_type: Option<String>,
     /// `bf16`, or the quantisation's name where the weights are quantised.
-    pub(super) precision: Option<String>,
+    pub(crate) precision: Option<String>,
 }
 
 /// Whether this is meant as a folder, not as a hub id (`org/name`).
@@ -29,13 +21,13 @@ pub fn looks_like_folder(id: &str) -> bool {
 }
 
 /// Whether this is a folder on disk.
-pub(super) fn is_folder(id: &str) -> bool {
+pub(crate) fn is_folder(id: &str) -> bool {
     Path::new(id).is_dir()
 }
 
 /// The configuration of a model: a folder's, or that of the revision in the hub's cache. `None` where it is not
 /// on disk (yet), or is no JSON.
-pub(super) fn find(id: &str, revision: &str, env: &dyn Fn(&str) -> Option<String>) -> Option<ModelConfig> {
+pub(crate) fn find(id: &str, revision: &str, env: Env<'_>) -> Option<ModelConfig> {
     let folder = folder(id, revision, env)?;
     let text = std::fs::read_to_string(folder.join("config.json")).ok()?;
     Some(parse(&serde_json::from_str(&text).ok()?))
@@ -43,7 +35,7 @@ pub(super) fn find(id: &str, revision: &str, env: &dyn Fn(&str) -> Option<String
 
 /// The folder in which a model's files lie, or will lie: the folder itself, or the revision's in the hub's cache.
 /// `None` where nothing says where that cache is.
-pub(super) fn folder(id: &str, revision: &str, env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+pub(crate) fn folder(id: &str, revision: &str, env: Env<'_>) -> Option<PathBuf> {
     if looks_like_folder(id) {
         return Some(PathBuf::from(id));
     }
@@ -54,8 +46,8 @@ pub(super) fn folder(id: &str, revision: &str, env: &dyn Fn(&str) -> Option<Stri
 }
 
 /// Where the hub client keeps models, in the order in which it looks.
-fn hub_cache(env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
-    let set = |name: &str| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+fn hub_cache(env: Env<'_>) -> Option<PathBuf> {
+    let set = |name| env_path(env, name);
     set("HF_HUB_CACHE")
         .or_else(|| set("HUGGINGFACE_HUB_CACHE"))
         .or_else(|| set("HF_HOME").map(|home| home.join("hub")))
@@ -85,7 +77,7 @@ fn parse(config: &Value) -> ModelConfig {
 }
 
 /// The short name of a dtype: `bf16` for `torch.bfloat16`.
-pub(super) fn short(dtype: &str) -> String {
+pub(crate) fn short(dtype: &str) -> String {
     let name = dtype.trim().to_ascii_lowercase();
     match name.strip_prefix("torch.").unwrap_or(&name) {
         "bfloat16" => "bf16".to_owned(),
@@ -95,44 +87,14 @@ pub(super) fn short(dtype: &str) -> String {
     }
 }
 
-/// Digests known in this process, by file, length and time of change.
-static DIGESTS: LazyLock<Mutex<HashMap<FileState, String>>> = LazyLock::new(Mutex::default);
-
-/// A file, its length in bytes, its time of change.
-type FileState = (PathBuf, u64, SystemTime);
-
-/// SHA-256 of a file, hex; read once a process as long as the file does not change.
-///
-/// # Errors
-/// Where it can't be read.
-pub(super) fn sha256(path: &Path) -> Result<String, FrameworkError> {
-    let read = |source| FrameworkError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let mut file = File::open(path).map_err(read)?;
-    let about = file.metadata().map_err(read)?;
-    let key = (path.to_owned(), about.len(), about.modified().map_err(read)?);
-    if let Ok(digests) = DIGESTS.lock()
-        && let Some(digest) = digests.get(&key)
-    {
-        return Ok(digest.clone());
+/// Whether a model speaks harmony (gpt-oss), by its configuration or, where that is not on disk, its names.
+pub(crate) fn is_harmony(names: &[&str], config: Option<&ModelConfig>) -> bool {
+    match config.and_then(|c| c.model_type.as_deref()) {
+        Some(model_type) => model_type == "gpt_oss",
+        None => names
+            .iter()
+            .any(|name| name.to_ascii_lowercase().contains("gpt-oss")),
     }
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(bytes) => hash.update(&buffer[..bytes]),
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(read(e)),
-        }
-    }
-    let digest: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    if let Ok(mut digests) = DIGESTS.lock() {
-        digests.insert(key, digest.clone());
-    }
-    Ok(digest)
 }
 
 #[cfg(test)]
@@ -200,17 +162,5 @@ mod tests {
         assert!(looks_like_folder("/models/llama"));
         assert!(looks_like_folder("./llama"));
         assert!(looks_like_folder("data/models/llama"));
-    }
-
-    #[test]
-    fn a_digest_follows_its_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("m.gguf");
-        std::fs::write(&path, "abc").unwrap();
-        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(sha256(&path).unwrap(), abc);
-        std::fs::write(&path, "abcd").unwrap();
-        assert_ne!(sha256(&path).unwrap(), abc);
-        assert!(sha256(&dir.path().join("absent")).is_err());
     }
 }

@@ -1,19 +1,26 @@
-//! What memory a server of vLLM or SGLang needs on the GPU, from the model's files and configuration alone.
+//! What memory a server that reserves a share of the GPU needs there, from the model's files and configuration alone.
 
 use serde_json::Value;
 
 use super::{
+    args::{arguments, flag_value},
     config,
-    given::flag_value,
-    weights::{Found, arguments},
+    weights::Found,
 };
-use benchd_plan::{Framework, FrameworkKind, Model};
+use benchd_plan::{Framework, Model};
 
-/// Share of the GPU memory that vLLM takes where the plan says nothing.
-const VLLM_SHARE: f64 = 0.9;
-
-/// Share that SGLang takes where the plan says nothing: it computes one from the device, 0.83 to 0.9.
-const SGLANG_SHARE: f64 = 0.85;
+/// How a kind reserves a share of each device's memory.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    /// The argument that sets the share.
+    pub(crate) share_flag: &'static str,
+    /// The share where the plan says nothing, 0 to 1.
+    pub(crate) share: f64,
+    /// The argument that sets the longest request.
+    pub(crate) length_flag: &'static str,
+    /// Whether it refuses to start where one request of that length does not fit.
+    pub(crate) starts_with_room_only: bool,
+}
 
 /// What a server needs, and what it may take.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,16 +42,16 @@ pub struct Demand {
     pub devices: u32,
 }
 
-/// What `framework` needs to serve the model found. `None` where it can't be told: another kind, weights that are
+/// What a framework that reserves so needs to serve the model found. `None` where it can't be told: weights that are
 /// quantised or moved to the host as they are loaded.
-pub fn demand(framework: &Framework, model: &Model, found: &Found) -> Option<Demand> {
+pub(crate) fn demand(
+    reservation: &Reservation,
+    framework: &Framework,
+    model: &Model,
+    found: &Found,
+) -> Option<Demand> {
     let args = arguments(framework, model);
     let number = |flag: &str| flag_value(&args, flag).and_then(|value| value.parse::<f64>().ok());
-    let (share_flag, share, length_flag) = match framework.kind {
-        FrameworkKind::Vllm => ("--gpu-memory-utilization", VLLM_SHARE, "--max-model-len"),
-        FrameworkKind::Sglang => ("--mem-fraction-static", SGLANG_SHARE, "--context-length"),
-        FrameworkKind::Ollama | FrameworkKind::Openai => return None,
-    };
     let changes_weights = [
         "--quantization",
         "--cpu-offload-gb",
@@ -58,19 +65,19 @@ pub fn demand(framework: &Framework, model: &Model, found: &Found) -> Option<Dem
         return None;
     }
     let config = found.config.as_ref();
-    let context = number(length_flag)
+    let context = number(reservation.length_flag)
         .filter(|tokens| *tokens >= 1.0)
         .map(|tokens| tokens as u64)
         .or_else(|| text_part(config?, "max_position_embeddings")?.as_u64());
     Some(Demand {
         weights_bytes: found.bytes,
         kv_bytes_per_token: config.and_then(|config| kv_bytes_per_token(config, kv_bytes(&args, config))),
-        start_tokens: context.filter(|_| framework.kind == FrameworkKind::Vllm),
-        share: number(share_flag)
+        start_tokens: context.filter(|_| reservation.starts_with_room_only),
+        share: number(reservation.share_flag)
             .filter(|s| *s > 0.0 && *s <= 1.0)
-            .unwrap_or(share),
-        share_flag,
-        length_flag,
+            .unwrap_or(reservation.share),
+        share_flag: reservation.share_flag,
+        length_flag: reservation.length_flag,
         devices: devices(&args),
     })
 }
@@ -174,7 +181,7 @@ mod tests {
             format: "safetensors",
             config: Some(llama()),
         };
-        demand(&plan.frameworks["f"], &plan.models["m"], &found)
+        crate::demand(&plan.frameworks["f"], &plan.models["m"], &found)
     }
 
     #[test]

@@ -119,13 +119,9 @@ impl FrameworkError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::NoModelId { model, kind, .. } => match kind {
-                FrameworkKind::Sglang | FrameworkKind::Vllm => {
-                    format!("add `hf: <hub id or folder>` to models.{model}")
-                }
-                FrameworkKind::Ollama => format!("add `ollama: \"<name>:<tag>\"` to models.{model}"),
-                FrameworkKind::Openai => format!("add `openai: <name>` to models.{model}"),
-            },
+            Self::NoModelId { model, kind, .. } => {
+                format!("add `{}` to models.{model}", kind.model_id_example())
+            }
             Self::Source {
                 framework, wanted, ..
             } => format!("give {wanted} in frameworks.{framework}"),

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use benchd_core::record::{Flag, FlagKind};
 
 /// The fact under which the capacity of the KV cache stands, tokens.
@@ -14,38 +16,46 @@ pub struct Facts {
     /// `precision`, and more by kind.
     pub values: BTreeMap<String, String>,
     /// Longest prompt plus output that one request may have, tokens.
-    pub context_length: Option<u64>,
-    /// Tokens that the KV cache holds.
-    pub kv_capacity_tokens: Option<u64>,
+    pub(crate) context_length: Option<u64>,
     /// Precision of the weights: `bf16`, `mxfp4`, `q4_k_m`.
-    pub precision: Option<String>,
+    pub(crate) precision: Option<String>,
     /// Reasons to distrust every cell of the lane.
     pub flags: Vec<Flag>,
 }
 
 impl Facts {
-    pub(super) fn set(&mut self, name: &str, value: impl std::fmt::Display) {
+    pub(crate) fn set(&mut self, name: &str, value: impl std::fmt::Display) {
         self.values.insert(name.to_owned(), value.to_string());
     }
 
-    pub(super) fn set_context_length(&mut self, tokens: u64) {
+    pub(crate) fn set_context_length(&mut self, tokens: u64) {
         self.set("context_length", tokens);
         self.context_length = Some(tokens);
     }
 
-    pub(super) fn set_kv_capacity(&mut self, tokens: u64) {
+    pub(crate) fn set_kv_capacity(&mut self, tokens: u64) {
         self.set(KV_CAPACITY, tokens);
-        self.kv_capacity_tokens = Some(tokens);
     }
 
-    pub(super) fn set_precision(&mut self, precision: impl Into<String>) {
+    pub(crate) fn set_precision(&mut self, precision: impl Into<String>) {
         let precision = precision.into();
         self.set("precision", &precision);
         self.precision = Some(precision);
     }
 
+    /// The name and the longest request of a model as `/v1/models` lists it.
+    pub(crate) fn set_listed(&mut self, model: Option<&Value>) {
+        let Some(model) = model else { return };
+        if let Some(id) = model["id"].as_str() {
+            self.set("model", id);
+        }
+        if let Some(tokens) = model["max_model_len"].as_u64() {
+            self.set_context_length(tokens);
+        }
+    }
+
     /// Flags what does not fit the plan: a context shorter than `needed_tokens`, another precision.
-    pub(super) fn compare(&mut self, needed_tokens: u32, expected_precision: Option<&str>) {
+    pub(crate) fn compare(&mut self, needed_tokens: u32, expected_precision: Option<&str>) {
         if let Some(context) = self.context_length.filter(|&c| c < u64::from(needed_tokens)) {
             self.flags.push(Flag::new(
                 FlagKind::TruncatedPrompt,
@@ -63,6 +73,11 @@ impl Facts {
             ));
         }
     }
+}
+
+/// The JSON of one of the answers that an adapter asked for.
+pub(crate) fn json(answers: &[Option<String>], at: usize) -> Option<Value> {
+    serde_json::from_str(answers.get(at)?.as_deref()?).ok()
 }
 
 /// Whether two names of a precision mean the same: `bfloat16` and `BF16`, `Q4_K_M` and `q4-k-m`.

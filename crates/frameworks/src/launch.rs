@@ -23,7 +23,7 @@ pub struct Launch {
 }
 
 impl Launch {
-    pub(super) fn new(
+    pub(crate) fn new(
         program: PathBuf,
         args: Vec<String>,
         env: Vec<(String, String)>,
@@ -93,7 +93,7 @@ impl std::fmt::Debug for Launch {
 }
 
 /// An environment with the values of secrets blanked.
-pub fn redacted_env(env: &[(String, String)]) -> Vec<(String, String)> {
+fn redacted_env(env: &[(String, String)]) -> Vec<(String, String)> {
     env.iter()
         .map(|(name, value)| {
             let shown = if is_secret_name(name) { REDACTED } else { value };

@@ -1,233 +1,80 @@
 //! What is known of each framework, one file each: its command line, environment, ready check, preload, cache
-//! reset and the proof of it, request fields that it honours, facts that it tells, quirks.
+//! reset and the proof of it, request fields that it honours, facts that it tells, log patterns, quirks.
 //!
-//! All of it is plain data and pure functions; the server room makes the calls. The only thing read from disk
-//! is a model's configuration (see `config`). A new framework is one file here and one line in [`adapter`].
+//! All of it is plain data and pure functions; the daemon makes the calls. The only thing read from disk is a
+//! model's files (see `config` and `weights`). A new framework is a name in `benchd_plan::FrameworkKind`, a file
+//! here, and its line in [`kind`].
+//!
+//! ```text
+//! kind      what is known of a kind             adapter    what is asked of one framework serving one model
+//! setup     the plan's settings of a server     hub        Python servers of models in the hub's form
+//! load_log  what logs say of the load           counters   a server's own figures
+//! weights, demand, config   a model's files     metrics, facts, launch, request, compiled, args, error
+//! ```
 
+mod adapter;
+mod args;
 mod compiled;
 mod config;
+mod counters;
 mod demand;
 mod error;
 mod facts;
-mod given;
+mod hub;
+mod kind;
 mod launch;
-mod loading;
+mod llama_server;
+mod lmdeploy;
+mod load_log;
 mod metrics;
 mod ollama;
 mod openai;
-mod own;
 mod request;
+mod setup;
 mod sglang;
 #[cfg(test)]
 mod testing;
 mod vllm;
 mod weights;
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitStatus, time::Duration};
+use std::collections::BTreeMap;
 
-use serde_json::Value;
-
+pub use adapter::{Adapter, Context, Endpoint, HttpProbe, Requirement, Server, VisibleGpu};
 pub use compiled::CompileLine;
 pub use config::looks_like_folder;
-pub use demand::{Demand, demand};
+pub use counters::ServerFigures;
+pub use demand::Demand;
 pub use error::FrameworkError;
 pub use facts::{Facts, KV_CAPACITY, same_precision};
-pub use launch::{Launch, redacted_env};
-pub use loading::load_figures;
+pub use hub::revision;
+pub use kind::{Kind, ModelStore};
+pub use launch::Launch;
 pub use metrics::parse_metrics;
-pub use own::{OwnFigures, own_figures};
 pub use request::ChatRequest;
-pub use weights::{Absent, Found, Weights, revision, weights};
+pub use weights::{Absent, Found, Weights};
 
-use benchd_core::{
-    record::{CacheReset, GpuDevice, HttpCall, StreamShape},
-    record::{EndMarker, Step},
-};
-use benchd_plan::{Framework, FrameworkKind, Model};
-use given::Given;
+use benchd_core::record::LoadFigures;
+use benchd_plan::{Framework, FrameworkKind, Model, Pace};
+use setup::Setup;
 
-/// A GPU that the server may see.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VisibleGpu {
-    /// NVML index, which is CUDA's order under `CUDA_DEVICE_ORDER=PCI_BUS_ID`.
-    pub index: u32,
-    /// `GPU-…` or `MIG-…`.
-    pub uuid: String,
-}
-
-impl From<&GpuDevice> for VisibleGpu {
-    fn from(device: &GpuDevice) -> Self {
-        Self {
-            index: device.index,
-            uuid: device.uuid.clone(),
-        }
+/// What is known of a kind.
+pub fn kind(kind: FrameworkKind) -> &'static Kind {
+    match kind {
+        FrameworkKind::Sglang => &sglang::KIND,
+        FrameworkKind::Vllm => &vllm::KIND,
+        FrameworkKind::Ollama => &ollama::KIND,
+        FrameworkKind::Lmdeploy => &lmdeploy::KIND,
+        FrameworkKind::Openai => &openai::KIND,
     }
 }
 
-/// What an adapter needs to know of the run beside the plan's framework and model.
-#[derive(Debug, Clone)]
-pub struct Context {
-    /// Longest prompt of the lane plus its output, tokens, without the chat template.
-    pub longest_prompt_tokens: u32,
-    /// The GPUs that the server may see, in the plan's order; none at all with `gpu: none`.
-    pub gpus: Vec<VisibleGpu>,
-    /// Most streams at a time of the lane's cells.
-    pub max_concurrency: u32,
-    /// Folder of the run's logs.
-    pub work_dir: PathBuf,
+/// What is known of the kind of this name.
+pub fn named(name: &str) -> Option<&'static Kind> {
+    FrameworkKind::named(name).map(kind)
 }
 
-/// Where the server listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
-    /// Host name or address.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-}
-
-/// Something on disk that a launch needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Requirement {
-    /// Where it must be.
-    pub path: PathBuf,
-    /// What it is, for people.
-    pub what: String,
-    /// Whether it must be an executable file.
-    pub executable: bool,
-    /// What to do where it is missing.
-    pub remedy: String,
-}
-
-/// A ready check: the server is up when the call answers 200.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HttpProbe {
-    /// The call.
-    pub call: HttpCall,
-    /// Pause between two probes.
-    pub interval: Duration,
-    /// Limit of one probe.
-    pub timeout: Duration,
-}
-
-/// What is known of a kind beyond its calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Quirks {
-    /// Whether a fixed output length can be had; where not, prompts must run past the cap.
-    pub exact_output: bool,
-    /// Whether usage tells the cached part of the prompt (`prompt_tokens_details.cached_tokens`). Servers leave
-    /// the field out at 0, so where this holds an absent field means 0.
-    pub cached_tokens: bool,
-    /// Whether a prompt that is too long is cut with nothing but a line in the log.
-    pub truncates_silently: bool,
-    /// Whether the ready check costs the server work: never probe while measuring.
-    pub health_costs: bool,
-}
-
-/// All that is known of one framework serving one model.
-pub trait Adapter: Send + Sync {
-    /// The kind.
-    fn kind(&self) -> FrameworkKind;
-
-    /// The `model` field of requests, expected in answers.
-    fn served_model(&self) -> &str;
-
-    /// Where the server listens.
-    fn endpoint(&self) -> &Endpoint;
-
-    /// The command; `None` for a server that someone else runs.
-    fn launch(&self) -> Option<Launch>;
-
-    /// What must be on disk before the launch.
-    fn requirements(&self) -> Vec<Requirement>;
-
-    /// The ready check.
-    fn health(&self) -> HttpProbe;
-
-    /// What to do between the ready check and the first completion, in order. Ollama's may read a whole GGUF
-    /// file to name it by its SHA-256: keep it off threads that must not wait.
-    ///
-    /// # Errors
-    /// Where that file can't be read.
-    fn prepare_calls(&self) -> Result<Vec<Step>, FrameworkError> {
-        Ok(Vec::new())
-    }
-
-    /// Calls whose answers [`Self::parse_facts`] reads. Each may fail: facts are not needed to measure.
-    fn facts_calls(&self) -> Vec<HttpCall>;
-
-    /// What the server says of itself. `answers` holds, for each of [`Self::facts_calls`] in order, the body of
-    /// its answer, or `None` where that was not a 200.
-    fn parse_facts(&self, answers: &[Option<String>]) -> Facts;
-
-    /// Path of the chat endpoint.
-    fn chat_path(&self) -> &str {
-        "/v1/chat/completions"
-    }
-
-    /// The body of a streaming chat request, usage included.
-    fn request_body(&self, request: &ChatRequest<'_>) -> Value;
-
-    /// What is known of the kind's stream; the readiness completion replaces it by what this server showed.
-    fn stream_shape(&self) -> StreamShape {
-        StreamShape {
-            usage: true,
-            end: EndMarker::Done,
-        }
-    }
-
-    /// Names of the delta's reasoning field: the first that is present wins. Never both: vLLM sends the same
-    /// text under two names.
-    fn reasoning_fields(&self) -> &'static [&'static str] {
-        &["reasoning", "reasoning_content"]
-    }
-
-    /// How the prefix cache is emptied.
-    fn cache_reset(&self) -> CacheReset;
-
-    /// Path of the server's Prometheus text, where it has one.
-    fn metrics_path(&self) -> Option<&str> {
-        None
-    }
-
-    /// The counters worth keeping in a Prometheus text, summed over their labels.
-    fn parse_counters(&self, _text: &str) -> BTreeMap<String, f64> {
-        BTreeMap::new()
-    }
-
-    /// Counters that the server's log holds where it has no Prometheus text: sums over these lines of its output.
-    fn counters_of_log(&self, _lines: &str) -> BTreeMap<String, f64> {
-        BTreeMap::new()
-    }
-
-    /// Whether [`Self::counters_of_log`] finds anything in a log of this kind.
-    fn counts_in_log(&self) -> bool {
-        false
-    }
-
-    /// Folders in which it keeps what it compiled, for its next start; none where none is known of the kind.
-    fn compile_caches(&self) -> Vec<PathBuf> {
-        Vec::new()
-    }
-
-    /// What a line of its output says of that cache.
-    fn compile_line(&self, _line: &str) -> Option<CompileLine> {
-        None
-    }
-
-    /// Whether this is a clean end after benchd's TERM.
-    fn clean_exit(&self, status: ExitStatus) -> bool {
-        ended_by_term(status)
-    }
-
-    /// Further things known of the kind.
-    fn quirks(&self) -> Quirks;
-
-    /// What in this configuration decides results before any framework does (parallel requests, memory that
-    /// is reserved by a fraction): said beside the figures.
-    fn notes(&self) -> Vec<String> {
-        Vec::new()
-    }
+fn kinds() -> impl Iterator<Item = &'static Kind> {
+    FrameworkKind::ALL.iter().copied().map(kind)
 }
 
 /// Everything that is known of `framework` serving `model`.
@@ -239,7 +86,7 @@ pub fn adapter(
     model: &Model,
     context: &Context,
 ) -> Result<Box<dyn Adapter>, FrameworkError> {
-    build(&Given {
+    (kind(framework.kind).adapter)(&Setup {
         framework,
         model,
         context,
@@ -247,27 +94,136 @@ pub fn adapter(
     })
 }
 
-/// Whether the plan's arguments start this server without its prefix cache: a control for what the cache does.
-pub fn prefix_cache_disabled(framework: &Framework) -> bool {
-    let flag = match framework.kind {
-        FrameworkKind::Sglang => sglang::WITHOUT_PREFIX_CACHE,
-        FrameworkKind::Vllm => vllm::WITHOUT_PREFIX_CACHE,
-        FrameworkKind::Ollama | FrameworkKind::Openai => return false,
-    };
-    framework.args.iter().any(|arg| arg == flag)
-}
-
-fn build(given: &Given<'_>) -> Result<Box<dyn Adapter>, FrameworkError> {
-    Ok(match given.framework.kind {
-        FrameworkKind::Sglang => Box::new(sglang::Sglang::new(given)?),
-        FrameworkKind::Vllm => Box::new(vllm::Vllm::new(given)?),
-        FrameworkKind::Ollama => Box::new(ollama::Ollama::new(given)?),
-        FrameworkKind::Openai => Box::new(openai::Openai::new(given)?),
+/// Looks for the files that `framework` needs to serve `model`.
+pub fn weights(framework: &Framework, model: &Model) -> Weights {
+    (kind(framework.kind).weights)(framework, model, &|name| {
+        let set = framework.env.get(name).cloned();
+        set.or_else(|| std::env::var(name).ok())
     })
 }
 
-/// Exit 0, or an end by TERM itself, told as a signal or as a shell's 143.
-fn ended_by_term(status: ExitStatus) -> bool {
-    use std::os::unix::process::ExitStatusExt;
-    matches!(status.code(), Some(0 | 143)) || status.signal() == Some(libc::SIGTERM)
+/// What `framework` needs to serve the model found. `None` where it can't be told: a kind of which it is not known,
+/// weights that are quantised or moved to the host as they are loaded.
+pub fn demand(framework: &Framework, model: &Model, found: &Found) -> Option<Demand> {
+    demand::demand(
+        kind(framework.kind).reservation.as_ref()?,
+        framework,
+        model,
+        found,
+    )
+}
+
+/// Whether an argument sets the share of the GPU's memory that some kind reserves.
+pub fn reserves_share(arg: &str) -> bool {
+    let mut reservations = kinds().filter_map(|kind| kind.reservation.as_ref());
+    reservations.any(|reservation| reservation.share_flag == arg)
+}
+
+/// How quick a framework's server is beside its answers.
+pub fn pace(framework: &Framework) -> Pace {
+    let kind = kind(framework.kind);
+    let slots = |variable| {
+        let set = framework.env.get(variable).and_then(|slots| slots.parse().ok());
+        set.unwrap_or(1).max(1)
+    };
+    Pace {
+        start: kind.start,
+        cache_reset: kind.cache_reset,
+        slots: kind.parallel_variable.map(slots),
+    }
+}
+
+/// The figures in a server's output since its launch; empty where it says nothing. Where a server loads its model more
+/// than once (Ollama), the newest load counts. Lines are known by their wording, not by the kind in the plan: a `command`
+/// may start any server, and Ollama's runner writes what llama.cpp writes.
+pub fn load_figures(log: &str) -> LoadFigures {
+    let mut told = load_log::LoadLog::default();
+    for line in log.lines() {
+        for kind in kinds() {
+            (kind.load_line)(&mut told, line);
+        }
+    }
+    told.figures()
+}
+
+/// The figures that a server's counters hold; nothing where they are of no known server.
+pub fn server_figures(counters: &BTreeMap<String, f64>) -> ServerFigures {
+    kinds()
+        .map(|kind| &kind.counters)
+        .find(|names| names.name(counters))
+        .map(|names| names.figures(counters))
+        .unwrap_or_default()
+}
+
+/// A framework as people write it: by its makers' name where it has a kind's, else as the plan does.
+pub fn title(framework: &str) -> &str {
+    named(framework).map_or(framework, |kind| kind.title)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, time::Duration};
+
+    use super::*;
+    use benchd_plan::{Assumptions, Only, estimate, lanes};
+
+    /// A night: more than an hour, less than a day, and most of it Ollama's queue.
+    #[test]
+    fn the_a100_plan_takes_a_night() {
+        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../plans/a100.yaml"));
+        let plan = benchd_plan::load(path, &|_| Some("x".to_owned())).unwrap().plan;
+        let lanes = lanes(&plan, &Only::default());
+        let estimate = estimate(&plan, &lanes, &Assumptions::default(), pace);
+        assert!(
+            estimate.total > Duration::from_secs(3600) && estimate.total < Duration::from_secs(24 * 3600)
+        );
+        let ollama = estimate.lanes[2].total + estimate.lanes[6].total;
+        assert!(ollama > estimate.total / 2, "{ollama:?} of {:?}", estimate.total);
+    }
+
+    #[test]
+    fn each_kind_is_told_by_its_counters() {
+        let figures = |counters: &[(&str, f64)]| {
+            server_figures(&counters.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect())
+        };
+        let vllm = figures(&[
+            ("vllm:prompt_tokens_total", 310.0),
+            ("vllm:generation_tokens_total", 80.0),
+            ("vllm:time_to_first_token_seconds_sum", 0.75),
+            ("vllm:time_to_first_token_seconds_count", 5.0),
+        ]);
+        assert_eq!(
+            (vllm.prompt_tokens, vllm.output_tokens),
+            (Some(310.0), Some(80.0))
+        );
+        assert_eq!((vllm.ttft_mean_ms, vllm.latency_mean_ms), (Some(150.0), None));
+
+        let llamacpp = figures(&[
+            ("llamacpp:prompt_tokens_total", 39.0),
+            ("llamacpp:prompt_tokens_cached_total", 85.0),
+            ("llamacpp:tokens_predicted_total", 32.0),
+        ]);
+        assert_eq!(
+            llamacpp.prompt_tokens,
+            Some(124.0),
+            "cached ones are counted apart"
+        );
+
+        let ollama = figures(&[
+            ("ollama:request_seconds_sum", 3.0),
+            ("ollama:request_seconds_count", 2.0),
+        ]);
+        assert_eq!(
+            (ollama.requests, ollama.latency_mean_ms),
+            (Some(2.0), Some(1500.0))
+        );
+        assert_eq!(ollama.output_tokens, None);
+
+        let idle = figures(&[
+            ("sglang:time_to_first_token_seconds_sum", 0.0),
+            ("sglang:time_to_first_token_seconds_count", 0.0),
+        ]);
+        assert_eq!(idle.ttft_mean_ms, None);
+        assert_eq!(figures(&[("other_total", 1.0)]), ServerFigures::default());
+    }
 }

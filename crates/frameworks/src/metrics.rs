@@ -62,14 +62,14 @@ fn is_part_of_distribution(labels: &str) -> bool {
 }
 
 /// The metrics of the given names, summed over their labels.
-pub(super) fn sums(text: &str, names: &[&str]) -> BTreeMap<String, f64> {
+pub(crate) fn sums(text: &str, names: &[&str]) -> BTreeMap<String, f64> {
     let mut sums = parse_metrics(text);
     sums.retain(|name, _| names.contains(&name.as_str()));
     sums
 }
 
 /// The labels of the first sample of this name (an `…_info` gauge carries its facts there).
-pub(super) fn labels(text: &str, name: &str) -> BTreeMap<String, String> {
+pub(crate) fn labels(text: &str, name: &str) -> BTreeMap<String, String> {
     text.lines()
         .filter_map(sample)
         .find(|sample| sample.name == name)

@@ -11,17 +11,27 @@
 //!   parameters of the model, set when benchd imports it.
 //! - Requests beyond `OLLAMA_NUM_PARALLEL` (1 by default) wait in a queue.
 
+mod store;
+
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde_json::{Map, Value, json};
 
 use super::{
-    Adapter, ChatRequest, Endpoint, Facts, FrameworkError, HttpProbe, Launch, Quirks, Requirement, config,
-    given::{Given, GpuNaming, absolute, pair},
-    own::OwnNames,
+    ChatRequest, Facts, FrameworkError,
+    adapter::{Adapter, HttpProbe, Requirement, Server},
+    args::{absolute, model_arguments, pair},
+    counters::CounterNames,
+    facts,
+    kind::{Kind, ModelStore},
+    load_log::{LoadLog, Part, after, seconds, size},
+    setup::{GpuNaming, Setup},
 };
 use benchd_core::record::{CacheReset, DoneWhen, Flag, FlagKind, HttpCall, Step};
-use benchd_plan::{FrameworkKind, Source};
+use benchd_plan::Source;
+
+/// How many requests it works on at once.
+const PARALLEL: &str = "OLLAMA_NUM_PARALLEL";
 
 /// What chat templates add to a prompt, tokens, with room to spare (gpt-oss's, the longest known, adds under
 /// 100).
@@ -33,43 +43,59 @@ const CONTEXT_STEP_TOKENS: u32 = 256;
 /// Limit for calls that only ask.
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What its log tells, under names of ours: it has no counters.
-pub(super) const OWN: OwnNames = OwnNames {
-    prefix: "ollama:",
-    requests: Some("ollama:request_seconds_count"),
-    prompt_tokens: &[],
-    output_tokens: None,
-    ttft: None,
-    latency: Some("ollama:request_seconds"),
-    tpot: None,
+pub(crate) const KIND: Kind = Kind {
+    title: "Ollama",
+    venv_program: None,
+    models: ModelStore::Own,
+    // It imports it.
+    reads_gguf: |_| true,
+    needs_cuda: true,
+    whole_on_gpu_share: Some(0.92),
+    parallel_variable: Some(PARALLEL),
+    metrics_flag: None,
+    echoes_model: true,
+    // Nothing switches it.
+    prefix_cache_disabled: |_| false,
+    // It maps the file: seconds.
+    start: Duration::from_secs(15),
+    // The model is unloaded and loaded again.
+    cache_reset: Duration::from_secs(10),
+    reservation: None,
+    // What its log tells, under names of ours: it has no counters.
+    counters: CounterNames {
+        prefix: "ollama:",
+        requests: Some("ollama:request_seconds_count"),
+        prompt_tokens: &[],
+        output_tokens: None,
+        ttft: None,
+        latency: Some("ollama:request_seconds"),
+        tpot: None,
+    },
+    load_line,
+    weights: store::weights,
+    adapter: |setup| Ok(Box::new(Ollama::new(setup)?)),
 };
 
 /// The log line of an answered request names its path so.
 const CHAT_LINE: &str = "\"/v1/chat/completions\"";
 
-/// Ollama serving one model.
-pub(super) struct Ollama {
-    endpoint: Endpoint,
-    /// The model's tag.
-    tag: String,
+/// Ollama serving one model: the server's name for it is its tag.
+struct Ollama {
+    server: Server,
+    program: PathBuf,
     gguf: Option<PathBuf>,
     /// Parameters of the model that the plan asks for.
     parameters: Map<String, Value>,
-    launch: Launch,
-    requirements: Vec<Requirement>,
     load_timeout: Duration,
     has_gpu: bool,
     parallel: Option<u32>,
-    longest_tokens: u32,
-    expected_precision: Option<String>,
-    notes: Vec<String>,
 }
 
 impl Ollama {
-    pub(super) fn new(given: &Given<'_>) -> Result<Self, FrameworkError> {
-        let tag = given.model_id()?.to_owned();
-        let Source::Binary(binary) = &given.framework.source else {
-            return Err(given.wrong_source("`binary: <file>`"));
+    fn new(setup: &Setup<'_>) -> Result<Self, FrameworkError> {
+        let tag = setup.model_id()?;
+        let Source::Binary(binary) = &setup.framework.source else {
+            return Err(setup.wrong_source("`binary: <file>`"));
         };
         // A path with a folder is taken from here, not from wherever a wrapper script changes to; a bare name
         // is looked for on the path.
@@ -78,16 +104,16 @@ impl Ollama {
         } else {
             binary.clone()
         };
-        let endpoint = given.endpoint();
+        let endpoint = setup.endpoint();
         let mut args = vec!["serve".to_owned()];
-        args.extend(given.framework.args.iter().cloned());
-        let parameters = parameters(given)?;
+        args.extend(setup.framework.args.iter().cloned());
+        let parameters = parameters(setup)?;
 
-        let plan_env = &given.framework.env;
+        let plan_env = &setup.framework.env;
         if let Some(tokens) = plan_env.get("OLLAMA_CONTEXT_LENGTH") {
-            given.check_context("OLLAMA_CONTEXT_LENGTH", tokens)?;
+            setup.check_context("OLLAMA_CONTEXT_LENGTH", tokens)?;
         }
-        let parallel = match plan_env.get("OLLAMA_NUM_PARALLEL") {
+        let parallel = match plan_env.get(PARALLEL) {
             None => None,
             Some(text) => {
                 Some(
@@ -95,8 +121,8 @@ impl Ollama {
                         .ok()
                         .filter(|&n| n > 0)
                         .ok_or_else(|| FrameworkError::BadValue {
-                            framework: given.framework.name.clone(),
-                            setting: "OLLAMA_NUM_PARALLEL",
+                            framework: setup.framework.name.clone(),
+                            setting: PARALLEL,
                             given: text.clone(),
                             wanted: "whole number from 1 on",
                         })?,
@@ -108,12 +134,12 @@ impl Ollama {
         } else {
             endpoint.host.clone()
         };
-        let mut env = given.gpu_env(GpuNaming::Uuid);
+        let mut env = setup.gpu_env(GpuNaming::Uuid);
         env.extend([
             pair("OLLAMA_HOST", format!("{host}:{}", endpoint.port)),
             pair(
                 "OLLAMA_CONTEXT_LENGTH",
-                context_tokens(given.context.longest_prompt_tokens).to_string(),
+                context_tokens(setup.context.longest_prompt_tokens).to_string(),
             ),
             // Forever: by default the model is unloaded after five idle minutes.
             pair("OLLAMA_KEEP_ALIVE", "-1"),
@@ -121,7 +147,7 @@ impl Ollama {
             // Starting otherwise removes files that no model names, others' half-done imports among them.
             pair("OLLAMA_NOPRUNE", "1"),
         ]);
-        let env = given.environment(env, &[("OLLAMA_HOST", "host: and port:")])?;
+        let env = setup.environment(env, &[("OLLAMA_HOST", "host: and port:")])?;
 
         let mut requirements = vec![Requirement {
             path: program.clone(),
@@ -129,35 +155,26 @@ impl Ollama {
             executable: true,
             remedy: "make the environment: benchd env PLAN".to_owned(),
         }];
-        if let Some(gguf) = &given.model.gguf {
-            requirements.push(Requirement {
-                path: gguf.clone(),
-                what: format!("weights of model `{}`", given.model.name),
-                executable: false,
-                remedy: format!("fetch the file, or correct models.{}.gguf", given.model.name),
-            });
-        }
+        requirements.extend(setup.model.gguf.iter().map(|gguf| setup.gguf_requirement(gguf)));
+        let launch = setup.launch(program.clone(), args, env);
+        let mut server = setup.server(tag, Some(launch), requirements);
+        server.notes = parallel_note(parallel, setup.context.max_concurrency)
+            .into_iter()
+            .collect();
         Ok(Self {
-            notes: parallel_note(parallel, given.context.max_concurrency)
-                .into_iter()
-                .collect(),
-            tag,
-            gguf: given.model.gguf.clone(),
+            server,
+            program,
+            gguf: setup.model.gguf.clone(),
             parameters,
-            requirements,
-            launch: given.launch(program, args, env),
-            load_timeout: given.framework.start_timeout,
-            has_gpu: !given.context.gpus.is_empty(),
+            load_timeout: setup.framework.start_timeout,
+            has_gpu: !setup.context.gpus.is_empty(),
             parallel,
-            longest_tokens: given.context.longest_prompt_tokens,
-            expected_precision: given.model.precision.clone(),
-            endpoint,
         })
     }
 
     fn is_present(&self) -> (HttpCall, DoneWhen) {
         (
-            HttpCall::post_json("/api/show", json!({ "model": self.tag })),
+            HttpCall::post_json("/api/show", json!({ "model": self.server.model })),
             DoneWhen::ok(),
         )
     }
@@ -166,22 +183,22 @@ impl Ollama {
     fn presence(&self) -> Result<Vec<Step>, FrameworkError> {
         let Some(gguf) = &self.gguf else {
             let mut step = Step::new(
-                format!("find model {}", self.tag),
+                format!("find model {}", self.server.model),
                 self.is_present().0,
                 ASK_TIMEOUT,
             );
             step.fatal = vec![400, 404];
             step.hint = format!(
                 "OLLAMA_HOST={}:{} {} pull {}, with the server running",
-                self.endpoint.host,
-                self.endpoint.port,
-                self.launch.program.display(),
-                self.tag
+                self.server.endpoint.host,
+                self.server.endpoint.port,
+                self.program.display(),
+                self.server.model
             );
             return Ok(vec![step]);
         };
         // Ollama stores files under their digest, and checks it.
-        let digest = format!("sha256:{}", config::sha256(gguf)?);
+        let digest = format!("sha256:{}", store::sha256(gguf)?);
         let name = gguf
             .file_name()
             .map_or_else(|| "model.gguf".into(), |n| n.to_string_lossy());
@@ -195,12 +212,12 @@ impl Ollama {
         upload.fatal = vec![400, 404, 500];
         upload.hint = "is there room where OLLAMA_MODELS (default ~/.ollama/models) lies?".to_owned();
 
-        let mut body = json!({ "model": self.tag, "files": { name.as_ref(): digest } });
+        let mut body = json!({ "model": self.server.model, "files": { name.as_ref(): digest } });
         if !self.parameters.is_empty() {
             body["parameters"] = json!(self.parameters);
         }
         let mut create = Step::new(
-            format!("create model {}", self.tag),
+            format!("create model {}", self.server.model),
             HttpCall::post_json("/api/create", body),
             self.load_timeout,
         );
@@ -218,8 +235,11 @@ impl Ollama {
     /// failure here: [`Adapter::parse_facts`] flags it.
     fn load(&self) -> Vec<Step> {
         let mut load = Step::new(
-            format!("load model {}", self.tag),
-            HttpCall::post_json("/api/generate", json!({ "model": self.tag, "keep_alive": -1 })),
+            format!("load model {}", self.server.model),
+            HttpCall::post_json(
+                "/api/generate",
+                json!({ "model": self.server.model, "keep_alive": -1 }),
+            ),
             self.load_timeout,
         );
         load.fatal = vec![400, 404, 500];
@@ -234,8 +254,11 @@ impl Ollama {
 
     fn unload(&self) -> Vec<Step> {
         let mut unload = Step::new(
-            format!("unload model {}", self.tag),
-            HttpCall::post_json("/api/generate", json!({ "model": self.tag, "keep_alive": 0 })),
+            format!("unload model {}", self.server.model),
+            HttpCall::post_json(
+                "/api/generate",
+                json!({ "model": self.server.model, "keep_alive": 0 }),
+            ),
             Duration::from_secs(60),
         );
         unload.fatal = vec![400, 404];
@@ -255,12 +278,12 @@ impl Ollama {
 }
 
 /// The plan's `name=value` arguments of the model, as the values that Ollama's API takes.
-fn parameters(given: &Given<'_>) -> Result<Map<String, Value>, FrameworkError> {
+fn parameters(setup: &Setup<'_>) -> Result<Map<String, Value>, FrameworkError> {
     let mut parameters = Map::new();
-    for arg in given.model_args() {
+    for arg in model_arguments(setup.framework, setup.model) {
         let Some((name, value)) = arg.split_once('=').filter(|(name, _)| !name.is_empty()) else {
             return Err(FrameworkError::BadValue {
-                framework: given.framework.name.clone(),
+                framework: setup.framework.name.clone(),
                 setting: "the model's `args`",
                 given: arg,
                 wanted: "parameter of a model, `name=value`",
@@ -342,33 +365,39 @@ fn parallel_note(parallel: Option<u32>, max_concurrency: u32) -> Option<String> 
     }
 }
 
+/// `msg="model weights" device=CUDA0 size="4.1 GiB"` of Ollama's own engine, and how long its runner took to start.
+fn load_line(told: &mut LoadLog, line: &str) {
+    // A runner of its own for each load (and for each look at the devices, which gives no figures).
+    if line.contains("msg=\"starting runner\"") || line.contains("msg=\"starting llama server\"") {
+        told.announced();
+        return;
+    }
+    for (what, part) in [
+        ("msg=\"model weights\"", Part::Weights),
+        ("msg=\"kv cache\"", Part::KvCache),
+        ("msg=\"compute graph\"", Part::Compute),
+    ] {
+        if let Some(rest) = after(line, what) {
+            let device = after(rest, "device=").and_then(|r| r.split(' ').next());
+            let bytes = after(rest, "size=\"").and_then(size);
+            if let Some(device) = device {
+                told.set(part, device, bytes);
+            }
+            return;
+        }
+    }
+    if let Some(rest) = after(line, "msg=\"llama runner started in ") {
+        told.took(seconds(rest));
+    }
+}
+
 impl Adapter for Ollama {
-    fn kind(&self) -> FrameworkKind {
-        FrameworkKind::Ollama
-    }
-
-    fn served_model(&self) -> &str {
-        &self.tag
-    }
-
-    fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
-    }
-
-    fn launch(&self) -> Option<Launch> {
-        Some(self.launch.clone())
-    }
-
-    fn requirements(&self) -> Vec<Requirement> {
-        self.requirements.clone()
+    fn server(&self) -> &Server {
+        &self.server
     }
 
     fn health(&self) -> HttpProbe {
-        HttpProbe {
-            call: HttpCall::get("/api/version"),
-            interval: Duration::from_millis(100),
-            timeout: Duration::from_secs(5),
-        }
+        HttpProbe::get("/api/version", Duration::from_millis(100), Duration::from_secs(5))
     }
 
     fn prepare_calls(&self) -> Result<Vec<Step>, FrameworkError> {
@@ -387,20 +416,19 @@ impl Adapter for Ollama {
 
     fn parse_facts(&self, answers: &[Option<String>]) -> Facts {
         let mut facts = Facts::default();
-        let json = |at: usize| {
-            let text = answers.get(at)?.as_deref()?;
-            serde_json::from_str::<Value>(text).ok()
-        };
-        if let Some(version) = json(0).as_ref().and_then(|v| v["version"].as_str()) {
+        if let Some(version) = facts::json(answers, 0)
+            .as_ref()
+            .and_then(|v| v["version"].as_str())
+        {
             facts.set("version", version);
         }
-        facts.set("model", &self.tag);
+        facts.set("model", &self.server.model);
         match self.parallel {
             Some(n) => facts.set("parallel_requests", n),
             None => facts.set("parallel_requests", "1 (default)"),
         }
         let mut trained_tokens = None;
-        if let Some(show) = json(1) {
+        if let Some(show) = facts::json(answers, 1) {
             if let Some(level) = show
                 .pointer("/details/quantization_level")
                 .and_then(Value::as_str)
@@ -423,7 +451,7 @@ impl Adapter for Ollama {
                         FlagKind::WrongModel,
                         format!(
                             "{} was there already, with {name}={}, and the plan asks for {wanted}: remove it, and benchd imports it anew",
-                            self.tag,
+                            self.server.model,
                             if seen.is_empty() { "unset".to_owned() } else { seen.join(",") }
                         ),
                     ));
@@ -435,13 +463,12 @@ impl Adapter for Ollama {
                 tokens.as_u64()
             });
         }
-        let set_tokens = self
-            .launch
-            .env
-            .iter()
+        let env = self.server.launch.iter().flat_map(|launch| &launch.env);
+        let set_tokens = env
+            .into_iter()
             .find(|(name, _)| name == "OLLAMA_CONTEXT_LENGTH")
             .and_then(|(_, tokens)| tokens.parse().ok());
-        let loaded = json(2).and_then(|ps| ps.pointer("/models/0").cloned());
+        let loaded = facts::json(answers, 2).and_then(|ps| ps.pointer("/models/0").cloned());
         // Versions before 0.12 don't show it: then it is what was set, which Ollama caps to what the model was
         // trained for.
         let shown_tokens = loaded.as_ref().and_then(|m| m["context_length"].as_u64());
@@ -461,12 +488,11 @@ impl Adapter for Ollama {
                 ));
             }
         }
-        facts.compare(self.longest_tokens, self.expected_precision.as_deref());
-        facts
+        self.server.judge(facts)
     }
 
     fn request_body(&self, request: &ChatRequest<'_>) -> Value {
-        Value::Object(request.safe_body(&self.tag))
+        Value::Object(request.safe_body(&self.server.model))
     }
 
     fn cache_reset(&self) -> CacheReset {
@@ -490,19 +516,6 @@ impl Adapter for Ollama {
 
     fn counts_in_log(&self) -> bool {
         true
-    }
-
-    fn quirks(&self) -> Quirks {
-        Quirks {
-            exact_output: false,
-            cached_tokens: false,
-            truncates_silently: true,
-            health_costs: false,
-        }
-    }
-
-    fn notes(&self) -> Vec<String> {
-        self.notes.clone()
     }
 }
 

@@ -1,122 +1,121 @@
 //! Any other OpenAI-compatible server: a command of the plan, or a server that someone else runs.
 //!
-//! Its likeliest tenant is llama.cpp's `llama-server`, which honours `ignore_eos`. `min_tokens` goes along for
-//! those that know it; servers ignore fields that they don't know. Both stay out for gpt-oss, which `ignore_eos`
-//! breaks on vLLM, and this may be one.
-//!
-//! llama-server's prompt cache (by b11434): a slot keeps the tokens of its last prompt, and `POST /slots/N?action=erase`
-//! empties it, but only under `--slot-save-path` (501 without). Beside it lies a cache in host memory, on by default,
-//! that no call empties: after the erasure it gives the prompt back. So a reset needs `--cache-ram 0` as well. Nothing turns the server's prompt cache off (`cache_prompt: false`):
+//! Its likeliest tenant is llama.cpp's `llama-server` (see `llama_server`), which honours `ignore_eos`. `min_tokens` goes
+//! along for those that know it; servers ignore fields that they don't know. Both stay out for gpt-oss, which
+//! `ignore_eos` breaks on vLLM, and this may be one. Nothing turns the server's prompt cache off (`cache_prompt: false`):
 //! the prefix-cache scenario measures it, and `cached_tokens` tells where it answered.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
 use super::{
-    Adapter, ChatRequest, Endpoint, Facts, FrameworkError, HttpProbe, Launch, Quirks, Requirement,
-    given::{Given, GpuNaming, absolute, flag_value, has_flag},
-    metrics,
-    own::OwnNames,
-    vllm::is_harmony,
+    ChatRequest, Facts, FrameworkError, Launch,
+    adapter::{Adapter, Endpoint, HttpProbe, Requirement, Server},
+    args::{Env, absolute, has_flag},
+    config::is_harmony,
+    facts,
+    kind::{Kind, ModelStore},
+    llama_server,
+    setup::{GpuNaming, Setup},
+    weights::{Weights, of_gguf},
 };
-use benchd_core::record::{CacheReset, Flag, FlagKind, HttpCall, ResetProof, Step};
-use benchd_plan::{FrameworkKind, Source};
+use benchd_core::record::{CacheReset, Flag, FlagKind, HttpCall};
+use benchd_plan::{Framework, Model, Source};
 
-/// llama-server's counters.
-const COUNTERS: &[&str] = &[
-    "llamacpp:prompt_tokens_total",
-    "llamacpp:prompt_tokens_cached_total",
-    "llamacpp:prompt_seconds_total",
-    "llamacpp:tokens_predicted_total",
-    "llamacpp:tokens_predicted_seconds_total",
-    "llamacpp:n_decode_total",
-];
-
-/// Its prompt counter holds what was computed; what came from its cache is counted apart (by builds that count it at
-/// all: b11434 does). Its times are not here but in the `timings` of each answer.
-pub(super) const OWN: OwnNames = OwnNames {
-    prefix: "llamacpp:",
-    requests: None,
-    prompt_tokens: &[
-        "llamacpp:prompt_tokens_total",
-        "llamacpp:prompt_tokens_cached_total",
-    ],
-    output_tokens: Some("llamacpp:tokens_predicted_total"),
-    ttft: None,
-    latency: None,
-    tpot: None,
+pub(crate) const KIND: Kind = Kind {
+    title: "openai",
+    venv_program: None,
+    models: ModelStore::File,
+    reads_gguf: names_gguf,
+    needs_cuda: false,
+    whole_on_gpu_share: None,
+    parallel_variable: None,
+    metrics_flag: Some(llama_server::METRICS_FLAG),
+    echoes_model: false,
+    prefix_cache_disabled: |_| false,
+    // llama-server maps the file: seconds.
+    start: Duration::from_secs(15),
+    cache_reset: Duration::ZERO,
+    reservation: None,
+    counters: llama_server::COUNTER_NAMES,
+    load_line: llama_server::load_line,
+    weights,
+    adapter: |setup| Ok(Box::new(Openai::new(setup)?)),
 };
-
-/// llama-server answers calls on its slots only with this.
-const SLOT_ACTIONS: &str = "--slot-save-path";
-
-/// Limit of emptying one slot.
-const ERASE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Any other server, serving one model.
-pub(super) struct Openai {
-    endpoint: Endpoint,
-    served: String,
-    launch: Option<Launch>,
-    requirements: Vec<Requirement>,
+struct Openai {
+    server: Server,
     health_path: String,
+    /// Path before `/v1`.
     prefix: String,
     chat_path: String,
     has_metrics: bool,
     harmony: bool,
-    longest_tokens: u32,
-    expected_precision: Option<String>,
     cache_reset: CacheReset,
 }
 
 impl Openai {
-    pub(super) fn new(given: &Given<'_>) -> Result<Self, FrameworkError> {
-        let served = given.model_id()?.to_owned();
-        let (endpoint, prefix, launch, requirements, health_path) = match &given.framework.source {
+    fn new(setup: &Setup<'_>) -> Result<Self, FrameworkError> {
+        let served = setup.model_id()?;
+        let mut server = setup.server(served, None, Vec::new());
+        let mut prefix = String::new();
+        let health_path = match &setup.framework.source {
             Source::Url(url) => {
-                let (endpoint, prefix) = base(given, url)?;
-                let health_path = format!("{prefix}/v1/models");
-                (endpoint, prefix, None, Vec::new(), health_path)
+                (server.endpoint, prefix) = base(setup, url)?;
+                format!("{prefix}/v1/models")
             }
             Source::Command { command, ready_path } => {
-                let (launch, requirements) = command_line(given, &served, command)?;
-                (
-                    given.endpoint(),
-                    String::new(),
-                    Some(launch),
-                    requirements,
-                    ready_path.clone(),
-                )
+                let (launch, requirements) = command_line(setup, served, command)?;
+                server.launch = Some(launch);
+                server.requirements = requirements;
+                ready_path.clone()
             }
-            _ => return Err(given.wrong_source("`command: [..]` or `url: http://..`")),
+            _ => return Err(setup.wrong_source("`command: [..]` or `url: http://..`")),
         };
+        let launch = server.launch.as_ref();
         Ok(Self {
-            cache_reset: cache_reset(launch.as_ref()),
-            has_metrics: launch.as_ref().is_some_and(|l| has_flag(&l.args, "--metrics")),
+            cache_reset: llama_server::cache_reset(launch),
+            has_metrics: launch.is_some_and(|l| has_flag(&l.args, llama_server::METRICS_FLAG)),
             // A server says its name, not its architecture; `hf` names the weights where the plan has it.
-            harmony: is_harmony(&[&served, given.model.hf.as_deref().unwrap_or_default()], None),
+            harmony: is_harmony(&[served, setup.model.hf.as_deref().unwrap_or_default()], None),
             chat_path: format!("{prefix}/v1/chat/completions"),
-            endpoint,
-            served,
-            launch,
-            requirements,
             health_path,
             prefix,
-            longest_tokens: given.context.longest_prompt_tokens,
-            expected_precision: given.model.precision.clone(),
+            server,
         })
+    }
+}
+
+/// Whether its command takes the model's GGUF.
+fn names_gguf(framework: &Framework) -> bool {
+    let Source::Command { command, .. } = &framework.source else {
+        return false;
+    };
+    let mut words = command.iter().chain(&framework.args);
+    words.any(|word| word.contains("{gguf}"))
+}
+
+/// The file that its command takes; what else it serves can't be known from here.
+fn weights(framework: &Framework, model: &Model, _: Env<'_>) -> Weights {
+    match &model.gguf {
+        Some(gguf) if names_gguf(framework) => of_gguf(gguf),
+        _ => Weights::NotKnown,
     }
 }
 
 /// The command with its placeholders filled, and what must be on disk for it.
 fn command_line(
-    given: &Given<'_>,
+    setup: &Setup<'_>,
     served: &str,
     command: &[String],
 ) -> Result<(Launch, Vec<Requirement>), FrameworkError> {
-    let framework = given.framework;
-    let gguf = given.model.gguf.as_ref().map(|path| path.display().to_string());
+    let framework = setup.framework;
+    let gguf = setup.model.gguf.as_ref().map(|path| path.display().to_string());
     let port = framework.port.to_string();
     let value = |name: &str| match name {
         "host" => Some(framework.host.clone()),
@@ -137,11 +136,11 @@ fn command_line(
         .collect::<Result<Vec<_>, _>>()?
         .into_iter();
     let Some(first) = words.next() else {
-        return Err(given.wrong_source("`command:` with a program"));
+        return Err(setup.wrong_source("`command:` with a program"));
     };
     let mut args: Vec<String> = words.collect();
     args.extend(
-        given
+        setup
             .plan_args(&[])?
             .iter()
             .map(fill)
@@ -153,7 +152,7 @@ fn command_line(
         // Our own simulated server, from wherever this benchd was started.
         std::env::current_exe().map_err(FrameworkError::OwnExecutable)?
     } else if first.contains('/') {
-        let program = absolute(&PathBuf::from(&first));
+        let program = absolute(Path::new(&first));
         requirements.push(Requirement {
             path: program.clone(),
             what: format!("program of framework `{}`", framework.name),
@@ -165,71 +164,12 @@ fn command_line(
         // A bare name is looked for on the path, when it is started.
         PathBuf::from(&first)
     };
-    if let Some(path) = given.model.gguf.as_ref()
-        && command
-            .iter()
-            .chain(&framework.args)
-            .any(|word| word.contains("{gguf}"))
-    {
-        requirements.push(Requirement {
-            path: path.clone(),
-            what: format!("weights of model `{}`", given.model.name),
-            executable: false,
-            remedy: format!("fetch the file, or correct models.{}.gguf", given.model.name),
-        });
+    if let Some(path) = setup.model.gguf.as_ref().filter(|_| names_gguf(framework)) {
+        requirements.push(setup.gguf_requirement(path));
     }
-    if let Some(tokens) = flag_value(&args, "--ctx-size").filter(|_| !has_flag(&args, "--parallel")) {
-        // llama-server divides its context by its slots; 0 means the model's own.
-        if tokens != "0" {
-            given.check_context("--ctx-size", tokens)?;
-        }
-    }
-    let env = given.environment(given.gpu_env(GpuNaming::Uuid), &[])?;
-    Ok((given.launch(program, args, env), requirements))
-}
-
-/// How llama-server's cache is emptied, where its arguments allow it.
-fn cache_reset(launch: Option<&Launch>) -> CacheReset {
-    let not_possible = |why: &str| CacheReset::NotPossible { why: why.to_owned() };
-    let Some(launch) = launch else {
-        return not_possible("no call that empties the cache is known of a server that someone else runs");
-    };
-    let args = &launch.args;
-    let named = |name: &str| launch.program.file_name().is_some_and(|file| file == name);
-    if !has_flag(args, SLOT_ACTIONS) {
-        return not_possible(if named("llama-server") {
-            "llama-server empties its slots only under `--slot-save-path FOLDER --cache-ram 0 --parallel N`"
-        } else {
-            "no call that empties the cache is known of this server"
-        });
-    }
-    // Its short names have one dash.
-    let value = |long: &str, short: &str| {
-        let short = args.iter().rposition(|arg| arg == short);
-        flag_value(args, long).or_else(|| args.get(short? + 1).map(String::as_str))
-    };
-    if value("--cache-ram", "-cram") != Some("0") {
-        return not_possible(
-            "llama-server keeps prompts in host memory too, which no call empties: `--cache-ram 0` switches that off",
-        );
-    }
-    let Some(slots) = value("--parallel", "-np").and_then(|slots| slots.parse::<u32>().ok()) else {
-        return not_possible("how many slots llama-server has is not known: say it by `--parallel N`");
-    };
-    let erase = |slot: u32| {
-        let mut step = Step::new(
-            format!("empty slot {slot}"),
-            HttpCall::post(format!("/slots/{slot}?action=erase")),
-            ERASE_TIMEOUT,
-        );
-        step.fatal = vec![400, 404, 501];
-        step.hint = "is it llama-server, with --slot-save-path?".to_owned();
-        step
-    };
-    CacheReset::Http {
-        steps: (0..slots).map(erase).collect(),
-        proof: ResetProof::CachedTokens,
-    }
+    llama_server::check_context(setup, &args)?;
+    let env = setup.environment(setup.gpu_env(GpuNaming::Uuid), &[])?;
+    Ok((setup.launch(program, args, env), requirements))
 }
 
 /// `{name}` replaced by its value. A brace that opens no name (JSON in an argument) stays as it is.
@@ -262,13 +202,13 @@ fn fill(text: &str, value: &dyn Fn(&str) -> Option<String>) -> Result<String, St
 }
 
 /// Host and port of a base URL, and the path before `/v1`.
-fn base(given: &Given<'_>, url: &str) -> Result<(Endpoint, String), FrameworkError> {
+fn base(setup: &Setup<'_>, url: &str) -> Result<(Endpoint, String), FrameworkError> {
     let wrong = |why: &str| FrameworkError::Url {
-        framework: given.framework.name.clone(),
+        framework: setup.framework.name.clone(),
         url: url.to_owned(),
         why: why.to_owned(),
     };
-    let parsed = reqwest::Url::parse(url).map_err(|e| wrong(&e.to_string()))?;
+    let parsed = url::Url::parse(url).map_err(|e| wrong(&e.to_string()))?;
     if parsed.scheme() != "http" {
         return Err(wrong("only http is spoken"));
     }
@@ -293,32 +233,16 @@ fn base(given: &Given<'_>, url: &str) -> Result<(Endpoint, String), FrameworkErr
 }
 
 impl Adapter for Openai {
-    fn kind(&self) -> FrameworkKind {
-        FrameworkKind::Openai
-    }
-
-    fn served_model(&self) -> &str {
-        &self.served
-    }
-
-    fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
-    }
-
-    fn launch(&self) -> Option<Launch> {
-        self.launch.clone()
-    }
-
-    fn requirements(&self) -> Vec<Requirement> {
-        self.requirements.clone()
+    fn server(&self) -> &Server {
+        &self.server
     }
 
     fn health(&self) -> HttpProbe {
-        HttpProbe {
-            call: HttpCall::get(self.health_path.clone()),
-            interval: Duration::from_millis(250),
-            timeout: Duration::from_secs(5),
-        }
+        HttpProbe::get(
+            &self.health_path,
+            Duration::from_millis(250),
+            Duration::from_secs(5),
+        )
     }
 
     fn facts_calls(&self) -> Vec<HttpCall> {
@@ -330,27 +254,20 @@ impl Adapter for Openai {
 
     fn parse_facts(&self, answers: &[Option<String>]) -> Facts {
         let mut facts = Facts::default();
-        let json = |at: usize| {
-            let text = answers.get(at)?.as_deref()?;
-            serde_json::from_str::<Value>(text).ok()
-        };
-        if let Some(models) = json(0) {
+        if let Some(models) = facts::json(answers, 0) {
             let listed = models["data"].as_array().map(Vec::as_slice).unwrap_or_default();
             let ours = listed
                 .iter()
-                .find(|m| m["id"] == self.served.as_str())
+                .find(|m| m["id"] == self.server.model.as_str())
                 .or(listed.first());
-            if let Some(model) = ours {
-                if let Some(id) = model["id"].as_str() {
-                    facts.set("model", id);
-                }
-                if let Some(tokens) = model["max_model_len"].as_u64() {
-                    facts.set_context_length(tokens);
-                }
-            }
+            facts.set_listed(ours);
         }
-        if let Some(props) = json(1) {
-            if let Some(build) = props["build_info"].as_str() {
+        if let Some(props) = facts::json(answers, 1) {
+            // A build outside its repository knows no number of its own; the plan's version says more.
+            if let Some(build) = props["build_info"]
+                .as_str()
+                .filter(|build| *build != "b0-unknown")
+            {
                 facts.set("version", build);
             }
             if let Some(tokens) = props
@@ -366,20 +283,22 @@ impl Adapter for Openai {
                 facts.set("model_path", path);
             }
         }
-        if let Some(version) = json(2).as_ref().and_then(|v| v["version"].as_str()) {
+        if let Some(version) = facts::json(answers, 2)
+            .as_ref()
+            .and_then(|v| v["version"].as_str())
+        {
             facts.set("version", version);
         }
-        if self.launch.is_none() {
+        if self.server.launch.is_none() {
             facts.flags.push(Flag::new(
                 FlagKind::NotControlled,
                 format!(
                     "{}:{} was running already",
-                    self.endpoint.host, self.endpoint.port
+                    self.server.endpoint.host, self.server.endpoint.port
                 ),
             ));
         }
-        facts.compare(self.longest_tokens, self.expected_precision.as_deref());
-        facts
+        self.server.judge(facts)
     }
 
     fn chat_path(&self) -> &str {
@@ -387,7 +306,7 @@ impl Adapter for Openai {
     }
 
     fn request_body(&self, request: &ChatRequest<'_>) -> Value {
-        let mut body = request.safe_body(&self.served);
+        let mut body = request.safe_body(&self.server.model);
         if request.exact_output && !self.harmony {
             body.insert("ignore_eos".into(), json!(true));
             body.insert("min_tokens".into(), json!(request.max_tokens));
@@ -403,26 +322,19 @@ impl Adapter for Openai {
         self.has_metrics.then_some("/metrics")
     }
 
-    fn parse_counters(&self, text: &str) -> BTreeMap<String, f64> {
-        metrics::sums(text, COUNTERS)
-    }
-
-    fn quirks(&self) -> Quirks {
-        Quirks {
-            exact_output: !self.harmony,
-            // Not known; where the field comes, it counts.
-            cached_tokens: false,
-            truncates_silently: false,
-            health_costs: false,
-        }
+    fn counters(&self) -> &'static [&'static str] {
+        llama_server::COUNTERS
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::*;
     use super::*;
+    use crate::testing::*;
     use benchd_core::record::Message;
+    use benchd_core::record::ResetProof;
+    use benchd_plan::FrameworkKind;
+    use std::path::PathBuf;
 
     fn with_gguf() -> benchd_plan::Model {
         let mut model = llama();
@@ -600,6 +512,13 @@ mod tests {
         ]);
         assert_eq!(facts.values["version"], "b11434-abc");
         assert_eq!(facts.values["parallel_requests"], "4");
+        let nameless = Some(r#"{"build_info":"b0-unknown"}"#.to_owned());
+        assert!(
+            !adapter
+                .parse_facts(&[None, nameless, None])
+                .values
+                .contains_key("version")
+        );
         assert_eq!(facts.context_length, Some(2048));
         assert_eq!(
             facts.flags.iter().map(|f| f.kind).collect::<Vec<_>>(),

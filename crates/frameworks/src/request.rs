@@ -25,7 +25,7 @@ pub struct ChatRequest<'a> {
 }
 
 /// The effort's name on the wire.
-pub(super) fn effort_name(effort: ReasoningEffort) -> &'static str {
+pub(crate) fn effort_name(effort: ReasoningEffort) -> &'static str {
     match effort {
         ReasoningEffort::None => "none",
         ReasoningEffort::Low => "low",
@@ -38,7 +38,7 @@ impl ChatRequest<'_> {
     /// The body that is safe on all frameworks. `max_tokens` and not `max_completion_tokens`, which Ollama
     /// ignores (unlimited output); `reasoning_effort` only where the plan gives it, since Ollama refuses it for
     /// models that don't think.
-    pub(super) fn safe_body(&self, model: &str) -> Map<String, Value> {
+    pub(crate) fn safe_body(&self, model: &str) -> Map<String, Value> {
         let mut body = Map::new();
         body.insert("model".into(), json!(model));
         body.insert("messages".into(), json!(self.messages));

@@ -8,23 +8,72 @@
 //! - `min_tokens` turns on a penalty pass over the logits of each step; `ignore_eos` alone gives the exact
 //!   length, so it goes alone.
 
-use std::{
-    collections::BTreeMap, os::unix::process::ExitStatusExt, path::PathBuf, process::ExitStatus,
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
 
 use super::{
-    Adapter, ChatRequest, Endpoint, Facts, FrameworkError, HttpProbe, Launch, Quirks, Requirement, compiled,
-    config, ended_by_term,
-    given::{Given, GpuNaming, flag_value, has_flag, pair},
-    metrics,
-    own::OwnNames,
-    vllm::{is_harmony, memory_note, precision},
+    ChatRequest, Facts, FrameworkError,
+    adapter::{Adapter, HttpProbe, Server},
+    args::{Env, env_path},
+    compiled,
+    counters::CounterNames,
+    demand::Reservation,
+    facts::json,
+    hub::{self, Flags, HubServer},
+    kind::{Kind, ModelStore},
+    load_log::{LoadLog, Part, after, count, seconds, size},
+    setup::Setup,
 };
 use benchd_core::record::{CacheReset, HttpCall, ResetProof, Step};
-use benchd_plan::FrameworkKind;
+
+/// Within its venv.
+const PROGRAM: &str = "bin/python3";
+
+const FLAGS: Flags = Flags {
+    host: "--host",
+    port: "--port",
+    name: "--served-model-name",
+    length: "--context-length",
+    share: "--mem-fraction-static",
+};
+
+pub(crate) const KIND: Kind = Kind {
+    title: "SGLang",
+    venv_program: Some(PROGRAM),
+    models: ModelStore::Hub,
+    reads_gguf: |_| false,
+    needs_cuda: true,
+    whole_on_gpu_share: None,
+    parallel_variable: None,
+    metrics_flag: None,
+    echoes_model: true,
+    // RadixAttention.
+    prefix_cache_disabled: |framework| framework.args.iter().any(|arg| arg == "--disable-radix-cache"),
+    // One to three minutes with warm disk caches: weights, compilation, CUDA graphs.
+    start: Duration::from_secs(120),
+    cache_reset: Duration::from_secs(1),
+    reservation: Some(Reservation {
+        share_flag: FLAGS.share,
+        // It computes one from the device, 0.83 to 0.9.
+        share: 0.85,
+        length_flag: FLAGS.length,
+        starts_with_room_only: false,
+    }),
+    // Its prompt counter takes in what came from the radix cache. The time per output token came after 0.5.6.
+    counters: CounterNames {
+        prefix: "sglang:",
+        requests: Some("sglang:num_requests_total"),
+        prompt_tokens: &["sglang:prompt_tokens_total"],
+        output_tokens: Some("sglang:generation_tokens_total"),
+        ttft: Some("sglang:time_to_first_token_seconds"),
+        latency: Some("sglang:e2e_request_latency_seconds"),
+        tpot: Some("sglang:request_time_per_output_token_seconds"),
+    },
+    load_line,
+    weights: hub::weights,
+    adapter: |setup| Ok(Box::new(Sglang::new(setup)?)),
+};
 
 const COUNTERS: &[&str] = &[
     "sglang:prompt_tokens_total",
@@ -40,132 +89,99 @@ const COUNTERS: &[&str] = &[
     "sglang:request_time_per_output_token_seconds_count",
 ];
 
-/// Its prompt counter takes in what came from the radix cache. The time per output token came after 0.5.6.
-pub(super) const OWN: OwnNames = OwnNames {
-    prefix: "sglang:",
-    requests: Some("sglang:num_requests_total"),
-    prompt_tokens: &["sglang:prompt_tokens_total"],
-    output_tokens: Some("sglang:generation_tokens_total"),
-    ttft: Some("sglang:time_to_first_token_seconds"),
-    latency: Some("sglang:e2e_request_latency_seconds"),
-    tpot: Some("sglang:request_time_per_output_token_seconds"),
-};
-
-/// Switches RadixAttention off, which is on by default.
-pub(super) const WITHOUT_PREFIX_CACHE: &str = "--disable-radix-cache";
-
 /// SGLang serving one model.
-pub(super) struct Sglang {
-    endpoint: Endpoint,
-    served: String,
-    launch: Launch,
-    requirements: Vec<Requirement>,
-    precision: Option<String>,
-    expected_precision: Option<String>,
-    longest_tokens: u32,
-    notes: Vec<String>,
-    compile_caches: Vec<PathBuf>,
+struct Sglang {
+    server: Server,
 }
 
 impl Sglang {
-    pub(super) fn new(given: &Given<'_>) -> Result<Self, FrameworkError> {
-        let id = given.model_id()?;
-        let venv = given.venv()?;
-        given.check_effort()?;
-        let plan_args = given.plan_args(&[
-            ("--host", "host:"),
-            ("--port", "port:"),
-            ("--model-path", "models.<name>.hf"),
-            ("--model", "models.<name>.hf"),
-        ])?;
-        if let Some(tokens) = flag_value(&plan_args, "--context-length") {
-            given.check_context("--context-length", tokens)?;
-        }
-        let endpoint = given.endpoint();
-        let served = flag_value(&plan_args, "--served-model-name")
-            .unwrap_or(id)
-            .to_owned();
-        let config = given.model_config(id, &plan_args);
-        let program = venv.join("bin/python3");
-
-        let port = endpoint.port.to_string();
-        let mut args: Vec<String> = [
-            "-m",
-            "sglang.launch_server",
-            "--model-path",
-            id,
-            "--host",
-            &endpoint.host,
-            "--port",
-            &port,
-        ]
-        .map(str::to_owned)
-        .into();
-        if !has_flag(&plan_args, "--served-model-name") {
-            args.extend(["--served-model-name".to_owned(), served.clone()]);
-        }
-        args.extend(plan_args.iter().cloned());
+    fn new(setup: &Setup<'_>) -> Result<Self, FrameworkError> {
+        let owned = ["--model-path", "--model"].map(|flag| (flag, "models.<name>.hf"));
+        let hub = HubServer::new(setup, &FLAGS, &owned)?;
+        let mut args = hub.command(&["-m", "sglang.launch_server", "--model-path", hub.id]);
         for flag in ["--enable-metrics", "--enable-cache-report"] {
-            if !has_flag(&plan_args, flag) {
+            if !hub.has(flag) {
                 args.push(flag.to_owned());
             }
         }
-        if is_harmony(&[id, &served], config.as_ref()) && !has_flag(&plan_args, "--reasoning-parser") {
+        if hub.is_harmony() && !hub.has("--reasoning-parser") {
             args.extend(["--reasoning-parser", "gpt-oss"].map(str::to_owned));
         }
-
-        let mut env = given.gpu_env(GpuNaming::Index);
-        env.extend(given.venv_env(&venv));
-        if config::is_folder(id) {
-            env.push(pair("HF_HUB_OFFLINE", "1"));
-        }
-        let env = given.environment(env, &[])?;
-
-        Ok(Self {
-            precision: precision(&plan_args, config),
-            requirements: given.venv_requirements(&program, id),
-            launch: given.launch(program, args, env),
-            expected_precision: given.model.precision.clone(),
-            longest_tokens: given.context.longest_prompt_tokens,
-            notes: memory_note(&plan_args, "--mem-fraction-static")
-                .filter(|_| !given.context.gpus.is_empty())
-                .into_iter()
-                .collect(),
-            compile_caches: compiled::apart(compiled::of_sglang(&|name| given.env_of_server(name))),
-            endpoint,
-            served,
-        })
+        let mut server = hub.server(PROGRAM, args, Vec::new(), &[])?;
+        server.compile_caches = compile_folders(&|name| setup.env_of_server(name));
+        Ok(Self { server })
     }
 }
 
+/// Where it keeps what it compiled, by the sources of 0.5.6.post2 and 0.5.23. Later versions put those of the compilers
+/// into a folder of their own, unless they are set.
+fn compile_folders(env: Env<'_>) -> Vec<PathBuf> {
+    let home = compiled::home(env);
+    let root = env_path(env, "SGLANG_CACHE_DIR").unwrap_or_else(|| home.join(".cache/sglang"));
+    let within = [
+        "torch_compile_cache",
+        "deep_gemm",
+        "inductor",
+        "triton",
+        "tilelang",
+        "cute_aot",
+        ".cache/flashinfer",
+    ];
+    let mut all: Vec<PathBuf> = within.iter().map(|name| root.join(name)).collect();
+    all.push(env_path(env, "SGLANG_DG_CACHE_DIR").unwrap_or_else(|| home.join(".cache/deep_gemm")));
+    all.extend(compiled::of_compilers(env));
+    compiled::apart(all)
+}
+
+/// `[2026-11-24 12:37:52 TP0] Load weight end. elapsed=0.88 s, …, avail mem=63.48 GB, mem usage=15.02 GB.`
+/// Of several ranks each writes it. A model with sliding windows has two pools, each with its line.
+fn load_line(told: &mut LoadLog, line: &str) {
+    if let Some(rest) = after(line, "Load weight end.") {
+        told.add(
+            Part::Weights,
+            rank(line),
+            after(rest, "mem usage=").and_then(size),
+        );
+        told.slowest(after(rest, "elapsed=").and_then(seconds));
+    } else if let Some(rest) = after(line, "KV Cache is allocated.") {
+        // "K size: 13.27 GB, V size: 13.27 GB"; of a latent cache "KV size: 20.1 GB".
+        let halves = ["K size: ", "V size: "].map(|name| after(rest, name).and_then(size));
+        let bytes = match halves {
+            [Some(keys), Some(values)] => Some(keys.saturating_add(values)),
+            _ => after(rest, "KV size: ").and_then(size),
+        };
+        told.add(Part::KvCache, rank(line), bytes);
+        // With sliding windows the first pool is the one that holds whole contexts.
+        told.first_tokens(after(rest, "#tokens: ").and_then(count));
+    } else if let Some(rest) = after(line, "max_total_num_tokens=") {
+        told.tokens(count(rest));
+    } else if let Some(rest) =
+        after(line, "CUDA graph end.").or_else(|| after(line, "Capture cuda graph end."))
+    {
+        told.add(
+            Part::Compute,
+            rank(line),
+            after(rest, "mem usage=").and_then(size),
+        );
+    }
+}
+
+/// The rank that wrote a line of SGLang: `[2026-11-24 12:37:52 TP1]`; empty where there is one only.
+fn rank(line: &str) -> &str {
+    after(line, "[")
+        .and_then(|rest| rest.split_once(']'))
+        .and_then(|(stamp, _)| stamp.splitn(3, ' ').nth(2))
+        .unwrap_or("")
+}
+
 impl Adapter for Sglang {
-    fn kind(&self) -> FrameworkKind {
-        FrameworkKind::Sglang
-    }
-
-    fn served_model(&self) -> &str {
-        &self.served
-    }
-
-    fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
-    }
-
-    fn launch(&self) -> Option<Launch> {
-        Some(self.launch.clone())
-    }
-
-    fn requirements(&self) -> Vec<Requirement> {
-        self.requirements.clone()
+    fn server(&self) -> &Server {
+        &self.server
     }
 
     fn health(&self) -> HttpProbe {
-        HttpProbe {
-            call: HttpCall::get("/health"),
-            interval: Duration::from_secs(1),
-            // The server's own limit for the generation behind it is 20 s.
-            timeout: Duration::from_secs(25),
-        }
+        // The server's own limit for the generation behind it is 20 s.
+        HttpProbe::get("/health", Duration::from_secs(1), Duration::from_secs(25))
     }
 
     fn facts_calls(&self) -> Vec<HttpCall> {
@@ -177,11 +193,7 @@ impl Adapter for Sglang {
 
     fn parse_facts(&self, answers: &[Option<String>]) -> Facts {
         let mut facts = Facts::default();
-        let json = |at: usize| {
-            let text = answers.get(at)?.as_deref()?;
-            serde_json::from_str::<Value>(text).ok()
-        };
-        if let Some(info) = json(0).or_else(|| json(1)) {
+        if let Some(info) = json(answers, 0).or_else(|| json(answers, 1)) {
             if let Some(version) = info["version"].as_str() {
                 facts.set("version", version);
             }
@@ -204,23 +216,12 @@ impl Adapter for Sglang {
                 facts.set("prefix_cache", !disabled);
             }
         }
-        if let Some(model) = json(2).as_ref().and_then(|v| v.pointer("/data/0")) {
-            if let Some(id) = model["id"].as_str() {
-                facts.set("model", id);
-            }
-            if let Some(tokens) = model["max_model_len"].as_u64() {
-                facts.set_context_length(tokens);
-            }
-        }
-        if let Some(precision) = &self.precision {
-            facts.set_precision(precision);
-        }
-        facts.compare(self.longest_tokens, self.expected_precision.as_deref());
-        facts
+        facts.set_listed(json(answers, 2).as_ref().and_then(|v| v.pointer("/data/0")));
+        self.server.judge(facts)
     }
 
     fn request_body(&self, request: &ChatRequest<'_>) -> Value {
-        let mut body = request.safe_body(&self.served);
+        let mut body = request.safe_body(&self.server.model);
         if request.exact_output {
             body.insert("ignore_eos".into(), json!(true));
         }
@@ -245,41 +246,21 @@ impl Adapter for Sglang {
         }
     }
 
-    fn compile_caches(&self) -> Vec<PathBuf> {
-        self.compile_caches.clone()
-    }
-
     fn metrics_path(&self) -> Option<&str> {
         Some("/metrics")
     }
 
-    fn parse_counters(&self, text: &str) -> BTreeMap<String, f64> {
-        metrics::sums(text, COUNTERS)
-    }
-
-    fn clean_exit(&self, status: ExitStatus) -> bool {
-        ended_by_term(status) || status.signal() == Some(libc::SIGKILL) || status.code() == Some(137)
-    }
-
-    fn quirks(&self) -> Quirks {
-        Quirks {
-            exact_output: true,
-            cached_tokens: true,
-            truncates_silently: false,
-            health_costs: true,
-        }
-    }
-
-    fn notes(&self) -> Vec<String> {
-        self.notes.clone()
+    fn counters(&self) -> &'static [&'static str] {
+        COUNTERS
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::*;
     use super::*;
+    use crate::testing::*;
     use benchd_core::record::Message;
+    use benchd_plan::FrameworkKind;
 
     #[test]
     fn command_line_and_environment_of_the_users_models() {
@@ -330,21 +311,6 @@ mod tests {
     }
 
     #[test]
-    fn a_kill_by_itself_after_term_is_its_normal_end() {
-        let sglang = user(FrameworkKind::Sglang, &llama());
-        let vllm = user(FrameworkKind::Vllm, &llama());
-        let exit = |code: i32| ExitStatus::from_raw(code << 8);
-        for clean in [exit(0), exit(143), ExitStatus::from_raw(15)] {
-            assert!(sglang.clean_exit(clean) && vllm.clean_exit(clean), "{clean}");
-        }
-        for own_kill in [exit(137), ExitStatus::from_raw(9)] {
-            assert!(sglang.clean_exit(own_kill), "{own_kill}");
-            assert!(!vllm.clean_exit(own_kill), "{own_kill}");
-        }
-        assert!(!sglang.clean_exit(exit(1)) && !sglang.clean_exit(ExitStatus::from_raw(11)));
-    }
-
-    #[test]
     fn the_flush_is_asked_again_while_requests_are_pending() {
         let CacheReset::Http { steps, proof } = user(FrameworkKind::Sglang, &llama()).cache_reset() else {
             panic!("SGLang flushes by a call");
@@ -359,7 +325,6 @@ mod tests {
     fn the_ready_check_leaves_time_for_its_generation() {
         let adapter = user(FrameworkKind::Sglang, &llama());
         assert!(adapter.health().timeout >= Duration::from_secs(20));
-        assert!(adapter.quirks().health_costs);
     }
 
     #[test]
@@ -371,7 +336,7 @@ mod tests {
         let new = adapter.parse_facts(&[None, Some(info.to_owned()), Some(models.to_owned())]);
         assert_eq!(old, new);
         assert_eq!(old.values["version"], "0.5.6.post2");
-        assert_eq!(old.kv_capacity_tokens, Some(1_163_200));
+        assert_eq!(old.values[crate::KV_CAPACITY], "1163200");
         assert_eq!(old.context_length, Some(131_072));
         assert_eq!(old.values["prefix_cache"], "true");
         assert_eq!(old.flags, []);
@@ -385,5 +350,28 @@ mod tests {
         assert!(error.to_string().contains("4352"), "{error}");
         fw.args = strings(&["--context-length=8192"]);
         assert!(made(&fw, &llama(), &context()).is_ok());
+    }
+
+    #[test]
+    fn what_it_compiled_lies_where_it_puts_it() {
+        let bare = |name: &str| match name {
+            "HOME" => Some("/home/b".to_owned()),
+            "USER" => Some("b".to_owned()),
+            _ => None,
+        };
+        insta::assert_snapshot!(shown_folders(compile_folders(&bare)), @r"
+        /home/b/.cache/sglang/torch_compile_cache
+        /home/b/.cache/sglang/deep_gemm
+        /home/b/.cache/sglang/inductor
+        /home/b/.cache/sglang/triton
+        /home/b/.cache/sglang/tilelang
+        /home/b/.cache/sglang/cute_aot
+        /home/b/.cache/sglang/.cache/flashinfer
+        /home/b/.cache/deep_gemm
+        /tmp/torchinductor_b
+        /home/b/.triton/cache
+        /home/b/.cache/flashinfer
+        /home/b/.cache/tvm-ffi
+        ");
     }
 }

@@ -1,79 +1,50 @@
 //! The user's own plan, as far as tests of this room need it.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf};
 
-use super::{Adapter, ChatRequest, Context, FrameworkError, Launch, VisibleGpu, build, given::Given};
+use serde_json::json;
+
+use super::{Adapter, ChatRequest, Context, FrameworkError, Launch, VisibleGpu, kind, setup::Setup};
 use benchd_core::record::Message;
-use benchd_plan::{Framework, FrameworkKind, Model, Provision, ReasoningEffort, Source};
+use benchd_plan::{Framework, FrameworkKind, Model, ReasoningEffort};
 
-pub(super) fn strings(words: &[&str]) -> Vec<String> {
+pub(crate) fn strings(words: &[&str]) -> Vec<String> {
     words.iter().map(|&word| word.to_owned()).collect()
 }
 
-pub(super) fn framework(kind: FrameworkKind) -> Framework {
-    let (source, port, args, env): (_, _, &[&str], &[(&str, &str)]) = match kind {
-        FrameworkKind::Sglang => (
-            Source::Venv("/b/envs/sglang/.venv".into()),
-            30000,
-            &["--tp", "1", "--mem-fraction-static", "0.85"],
-            &[],
-        ),
-        FrameworkKind::Vllm => (
-            Source::Venv("/b/envs/vllm/.venv".into()),
-            8000,
-            &[
-                "--tensor-parallel-size",
-                "1",
-                "--gpu-memory-utilization",
-                "0.85",
-                "--enable-prefix-caching",
+pub(crate) fn framework(kind: FrameworkKind) -> Framework {
+    let settings = match kind {
+        FrameworkKind::Sglang => json!({
+            "venv": "/b/envs/sglang/.venv",
+            "args": ["--tp", "1", "--mem-fraction-static", "0.85"],
+        }),
+        FrameworkKind::Vllm => json!({
+            "venv": "/b/envs/vllm/.venv",
+            "args": [
+                "--tensor-parallel-size", "1", "--gpu-memory-utilization", "0.85", "--enable-prefix-caching",
             ],
-            &[],
-        ),
-        FrameworkKind::Ollama => (
-            Source::Binary("/b/envs/ollama/bin/ollama".into()),
-            11434,
-            &[],
-            &[("OLLAMA_NUM_PARALLEL", "1")],
-        ),
-        FrameworkKind::Openai => (
-            Source::Command {
-                command: strings(&[
-                    "/b/llama-server",
-                    "-m",
-                    "{gguf}",
-                    "--alias",
-                    "{model}",
-                    "--host",
-                    "{host}",
-                    "--port",
-                    "{port}",
-                    "--metrics",
-                ]),
-                ready_path: "/health".to_owned(),
-            },
-            8080,
-            &[],
-            &[],
-        ),
+        }),
+        FrameworkKind::Ollama => json!({
+            "binary": "/b/envs/ollama/bin/ollama",
+            "env": { "OLLAMA_NUM_PARALLEL": "1" },
+        }),
+        FrameworkKind::Openai => json!({
+            "port": 8080,
+            "command": [
+                "/b/llama-server", "-m", "{gguf}", "--alias", "{model}", "--host", "{host}", "--port", "{port}",
+                "--metrics",
+            ],
+        }),
+        _ => json!({ "venv": format!("/b/envs/{kind}/.venv") }),
     };
-    Framework {
-        name: kind.as_str().to_owned(),
-        kind,
-        version: None,
-        source,
-        host: "127.0.0.1".to_owned(),
-        port,
-        args: strings(args),
-        env: env.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())).collect(),
-        scenarios: None,
-        start_timeout: Duration::from_secs(1200),
-        stop_grace: Duration::from_secs(30),
-        release_timeout: Duration::from_secs(60),
-        release_tolerance_bytes: 64 << 20,
-        retries: 0,
-        provision: Provision::None,
-    }
+    let plan = json!({
+        "version": 1, "name": "x",
+        "models": { "m": { "hf": "a/b", "ollama": "m", "gguf": "/m/m.gguf" } },
+        "frameworks": { kind.as_str(): settings },
+        "scenarios": { "single": { "input_tokens": [8], "output_tokens": 8, "repeats": 1 } },
+    });
+    let plan = benchd_plan::parse("x.yaml", &plan.to_string(), &|_| None).unwrap();
+    plan.frameworks[kind.as_str()].clone()
 }
 
 fn model(name: &str, hf: &str, ollama: &str) -> Model {
@@ -90,7 +61,7 @@ fn model(name: &str, hf: &str, ollama: &str) -> Model {
     }
 }
 
-pub(super) fn gpt_oss() -> Model {
+pub(crate) fn gpt_oss() -> Model {
     Model {
         reasoning_effort: Some(ReasoningEffort::Low),
         args: BTreeMap::from([("sglang".to_owned(), strings(&["--reasoning-parser", "gpt-oss"]))]),
@@ -98,11 +69,11 @@ pub(super) fn gpt_oss() -> Model {
     }
 }
 
-pub(super) fn llama() -> Model {
+pub(crate) fn llama() -> Model {
     model("llama-3.1-8b", "meta-llama/Llama-3.1-8B-Instruct", "llama3.1:8b")
 }
 
-pub(super) fn context() -> Context {
+pub(crate) fn context() -> Context {
     Context {
         longest_prompt_tokens: 4352,
         gpus: vec![VisibleGpu {
@@ -115,12 +86,12 @@ pub(super) fn context() -> Context {
 }
 
 /// An adapter in an environment of nothing but a path.
-pub(super) fn made(
+pub(crate) fn made(
     framework: &Framework,
     model: &Model,
     context: &Context,
 ) -> Result<Box<dyn Adapter>, FrameworkError> {
-    build(&Given {
+    (kind(framework.kind).adapter)(&Setup {
         framework,
         model,
         context,
@@ -128,12 +99,12 @@ pub(super) fn made(
     })
 }
 
-pub(super) fn user(kind: FrameworkKind, model: &Model) -> Box<dyn Adapter> {
+pub(crate) fn user(kind: FrameworkKind, model: &Model) -> Box<dyn Adapter> {
     made(&framework(kind), model, &context()).unwrap()
 }
 
 /// The error, where there is no adapter.
-pub(super) fn refused(framework: &Framework, model: &Model) -> FrameworkError {
+pub(crate) fn refused(framework: &Framework, model: &Model) -> FrameworkError {
     match made(framework, model, &context()) {
         Ok(_) => panic!("not refused"),
         Err(e) => e,
@@ -141,14 +112,14 @@ pub(super) fn refused(framework: &Framework, model: &Model) -> FrameworkError {
 }
 
 /// Environment and command line, as one would type them.
-pub(super) fn typed(launch: &Launch) -> String {
+pub(crate) fn typed(launch: &Launch) -> String {
     let mut lines: Vec<String> = launch.env.iter().map(|(n, v)| format!("{n}={v}")).collect();
     lines.push(launch.argv().join(" "));
     lines.join("\n")
 }
 
 /// A request for exactly 256 tokens, as the four scenarios of fixed length make it.
-pub(super) fn exact(messages: &[Message], effort: Option<ReasoningEffort>) -> ChatRequest<'_> {
+pub(crate) fn exact(messages: &[Message], effort: Option<ReasoningEffort>) -> ChatRequest<'_> {
     ChatRequest {
         messages,
         max_tokens: 256,
@@ -158,4 +129,15 @@ pub(super) fn exact(messages: &[Message], effort: Option<ReasoningEffort>) -> Ch
         seed: None,
         reasoning_effort: effort,
     }
+}
+
+pub(crate) fn asks_for_exact_length(adapter: &dyn Adapter) -> bool {
+    let body = adapter.request_body(&exact(&[Message::user("hi")], None));
+    body.get("ignore_eos").is_some()
+}
+
+/// Folders, a line each.
+pub(crate) fn shown_folders(folders: Vec<PathBuf>) -> String {
+    let lines: Vec<String> = folders.iter().map(|path| path.display().to_string()).collect();
+    lines.join("\n")
 }

@@ -6,20 +6,78 @@
 //! - A reasoning delta comes under `reasoning` *and*, the same text, under the deprecated `reasoning_content`.
 //! - `/reset_prefix_cache` exists only under `VLLM_SERVER_DEV_MODE=1` and answers 200 whether it reset anything
 //!   or not; the counters prove it.
+//! - It keeps what it compiled for its next start.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
 
 use super::{
-    Adapter, ChatRequest, CompileLine, Endpoint, Facts, FrameworkError, HttpProbe, Launch, Quirks,
-    Requirement, compiled, config,
-    given::{Given, GpuNaming, flag_value, has_flag, pair},
+    ChatRequest, CompileLine, Facts, FrameworkError,
+    adapter::{Adapter, HttpProbe, Server},
+    args::{Env, env_path, pair},
+    compiled,
+    counters::CounterNames,
+    demand::Reservation,
+    facts::json,
+    hub::{self, Flags, HubServer},
+    kind::{Kind, ModelStore},
+    load_log::{GIB, LoadLog, Part, after, bytes, count, seconds, size},
     metrics,
-    own::OwnNames,
+    setup::Setup,
 };
 use benchd_core::record::{CacheReset, HttpCall, ResetProof, Step};
-use benchd_plan::FrameworkKind;
+
+/// Within its venv.
+const PROGRAM: &str = "bin/vllm";
+
+const FLAGS: Flags = Flags {
+    host: "--host",
+    port: "--port",
+    name: "--served-model-name",
+    length: "--max-model-len",
+    share: "--gpu-memory-utilization",
+};
+
+pub(crate) const KIND: Kind = Kind {
+    title: "vLLM",
+    venv_program: Some(PROGRAM),
+    models: ModelStore::Hub,
+    reads_gguf: |_| false,
+    needs_cuda: true,
+    whole_on_gpu_share: None,
+    parallel_variable: None,
+    metrics_flag: None,
+    echoes_model: true,
+    prefix_cache_disabled: |framework| {
+        framework
+            .args
+            .iter()
+            .any(|arg| arg == "--no-enable-prefix-caching")
+    },
+    // One to three minutes with warm disk caches: weights, compilation, CUDA graphs.
+    start: Duration::from_secs(120),
+    cache_reset: Duration::from_secs(1),
+    reservation: Some(Reservation {
+        share_flag: FLAGS.share,
+        share: 0.9,
+        length_flag: FLAGS.length,
+        starts_with_room_only: true,
+    }),
+    // Its prompt counter takes in what came from the prefix cache.
+    counters: CounterNames {
+        prefix: "vllm:",
+        requests: Some("vllm:request_success_total"),
+        prompt_tokens: &["vllm:prompt_tokens_total"],
+        output_tokens: Some("vllm:generation_tokens_total"),
+        ttft: Some("vllm:time_to_first_token_seconds"),
+        latency: Some("vllm:e2e_request_latency_seconds"),
+        tpot: Some("vllm:request_time_per_output_token_seconds"),
+    },
+    load_line,
+    weights: hub::weights,
+    adapter: |setup| Ok(Box::new(Vllm::new(setup)?)),
+};
 
 const COUNTERS: &[&str] = &[
     "vllm:prompt_tokens_total",
@@ -36,155 +94,87 @@ const COUNTERS: &[&str] = &[
     "vllm:request_time_per_output_token_seconds_count",
 ];
 
-/// Its prompt counter takes in what came from the prefix cache.
-pub(super) const OWN: OwnNames = OwnNames {
-    prefix: "vllm:",
-    requests: Some("vllm:request_success_total"),
-    prompt_tokens: &["vllm:prompt_tokens_total"],
-    output_tokens: Some("vllm:generation_tokens_total"),
-    ttft: Some("vllm:time_to_first_token_seconds"),
-    latency: Some("vllm:e2e_request_latency_seconds"),
-    tpot: Some("vllm:request_time_per_output_token_seconds"),
-};
-
-/// Switches the prefix cache off, which is on by default.
-pub(super) const WITHOUT_PREFIX_CACHE: &str = "--no-enable-prefix-caching";
-
 /// vLLM serving one model.
-pub(super) struct Vllm {
-    endpoint: Endpoint,
-    served: String,
-    launch: Launch,
-    requirements: Vec<Requirement>,
+struct Vllm {
+    server: Server,
     harmony: bool,
-    precision: Option<String>,
-    expected_precision: Option<String>,
-    longest_tokens: u32,
-    notes: Vec<String>,
-    compile_caches: Vec<PathBuf>,
 }
 
 impl Vllm {
-    pub(super) fn new(given: &Given<'_>) -> Result<Self, FrameworkError> {
-        let id = given.model_id()?;
-        let venv = given.venv()?;
-        given.check_effort()?;
-        let plan_args = given.plan_args(&[
-            ("--host", "host:"),
-            ("--port", "port:"),
-            ("--uds", "host:"),
-            ("--model", "models.<name>.hf"),
-        ])?;
-        if let Some(tokens) = flag_value(&plan_args, "--max-model-len") {
-            given.check_context("--max-model-len", tokens)?;
-        }
-        let endpoint = given.endpoint();
-        let served = flag_value(&plan_args, "--served-model-name")
-            .unwrap_or(id)
-            .to_owned();
-        let program = venv.join("bin/vllm");
-
-        let port = endpoint.port.to_string();
-        let mut args: Vec<String> = ["serve", id, "--host", &endpoint.host, "--port", &port]
-            .map(str::to_owned)
-            .into();
-        if !has_flag(&plan_args, "--served-model-name") {
-            args.extend(["--served-model-name".to_owned(), served.clone()]);
-        }
-        args.extend(plan_args.iter().cloned());
-        if !has_flag(&plan_args, "--enable-prompt-tokens-details")
-            && !has_flag(&plan_args, "--no-enable-prompt-tokens-details")
-        {
+    fn new(setup: &Setup<'_>) -> Result<Self, FrameworkError> {
+        let owned = [("--uds", "host:"), ("--model", "models.<name>.hf")];
+        let hub = HubServer::new(setup, &FLAGS, &owned)?;
+        let mut args = hub.command(&["serve", hub.id]);
+        if !hub.has("--enable-prompt-tokens-details") && !hub.has("--no-enable-prompt-tokens-details") {
             args.push("--enable-prompt-tokens-details".to_owned());
         }
-
-        let mut env = given.gpu_env(GpuNaming::Index);
-        env.extend(given.venv_env(&venv));
-        env.extend([
+        let env = vec![
             pair("VLLM_SERVER_DEV_MODE", "1"),
             pair("VLLM_NO_USAGE_STATS", "1"),
             pair("DO_NOT_TRACK", "1"),
-        ]);
-        if config::is_folder(id) {
-            env.push(pair("HF_HUB_OFFLINE", "1"));
+        ];
+        let owned_env = [("VLLM_SERVER_DEV_MODE", "nothing: the cache reset needs it")];
+        let harmony = hub.is_harmony();
+        let mut server = hub.server(PROGRAM, args, env, &owned_env)?;
+        server.compile_caches = compile_folders(&|name| setup.env_of_server(name));
+        Ok(Self { server, harmony })
+    }
+}
+
+/// Where it keeps what it compiled, by the sources of 0.15.1 and 0.32.0.
+fn compile_folders(env: Env<'_>) -> Vec<PathBuf> {
+    let cache = env_path(env, "XDG_CACHE_HOME").unwrap_or_else(|| compiled::home(env).join(".cache"));
+    let root = env_path(env, "VLLM_CACHE_ROOT").unwrap_or_else(|| cache.join("vllm"));
+    let mut all = vec![
+        root.join("torch_compile_cache"),
+        env_path(env, "DG_JIT_CACHE_DIR").unwrap_or_else(|| root.join("deep_gemm")),
+    ];
+    all.extend(compiled::of_compilers(env));
+    compiled::apart(all)
+}
+
+/// `(EngineCore pid=1252) INFO … Model loading took 15.0 GiB and 2.626892 seconds`; to 0.26 `… 13.03 GiB memory and`.
+/// Of several ranks each writes it, or (from 0.10) only the first.
+fn load_line(told: &mut LoadLog, line: &str) {
+    if let Some(rest) = after(line, "Model loading took ") {
+        told.add(Part::Weights, process(line), size(rest));
+        told.slowest(after(rest, " and ").and_then(seconds));
+    } else if let Some(rest) = after(line, "Available KV cache memory: ") {
+        told.add(Part::KvCache, process(line), size(rest));
+    } else if let Some(rest) = after(line, "Graph capturing finished in ") {
+        told.add(
+            Part::Compute,
+            process(line),
+            after(rest, ", took ").and_then(size),
+        );
+    } else if let Some(rest) = after(line, "Explicitly set (")
+        && rest.contains("GiB for KV cache")
+    {
+        // On a CPU: "Explicitly set (1.0/23.54) GiB for KV cache on node 0."
+        let gib = rest.split('/').next().and_then(|n| n.parse::<f64>().ok());
+        told.add(Part::KvCache, "CPU", gib.and_then(|n| bytes(n, GIB)));
+    } else if let Some(rest) = after(line, "PU KV cache size: ") {
+        // "GPU KV cache size: 417,536 tokens", on a CPU "CPU KV cache size: …".
+        if rest.contains(" tokens") {
+            told.tokens(count(rest));
         }
-        let env = given.environment(
-            env,
-            &[("VLLM_SERVER_DEV_MODE", "nothing: the cache reset needs it")],
-        )?;
-
-        let config = given.model_config(id, &plan_args);
-        Ok(Self {
-            harmony: is_harmony(&[id, &served], config.as_ref()),
-            precision: precision(&plan_args, config),
-            requirements: given.venv_requirements(&program, id),
-            launch: given.launch(program, args, env),
-            expected_precision: given.model.precision.clone(),
-            longest_tokens: given.context.longest_prompt_tokens,
-            notes: memory_note(&plan_args, "--gpu-memory-utilization")
-                .filter(|_| !given.context.gpus.is_empty())
-                .into_iter()
-                .collect(),
-            compile_caches: compiled::apart(compiled::of_vllm(&|name| given.env_of_server(name))),
-            endpoint,
-            served,
-        })
     }
 }
 
-/// Whether the model speaks harmony (gpt-oss), by its configuration or, where that is not on disk, its name.
-pub(super) fn is_harmony(names: &[&str], config: Option<&config::ModelConfig>) -> bool {
-    match config.and_then(|c| c.model_type.as_deref()) {
-        Some(model_type) => model_type == "gpt_oss",
-        None => names
-            .iter()
-            .any(|name| name.to_ascii_lowercase().contains("gpt-oss")),
-    }
-}
-
-/// Precision of the weights: an explicit argument, else the model's configuration.
-pub(super) fn precision(args: &[String], config: Option<config::ModelConfig>) -> Option<String> {
-    let explicit = |flag| flag_value(args, flag).filter(|&value| value != "auto");
-    explicit("--quantization")
-        .map(str::to_owned)
-        .or_else(|| explicit("--dtype").map(config::short))
-        .or_else(|| config.and_then(|c| c.precision))
-}
-
-/// Memory that is reserved up front says nothing of what the framework needs.
-pub(super) fn memory_note(args: &[String], flag: &str) -> Option<String> {
-    flag_value(args, flag).map(|share| {
-        format!("GPU memory is reserved up front ({flag} {share}): its figure is a setting, not a need")
-    })
+/// The process that wrote a line of vLLM: `(EngineCore pid=1252)`, `(Worker_TP1 pid=…)`; empty where none is named.
+fn process(line: &str) -> &str {
+    after(line, "(")
+        .and_then(|rest| rest.split_once(" pid="))
+        .map_or("", |(name, _)| name)
 }
 
 impl Adapter for Vllm {
-    fn kind(&self) -> FrameworkKind {
-        FrameworkKind::Vllm
-    }
-
-    fn served_model(&self) -> &str {
-        &self.served
-    }
-
-    fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
-    }
-
-    fn launch(&self) -> Option<Launch> {
-        Some(self.launch.clone())
-    }
-
-    fn requirements(&self) -> Vec<Requirement> {
-        self.requirements.clone()
+    fn server(&self) -> &Server {
+        &self.server
     }
 
     fn health(&self) -> HttpProbe {
-        HttpProbe {
-            call: HttpCall::get("/health"),
-            interval: Duration::from_millis(250),
-            timeout: Duration::from_secs(5),
-        }
+        HttpProbe::get("/health", Duration::from_millis(250), Duration::from_secs(5))
     }
 
     fn facts_calls(&self) -> Vec<HttpCall> {
@@ -193,20 +183,12 @@ impl Adapter for Vllm {
 
     fn parse_facts(&self, answers: &[Option<String>]) -> Facts {
         let mut facts = Facts::default();
-        let [version, models, metrics] = [0, 1, 2].map(|at| answers.get(at).and_then(Option::as_deref));
-        let json = |text: Option<&str>| text.and_then(|t| serde_json::from_str::<Value>(t).ok());
-        if let Some(version) = json(version).as_ref().and_then(|v| v["version"].as_str()) {
+        if let Some(version) = json(answers, 0).as_ref().and_then(|v| v["version"].as_str()) {
             facts.set("version", version);
         }
-        if let Some(model) = json(models).as_ref().and_then(|v| v.pointer("/data/0")) {
-            if let Some(id) = model["id"].as_str() {
-                facts.set("model", id);
-            }
-            if let Some(tokens) = model["max_model_len"].as_u64() {
-                facts.set_context_length(tokens);
-            }
-        }
-        let cache = metrics::labels(metrics.unwrap_or_default(), "vllm:cache_config_info");
+        facts.set_listed(json(answers, 1).as_ref().and_then(|v| v.pointer("/data/0")));
+        let metrics = answers.get(2).and_then(Option::as_deref).unwrap_or_default();
+        let cache = metrics::labels(metrics, "vllm:cache_config_info");
         let number = |name: &str| cache.get(name).and_then(|v| v.parse::<u64>().ok());
         if let (Some(blocks), Some(size)) = (number("num_gpu_blocks"), number("block_size")) {
             facts.set_kv_capacity(blocks.saturating_mul(size));
@@ -219,15 +201,11 @@ impl Adapter for Vllm {
                 facts.set(name, value);
             }
         }
-        if let Some(precision) = &self.precision {
-            facts.set_precision(precision);
-        }
-        facts.compare(self.longest_tokens, self.expected_precision.as_deref());
-        facts
+        self.server.judge(facts)
     }
 
     fn request_body(&self, request: &ChatRequest<'_>) -> Value {
-        let mut body = request.safe_body(&self.served);
+        let mut body = request.safe_body(&self.server.model);
         if request.exact_output && !self.harmony {
             body.insert("ignore_eos".into(), json!(true));
             body.insert("min_tokens".into(), json!(request.max_tokens));
@@ -252,10 +230,6 @@ impl Adapter for Vllm {
         }
     }
 
-    fn compile_caches(&self) -> Vec<PathBuf> {
-        self.compile_caches.clone()
-    }
-
     fn compile_line(&self, line: &str) -> Option<CompileLine> {
         if line.contains("Directly load the compiled graph") || line.contains("Directly load AOT compilation")
         {
@@ -269,34 +243,18 @@ impl Adapter for Vllm {
         Some("/metrics")
     }
 
-    fn parse_counters(&self, text: &str) -> BTreeMap<String, f64> {
-        metrics::sums(text, COUNTERS)
-    }
-
-    fn quirks(&self) -> Quirks {
-        Quirks {
-            exact_output: !self.harmony,
-            cached_tokens: !self
-                .launch
-                .args
-                .iter()
-                .any(|a| a == "--no-enable-prompt-tokens-details"),
-            truncates_silently: false,
-            health_costs: false,
-        }
-    }
-
-    fn notes(&self) -> Vec<String> {
-        self.notes.clone()
+    fn counters(&self) -> &'static [&'static str] {
+        COUNTERS
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::*;
     use super::*;
     use crate::VisibleGpu;
+    use crate::{args::has_flag, testing::*};
     use benchd_core::record::{FlagKind, Message};
+    use benchd_plan::FrameworkKind;
 
     #[test]
     fn command_line_and_environment_of_the_users_models() {
@@ -330,7 +288,6 @@ mod tests {
         let gpt_oss = gpt_oss();
         let harmony = user(FrameworkKind::Vllm, &gpt_oss);
         insta::assert_snapshot!(harmony.request_body(&exact(&messages, gpt_oss.reasoning_effort)), @r#"{"model":"openai/gpt-oss-20b","messages":[{"role":"user","content":"hi"}],"stream":true,"stream_options":{"include_usage":true},"max_tokens":256,"temperature":0.0,"top_p":1.0,"reasoning_effort":"low"}"#);
-        assert!(!harmony.quirks().exact_output);
 
         let mut free = exact(&messages, None);
         free.exact_output = false;
@@ -350,7 +307,7 @@ mod tests {
         let mut model = llama();
         model.hf = Some(dir.path().display().to_string());
         let adapter = user(FrameworkKind::Vllm, &model);
-        assert!(!adapter.quirks().exact_output);
+        assert!(!asks_for_exact_length(adapter.as_ref()));
         let launch = adapter.launch().unwrap();
         assert!(
             launch.env.contains(&pair("HF_HUB_OFFLINE", "1")),
@@ -369,7 +326,7 @@ mod tests {
         std::fs::create_dir(&odd_name).unwrap();
         std::fs::copy(dir.path().join("config.json"), odd_name.join("config.json")).unwrap();
         model.hf = Some(odd_name.display().to_string());
-        assert!(user(FrameworkKind::Vllm, &model).quirks().exact_output);
+        assert!(asks_for_exact_length(user(FrameworkKind::Vllm, &model).as_ref()));
     }
 
     #[test]
@@ -382,7 +339,6 @@ mod tests {
         ]);
         let adapter = made(&fw, &llama(), &context()).unwrap();
         assert_eq!(adapter.served_model(), "short");
-        assert!(!adapter.quirks().cached_tokens);
         let args = adapter.launch().unwrap().args;
         assert_eq!(args.iter().filter(|a| *a == "--served-model-name").count(), 1);
         assert!(!has_flag(&args, "--enable-prompt-tokens-details"));
@@ -497,7 +453,7 @@ vllm:time_to_first_token_seconds_sum{engine="0",model_name="m"} 0.425
             Some(METRICS.to_owned()),
         ]);
         assert_eq!(facts.values["version"], "0.15.1");
-        assert_eq!(facts.kv_capacity_tokens, Some(27_451 * 16));
+        assert_eq!(facts.values[crate::KV_CAPACITY], (27_451 * 16).to_string());
         assert_eq!(facts.context_length, Some(4096));
         assert_eq!(facts.values["prefix_cache"], "True");
         assert_eq!(
@@ -560,5 +516,40 @@ vllm:time_to_first_token_seconds_sum{engine="0",model_name="m"} 0.425
     #[test]
     fn reserved_memory_is_said() {
         assert!(user(FrameworkKind::Vllm, &llama()).notes()[0].contains("--gpu-memory-utilization 0.85"));
+    }
+
+    #[test]
+    fn what_it_compiled_lies_where_it_puts_it() {
+        let bare = |name: &str| match name {
+            "HOME" => Some("/home/b".to_owned()),
+            "USER" => Some("b".to_owned()),
+            _ => None,
+        };
+        insta::assert_snapshot!(shown_folders(compile_folders(&bare)), @r"
+        /home/b/.cache/vllm/torch_compile_cache
+        /home/b/.cache/vllm/deep_gemm
+        /tmp/torchinductor_b
+        /home/b/.triton/cache
+        /home/b/.cache/flashinfer
+        /home/b/.cache/tvm-ffi
+        ");
+
+        // Variables of the plan move them, and each is counted once.
+        let moved = |name: &str| match name {
+            "HOME" => Some("/home/b".to_owned()),
+            "USER" => Some("b".to_owned()),
+            "VLLM_CACHE_ROOT" => Some("/c/vllm".to_owned()),
+            "TORCHINDUCTOR_CACHE_DIR" => Some("/c/vllm/torch_compile_cache/inductor".to_owned()),
+            "TRITON_CACHE_DIR" => Some("/c/triton".to_owned()),
+            "FLASHINFER_WORKSPACE_BASE" => Some("/c".to_owned()),
+            "TVM_FFI_CACHE_DIR" => Some("/c/triton".to_owned()),
+            _ => None,
+        };
+        insta::assert_snapshot!(shown_folders(compile_folders(&moved)), @r"
+        /c/vllm/torch_compile_cache
+        /c/vllm/deep_gemm
+        /c/triton
+        /c/.cache/flashinfer
+        ");
     }
 }

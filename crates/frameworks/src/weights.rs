@@ -10,11 +10,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{
-    config,
-    given::{flag_value, has_flag},
-};
-use benchd_plan::{Framework, FrameworkKind, Model, Source};
+use super::config;
 
 /// Longest header of a safetensors file that is read, bytes (the format itself allows 100 MB).
 const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -71,74 +67,8 @@ pub struct Absent {
     pub fetchable: bool,
 }
 
-/// Looks for the files that `framework` needs to serve `model`.
-pub fn weights(framework: &Framework, model: &Model) -> Weights {
-    let env = |name: &str| {
-        let given = framework.env.get(name).cloned();
-        given.or_else(|| std::env::var(name).ok())
-    };
-    match framework.kind {
-        FrameworkKind::Vllm | FrameworkKind::Sglang => {
-            let Some(id) = model.hf.as_deref() else {
-                return Weights::NotKnown;
-            };
-            let args = arguments(framework, model);
-            let revision = flag_value(&args, "--revision").unwrap_or("main");
-            let Some(folder) = config::folder(id, revision, &env) else {
-                return Weights::Absent(Absent {
-                    id: id.to_owned(),
-                    looked: None,
-                    fetchable: !config::looks_like_folder(id),
-                });
-            };
-            // Weights made up by the server need none on disk, only the configuration and the tokenizer.
-            let dummy = flag_value(&args, "--load-format") == Some("dummy");
-            let own_tokenizer = has_flag(&args, "--tokenizer")
-                || has_flag(&args, "--tokenizer-path")
-                || has_flag(&args, "--skip-tokenizer-init");
-            of_folder(id, &folder, !dummy, !own_tokenizer)
-        }
-        FrameworkKind::Ollama => {
-            let Some(tag) = model.ollama.as_deref() else {
-                return Weights::NotKnown;
-            };
-            of_ollama(tag, model.gguf.as_deref(), &env)
-        }
-        FrameworkKind::Openai => match (&framework.source, &model.gguf) {
-            (Source::Command { command, .. }, Some(gguf))
-                if command
-                    .iter()
-                    .chain(&framework.args)
-                    .any(|word| word.contains("{gguf}")) =>
-            {
-                of_gguf(gguf)
-            }
-            _ => Weights::NotKnown,
-        },
-    }
-}
-
-/// The revision of a model of the hub that the arguments ask for.
-pub fn revision(framework: &Framework, model: &Model) -> String {
-    let args = arguments(framework, model);
-    flag_value(&args, "--revision").unwrap_or("main").to_owned()
-}
-
-/// The framework's arguments, then the model's for its kind and for itself, as a launch has them.
-pub(super) fn arguments(framework: &Framework, model: &Model) -> Vec<String> {
-    let mut names = vec![framework.kind.as_str()];
-    if framework.name != framework.kind.as_str() {
-        names.push(&framework.name);
-    }
-    let of_model = names
-        .into_iter()
-        .filter_map(|name| model.args.get(name))
-        .flatten();
-    framework.args.iter().chain(of_model).cloned().collect()
-}
-
 /// A model in the hub's form: `config.json`, a tokenizer, weights.
-fn of_folder(id: &str, folder: &Path, needs_weights: bool, needs_tokenizer: bool) -> Weights {
+pub(crate) fn of_folder(id: &str, folder: &Path, needs_weights: bool, needs_tokenizer: bool) -> Weights {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return Weights::Absent(Absent {
             id: id.to_owned(),
@@ -290,7 +220,7 @@ fn check_gguf(path: &Path, bytes: u64) -> Result<u64, String> {
     }
 }
 
-fn of_gguf(path: &Path) -> Weights {
+pub(crate) fn of_gguf(path: &Path) -> Weights {
     if !path.exists() {
         return Weights::Absent(Absent {
             id: path.display().to_string(),
@@ -312,96 +242,7 @@ fn of_gguf(path: &Path) -> Weights {
     }
 }
 
-/// What Ollama keeps under a tag: a manifest that names blobs. A model that has none yet is imported from the plan's
-/// GGUF.
-fn of_ollama(tag: &str, gguf: Option<&Path>, env: &dyn Fn(&str) -> Option<String>) -> Weights {
-    let models = ollama_models(env);
-    let manifest = models.as_deref().and_then(|models| find_manifest(models, tag));
-    let Some(manifest) = manifest else {
-        return match gguf {
-            Some(gguf) => of_gguf(gguf),
-            None => Weights::Absent(Absent {
-                id: tag.to_owned(),
-                looked: models,
-                fetchable: true,
-            }),
-        };
-    };
-    let folder = models.unwrap_or_default();
-    let content = match read_json(&manifest) {
-        Ok(content) => content,
-        Err(why) => {
-            return Weights::Damaged {
-                folder,
-                wrong: vec![format!("the manifest of {tag} {why}")],
-            };
-        }
-    };
-    let layers = content["layers"].as_array().into_iter().flatten();
-    let mut bytes = 0;
-    let mut wrong = Vec::new();
-    for layer in layers.chain([&content["config"]]) {
-        let (Some(digest), Some(size)) = (layer["digest"].as_str(), layer["size"].as_u64()) else {
-            continue;
-        };
-        let blob = folder.join("blobs").join(digest.replace(':', "-"));
-        match blob.metadata().map(|about| about.len()) {
-            Ok(length) if length == size => {}
-            Ok(length) => wrong.push(format!("{} is cut: {length} of {size} bytes", blob.display())),
-            Err(_) => wrong.push(format!("{} is missing", blob.display())),
-        }
-        if layer["mediaType"]
-            .as_str()
-            .is_some_and(|kind| kind.ends_with(".model"))
-        {
-            bytes += size;
-        }
-    }
-    if wrong.is_empty() {
-        Weights::Whole(Found {
-            path: manifest,
-            bytes,
-            format: "GGUF",
-            config: None,
-        })
-    } else {
-        Weights::Damaged { folder, wrong }
-    }
-}
-
-/// Where Ollama keeps models.
-fn ollama_models(env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
-    let set = |name: &str| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    set("OLLAMA_MODELS").or_else(|| set("HOME").map(|home| home.join(".ollama/models")))
-}
-
-/// `manifests/<host>/<namespace>/<name>/<tag>`, whatever the host; a bare name is `library/<name>`, a missing tag
-/// `latest`.
-fn find_manifest(models: &Path, tag: &str) -> Option<PathBuf> {
-    let (name, version) = match tag.rsplit_once(':') {
-        Some((name, version)) if !version.contains('/') => (name, version),
-        _ => (tag, "latest"),
-    };
-    let manifests = models.join("manifests");
-    let below_host = match name.matches('/').count() {
-        0 => format!("library/{name}"),
-        1 => name.to_owned(),
-        _ => {
-            let whole = manifests.join(name).join(version);
-            return whole.is_file().then_some(whole);
-        }
-    };
-    let mut hosts: Vec<PathBuf> = std::fs::read_dir(&manifests)
-        .ok()?
-        .flatten()
-        .map(|entry| entry.path().join(&below_host).join(version))
-        .filter(|path| path.is_file())
-        .collect();
-    hosts.sort();
-    hosts.into_iter().next()
-}
-
-fn read_json(path: &Path) -> Result<Value, String> {
+pub(crate) fn read_json(path: &Path) -> Result<Value, String> {
     let text = std::fs::read(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => "is missing".to_owned(),
         _ => format!("can't be read: {error}"),
@@ -502,52 +343,5 @@ mod tests {
         };
         assert!(absent("org/model").fetchable);
         assert!(!absent("/models/llama").fetchable);
-    }
-
-    #[test]
-    fn a_tag_of_ollama_is_found_by_its_manifest_and_its_blobs_are_counted() {
-        let dir = tempfile::tempdir().unwrap();
-        let models = dir.path();
-        let env_dir = models.display().to_string();
-        let env = |name: &str| (name == "OLLAMA_MODELS").then(|| env_dir.clone());
-        assert!(matches!(of_ollama("llama3.1:8b", None, &env), Weights::Absent(a) if a.fetchable));
-
-        let place = models.join("manifests/some.host/library/llama3.1");
-        std::fs::create_dir_all(&place).unwrap();
-        std::fs::create_dir_all(models.join("blobs")).unwrap();
-        let manifest = json!({
-            "config": { "digest": "sha256:cc", "size": 2, "mediaType": "application/vnd.docker.container.image.v1+json" },
-            "layers": [{ "digest": "sha256:aa", "size": 5, "mediaType": "application/vnd.ollama.image.model" }],
-        });
-        std::fs::write(place.join("8b"), manifest.to_string()).unwrap();
-        std::fs::write(models.join("blobs/sha256-aa"), "GGUF!").unwrap();
-        assert_eq!(
-            wrong(of_ollama("llama3.1:8b", None, &env)).len(),
-            1,
-            "the configuration's blob is missing"
-        );
-        std::fs::write(models.join("blobs/sha256-cc"), "{}").unwrap();
-        let Weights::Whole(found) = of_ollama("llama3.1:8b", None, &env) else {
-            panic!("not whole");
-        };
-        assert_eq!(found.bytes, 5);
-        std::fs::write(models.join("blobs/sha256-aa"), "GG").unwrap();
-        assert!(wrong(of_ollama("llama3.1:8b", None, &env))[0].contains("2 of 5 bytes"));
-        assert!(
-            matches!(of_ollama("llama3.1", None, &env), Weights::Absent(_)),
-            "another tag"
-        );
-    }
-
-    #[test]
-    fn a_tag_without_a_manifest_is_imported_from_its_gguf() {
-        let dir = tempfile::tempdir().unwrap();
-        let gguf = dir.path().join("m.gguf");
-        let env = |_: &str| None;
-        assert!(matches!(of_ollama("m:1", Some(&gguf), &env), Weights::Absent(a) if !a.fetchable));
-        std::fs::write(&gguf, "GGUF and more").unwrap();
-        assert!(matches!(of_ollama("m:1", Some(&gguf), &env), Weights::Whole(f) if f.bytes == 13));
-        std::fs::write(&gguf, "PK..").unwrap();
-        assert_eq!(wrong(of_ollama("m:1", Some(&gguf), &env)), ["is no GGUF file"]);
     }
 }

@@ -9,9 +9,9 @@ use thiserror::Error;
 #[error("cannot {action} {}: {source}{}", path.display(), hint_suffix(source))]
 pub struct DiskError {
     /// What was tried: `append to`, `create`, `sync`.
-    pub action: &'static str,
+    action: &'static str,
     /// On what.
-    pub path: PathBuf,
+    path: PathBuf,
     /// The system's answer.
     pub source: io::Error,
 }
@@ -29,14 +29,6 @@ impl DiskError {
     /// What to do, where that is known.
     pub fn hint(&self) -> Option<&'static str> {
         disk_hint(&self.source)
-    }
-
-    /// Whether the disk is full or the quota used up: what is whole stays whole, but nothing more can be kept.
-    pub fn is_full(&self) -> bool {
-        matches!(
-            self.source.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-        )
     }
 }
 
@@ -84,7 +76,7 @@ pub enum JournalError {
         path.display()
     )]
     Damaged {
-        /// The journal.
+        /// The journal's file.
         path: PathBuf,
         /// Line, 1 on.
         line: u64,
@@ -98,7 +90,7 @@ pub enum JournalError {
         path.display()
     )]
     Gap {
-        /// The journal.
+        /// The journal's file.
         path: PathBuf,
         /// Line, 1 on.
         line: u64,
@@ -114,7 +106,7 @@ pub enum JournalError {
         path.display()
     )]
     Version {
-        /// The journal.
+        /// The journal's file.
         path: PathBuf,
         /// Line, 1 on.
         line: u64,
@@ -129,7 +121,7 @@ pub enum JournalError {
         path.display()
     )]
     Busy {
-        /// The journal.
+        /// The journal's file.
         path: PathBuf,
     },
 }
@@ -147,9 +139,9 @@ pub enum RecordError {
         path.display()
     )]
     Damaged {
-        /// The file.
+        /// The file of records.
         path: PathBuf,
-        /// The cell.
+        /// Id of the cell.
         cell: String,
         /// Line within the cell's range, 1 on.
         line: u64,
@@ -165,9 +157,9 @@ pub enum RecordError {
         path.display()
     )]
     Count {
-        /// The file.
+        /// The file of records.
         path: PathBuf,
-        /// The cell.
+        /// Id of the cell.
         cell: String,
         /// By the end event.
         expected: u64,
@@ -177,9 +169,9 @@ pub enum RecordError {
     /// The end event's file name leads out of the run folder.
     #[error("the end event of cell {cell} names {file:?}, which is not inside the run folder")]
     Outside {
-        /// The cell.
+        /// Id of the cell.
         cell: String,
-        /// The name.
+        /// The name as the event gives it.
         file: String,
     },
 }

@@ -1,14 +1,15 @@
 //! The run folder and its journal: the only truth about a run.
 //!
-//! This room owns the layout of `results/<run-id>/` and `logs/<run-id>/`, the append-only files in it (a line is
-//! whole or absent), and the reading back of them: [`replay`] for the journal, [`State`] for what it amounts to,
-//! [`cell_records`] for the requests that an end event names.
+//! - [`RunDir`]: the layout of `results/<run-id>/` and `logs/<run-id>/`; [`RunInfo`]: `run.json`.
+//! - [`Journal`] appends [`Event`]s; [`replay`] reads them back, and [`State`] is what they amount to.
+//! - [`RecordFile`], [`GpuFile`], [`PromptFile`]: the other append-only files, in which a line is whole or absent;
+//!   [`cell_records`] and [`gpu_samples`] read them back.
 
 mod error;
 mod event;
-mod files;
 mod line_file;
 mod log;
+mod prompt_file;
 mod read;
 mod replay;
 mod run_dir;
@@ -18,10 +19,15 @@ mod state;
 pub mod testing;
 
 pub use error::{DiskError, JournalError, RecordError};
-pub use event::*;
-pub use files::{GpuFile, PromptFile, RecordFile};
-pub use line_file::TornTail;
+pub use event::{
+    CellEnded, CellFailed, CellStarted, Entry, Event, GpuBaseline, GpuHeld, GpuReleased, JOURNAL_VERSION,
+    LaneEnded, LaneOutcome, LaneStarted, Note, PassTimes, RunEnded, RunOutcome, RunStarted,
+    ServerDescendants, ServerLaunched, ServerPrepared, ServerReady, ServerReaped, ServerStopping,
+    TEMPLATE_WITH_SYSTEM,
+};
+pub use line_file::{LineFile, TornTail};
 pub use log::{Journal, Opened};
+pub use prompt_file::PromptFile;
 pub use read::{CellRecords, GpuSamples, cell_records, gpu_samples};
 pub use replay::{Replay, replay};
 pub use run_dir::{RunDir, write_atomic};
@@ -30,3 +36,12 @@ pub use run_info::{
     RunInfo, RunState,
 };
 pub use state::{CellState, FinishedCell, LaneState, ServerLife, State};
+
+use benchd_core::record::{GpuSample, RequestRecord};
+
+/// `requests.jsonl` of a lane. Its [position](LineFile::position) before a cell's first request is the `offset` of the
+/// cell's end event; it is [synced](LineFile::sync) before that event is written.
+pub type RecordFile = LineFile<RequestRecord>;
+
+/// `gpu.jsonl` of a lane. Synced once a cell, never line by line: a power loss may cost the last seconds of samples.
+pub type GpuFile = LineFile<GpuSample>;

@@ -6,6 +6,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
+    marker::PhantomData,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -17,7 +18,7 @@ use super::{error::DiskError, run_dir::sync_parent};
 /// A torn last line that was cut (or, when only reading, left out).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TornTail {
-    /// The file.
+    /// The file whose last line was torn.
     pub path: PathBuf,
     /// Where the torn line starts: the length of what is whole.
     pub offset: u64,
@@ -37,9 +38,10 @@ impl std::fmt::Display for TornTail {
     }
 }
 
-/// Appends JSON lines.
+/// An append-only file of `T`s, one JSON line each. What is appended outlives this process; a power loss only once it
+/// was [synced](Self::sync).
 #[derive(Debug)]
-pub(super) struct LineFile {
+pub struct LineFile<T> {
     path: PathBuf,
     file: File,
     /// Bytes of whole lines in the file.
@@ -47,9 +49,10 @@ pub(super) struct LineFile {
     line: Vec<u8>,
     /// A part of a line is in the file and could not be cut: nothing may follow it.
     torn: bool,
+    of: PhantomData<fn(&T)>,
 }
 
-impl LineFile {
+impl<T: Serialize> LineFile<T> {
     /// A new file; an error where it exists.
     pub(super) fn create(path: &Path) -> Result<Self, DiskError> {
         let file = OpenOptions::new()
@@ -61,8 +64,11 @@ impl LineFile {
         Ok(Self::over(path, file, 0))
     }
 
-    /// Opens or makes the file and cuts a torn last line.
-    pub(super) fn open_append(path: &Path) -> Result<(Self, Option<TornTail>), DiskError> {
+    /// Opens or makes the file and its folder. A torn last line is cut and told.
+    ///
+    /// # Errors
+    /// A call on the file failed.
+    pub fn open_append(path: &Path) -> Result<(Self, Option<TornTail>), DiskError> {
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(|e| DiskError::new("create", parent, e))?;
         }
@@ -100,6 +106,7 @@ impl LineFile {
             len,
             line: Vec::new(),
             torn: false,
+            of: PhantomData,
         }
     }
 
@@ -116,8 +123,11 @@ impl LineFile {
         }))
     }
 
-    /// Appends one line in one write call. On error the file holds what it held before.
-    pub(super) fn append<T: Serialize>(&mut self, value: &T) -> Result<(), DiskError> {
+    /// Appends one line in one write call.
+    ///
+    /// # Errors
+    /// The disk is full or fails; the file holds what it held before.
+    pub fn append(&mut self, value: &T) -> Result<(), DiskError> {
         self.line.clear();
         serde_json::to_writer(&mut self.line, value)
             .map_err(|e| DiskError::new("write a line to", &self.path, e.into()))?;
@@ -136,15 +146,16 @@ impl LineFile {
     }
 
     /// Bytes of whole lines: where the next line starts.
-    pub(super) fn position(&self) -> u64 {
+    pub fn position(&self) -> u64 {
         self.len
     }
 
     /// Brings all lines to the disk; returns [`Self::position`].
     ///
-    /// A file that was deleted or moved takes writes as before, but nobody will find what is written: that is an
-    /// error as well.
-    pub(super) fn sync(&self) -> Result<u64, DiskError> {
+    /// # Errors
+    /// The disk fails. A file that was deleted or moved takes writes as before, but nobody will find what is written:
+    /// that is an error as well.
+    pub fn sync(&self) -> Result<u64, DiskError> {
         self.file
             .sync_data()
             .map_err(|e| DiskError::new("sync", &self.path, e))?;
@@ -234,7 +245,6 @@ mod tests {
         let error = write_line(&mut disk, b"0123456789\n").expect_err("the disk holds 5 bytes");
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         let error = DiskError::new("append to", "/r/journal.jsonl", error);
-        assert!(error.is_full());
         assert!(error.to_string().contains("hint: the disk is full"), "{error}");
     }
 
@@ -243,9 +253,9 @@ mod tests {
         // /dev/full answers ENOSPC to every write.
         let path = Path::new("/dev/full");
         let file = OpenOptions::new().write(true).open(path).expect("/dev/full");
-        let mut lines = LineFile::over(path, file, 0);
+        let mut lines = LineFile::<u32>::over(path, file, 0);
         let error = lines.append(&1).expect_err("the device is full");
-        assert!(error.is_full(), "{error}");
+        assert!(error.to_string().contains("hint: the disk is full"), "{error}");
         assert_eq!(lines.position(), 0);
     }
 
@@ -253,7 +263,7 @@ mod tests {
     fn a_file_that_was_deleted_or_replaced_is_an_error_at_the_next_sync() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("x.jsonl");
-        let mut lines = LineFile::create(&path).expect("create");
+        let mut lines = LineFile::<u32>::create(&path).expect("create");
         lines.append(&1).expect("append");
         lines.sync().expect("sync");
         std::fs::remove_file(&path).expect("remove");
@@ -267,7 +277,7 @@ mod tests {
     fn a_torn_last_line_is_cut_and_told() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("deep/x.jsonl");
-        let (mut lines, torn) = LineFile::open_append(&path).expect("open");
+        let (mut lines, torn) = LineFile::<&str>::open_append(&path).expect("open");
         assert_eq!(torn, None);
         lines.append(&"one").expect("append");
         lines.append(&"two").expect("append");
@@ -277,7 +287,7 @@ mod tests {
         bytes.extend_from_slice(&vec![b'x'; 100_000]);
         std::fs::write(&path, &bytes).expect("write");
 
-        let (mut lines, torn) = LineFile::open_append(&path).expect("open");
+        let (mut lines, torn) = LineFile::<&str>::open_append(&path).expect("open");
         let torn = torn.expect("a torn tail");
         assert_eq!((torn.offset, torn.bytes), (12, 100_000));
         lines.append(&"three").expect("append");
@@ -292,7 +302,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("x.jsonl");
         std::fs::write(&path, b"{\"v\":1").expect("write");
-        let (lines, torn) = LineFile::open_append(&path).expect("open");
+        let (lines, torn) = LineFile::<u32>::open_append(&path).expect("open");
         assert_eq!(lines.position(), 0);
         assert_eq!(torn.map(|t| t.bytes), Some(6));
         assert_eq!(std::fs::metadata(&path).expect("metadata").len(), 0);

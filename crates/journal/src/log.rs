@@ -2,12 +2,14 @@
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
+use benchd_core::record::unix_us;
+
 use super::{
-    Entry, Event, JOURNAL_VERSION, Note,
     error::{DiskError, JournalError},
+    event::{Entry, Event, JOURNAL_VERSION, Note},
     line_file::LineFile,
     replay::{Replay, replay_file},
 };
@@ -15,8 +17,7 @@ use super::{
 /// Appends events to `journal.jsonl`. Holds an exclusive lock on the file, which dies with the process.
 #[derive(Debug)]
 pub struct Journal {
-    lines: LineFile,
-    path: PathBuf,
+    lines: LineFile<Entry>,
     next_seq: u64,
 }
 
@@ -34,11 +35,7 @@ impl Journal {
     pub fn create(path: &Path) -> Result<Self, JournalError> {
         let lines = LineFile::create(path)?;
         lock(lines.file(), path)?;
-        Ok(Self {
-            lines,
-            path: path.to_owned(),
-            next_seq: 0,
-        })
+        Ok(Self { lines, next_seq: 0 })
     }
 
     /// Goes on with a journal: replays it, cuts a torn last line and notes that it did.
@@ -55,7 +52,6 @@ impl Journal {
         let (lines, torn) = LineFile::resume(path, file, replay.bytes, replay.bytes + torn_bytes)?;
         let mut journal = Self {
             lines,
-            path: path.to_owned(),
             next_seq: replay.entries.len() as u64,
         };
         if let Some(torn) = torn {
@@ -85,17 +81,12 @@ impl Journal {
         }
         Ok(entry)
     }
-
-    /// The file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
 }
 
 impl Event {
     /// Whether the event has to be on the disk before anything that follows from it is done: what finds a
     /// process again after a crash, and what decides what is counted.
-    pub fn must_last(&self) -> bool {
+    fn must_last(&self) -> bool {
         match self {
             Self::RunStarted(_)
             | Self::GpuBaseline(_)
@@ -133,11 +124,6 @@ fn lock(file: &File, path: &Path) -> Result<(), JournalError> {
     }
 }
 
-/// Wall clock, microseconds since the Unix epoch.
-fn unix_us() -> u64 {
-    u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,7 +152,7 @@ mod tests {
         assert_eq!(opened.replay.torn_tail.as_ref().map(|t| t.bytes), Some(19));
         assert_eq!(opened.journal.append(note("c")).expect("append").seq, 3);
         drop(opened);
-        let replay = super::super::replay(&path).expect("replay");
+        let replay = crate::replay(&path).expect("replay");
         assert_eq!(replay.torn_tail, None);
         let texts: Vec<_> = replay
             .entries

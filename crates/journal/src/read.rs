@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    CellEnded,
     error::{DiskError, RecordError},
+    event::CellEnded,
 };
 use benchd_core::record::{GPU_SAMPLE_VERSION, GpuSample, REQUEST_RECORD_VERSION, RequestRecord};
 

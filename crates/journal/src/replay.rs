@@ -9,8 +9,8 @@ use std::{
 use serde::Deserialize;
 
 use super::{
-    Entry, JOURNAL_VERSION,
     error::{DiskError, JournalError},
+    event::{Entry, JOURNAL_VERSION},
     line_file::TornTail,
 };
 

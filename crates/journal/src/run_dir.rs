@@ -97,18 +97,10 @@ impl RunDir {
 
     /// All runs under `results_root` that have a journal, newest first.
     pub fn list(results_root: &Path, logs_root: &Path) -> Result<Vec<Self>, DiskError> {
-        let fail = |e| DiskError::new("list", results_root, e);
-        let entries = match fs::read_dir(results_root) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(fail(e)),
-        };
         let mut runs = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(fail)?;
-            // `latest` is a link, not a folder.
-            if entry.file_type().map_err(fail)?.is_dir() && entry.path().join("journal.jsonl").is_file() {
-                runs.push(Self::open(&entry.path(), logs_root)?);
+        for folder in folders(results_root)? {
+            if folder.join("journal.jsonl").is_file() {
+                runs.push(Self::open(&folder, logs_root)?);
             }
         }
         // Ids start with the time; of one second the longer (`-2`, then `-10`) is the later.
@@ -118,27 +110,14 @@ impl RunDir {
 
     /// Removes folders of this plan's runs that hold nothing: their benchd died before it made the journal.
     pub fn remove_empty(results_root: &Path, plan_name: &str) -> Result<(), DiskError> {
-        let fail = |e| DiskError::new("list", results_root, e);
-        let entries = match fs::read_dir(results_root) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(fail(e)),
-        };
-        for entry in entries {
-            let entry = entry.map_err(fail)?;
-            if !entry.file_type().map_err(fail)?.is_dir()
-                || !is_named_for(&entry.file_name().to_string_lossy(), plan_name)
-            {
+        for folder in folders(results_root)? {
+            let name = folder.file_name().unwrap_or_default().to_string_lossy();
+            if !is_named_for(&name, plan_name) {
                 continue;
             }
-            match fs::remove_dir(entry.path()) {
-                Ok(()) => {}
-                Err(e)
-                    if matches!(
-                        e.kind(),
-                        io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound
-                    ) => {}
-                Err(e) => return Err(DiskError::new("remove", entry.path(), e)),
+            match fs::remove_dir(&folder).map_err(|e| (e.kind(), e)) {
+                Ok(()) | Err((io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound, _)) => {}
+                Err((_, e)) => return Err(DiskError::new("remove", folder, e)),
             }
         }
         Ok(())
@@ -246,6 +225,24 @@ impl RunDir {
             .to_string_lossy()
             .into_owned()
     }
+}
+
+/// The folders in `root`, links (`latest`) left out; none where it does not exist.
+fn folders(root: &Path) -> Result<Vec<PathBuf>, DiskError> {
+    let fail = |e| DiskError::new("list", root, e);
+    let entries = match fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(fail(e)),
+    };
+    let mut folders = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(fail)?;
+        if entry.file_type().map_err(fail)?.is_dir() {
+            folders.push(entry.path());
+        }
+    }
+    Ok(folders)
 }
 
 /// `<time>-<plan>`, or with the number of the run within its second.

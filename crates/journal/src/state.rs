@@ -2,12 +2,11 @@
 
 use indexmap::IndexMap;
 
-use super::{
+use super::event::{
     CellEnded, CellFailed, Entry, Event, GpuBaseline, GpuHeld, GpuReleased, LaneEnded, LaneOutcome, Note,
     RunEnded, RunOutcome, ServerReady, ServerReaped,
 };
-use benchd_core::record::LaneId;
-use benchd_core::record::ProcessIdentity;
+use benchd_core::record::{LaneId, ProcessIdentity};
 
 /// Where a run stands.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -101,7 +100,7 @@ pub struct FinishedCell {
 }
 
 /// One server's life, and the witnesses by which its processes can be found again.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ServerLife {
     /// Attempt of the lane, 1 on.
     pub lane_attempt: u32,
@@ -113,10 +112,8 @@ pub struct ServerLife {
     pub argv: Vec<String>,
     /// Environment that benchd set, secrets redacted.
     pub env: Vec<(String, String)>,
-    /// Port.
+    /// TCP port that it was told to listen on.
     pub port: u16,
-    /// When it was prepared, microseconds since the Unix epoch.
-    pub prepared_unix_us: u64,
     /// The leader; `None` where benchd died (or the launch failed) before it was journalled.
     pub leader: Option<ProcessIdentity>,
     /// Inode numbers of the pipes that take its output.
@@ -129,8 +126,6 @@ pub struct ServerLife {
     pub ready: Option<ServerReady>,
     /// When it was ready, microseconds since the Unix epoch.
     pub ready_unix_us: Option<u64>,
-    /// Why it was stopped.
-    pub stop_reason: Option<String>,
     /// When its stop began, microseconds since the Unix epoch.
     pub stopping_unix_us: Option<u64>,
     /// Its end; `None`: its processes may be there still.
@@ -207,11 +202,6 @@ impl State {
             .and_then(|l| l.cells.get(cell))
             .map_or(0, |c| c.attempts)
             + 1
-    }
-
-    /// The number of a lane's next attempt, 1 on.
-    pub fn next_lane_attempt(&self, lane: &LaneId) -> u32 {
-        self.lanes.get(lane).map_or(0, |l| l.attempts) + 1
     }
 
     /// Whether the run came to its own end; else it is under way, or can be resumed.
@@ -337,20 +327,7 @@ impl State {
                     argv: e.argv.clone(),
                     env: e.env.clone(),
                     port: e.port,
-                    prepared_unix_us: at,
-                    leader: None,
-                    output_pipes: Vec::new(),
-                    descendants: Vec::new(),
-                    launched_unix_us: None,
-                    ready: None,
-                    ready_unix_us: None,
-                    stop_reason: None,
-                    stopping_unix_us: None,
-                    reaped: None,
-                    reaped_unix_us: None,
-                    released: None,
-                    held: None,
-                    never_launched: false,
+                    ..ServerLife::default()
                 });
             }
             Event::ServerLaunched(e) => {
@@ -383,7 +360,6 @@ impl State {
             }
             Event::ServerStopping(e) => {
                 if let Some(server) = self.server(&e.lane) {
-                    server.stop_reason = Some(e.why.clone());
                     server.stopping_unix_us = Some(at);
                 }
             }
@@ -466,7 +442,7 @@ mod tests {
         assert_eq!(server.boot_id, "boot");
         assert_eq!(state.next_cell_attempt(&lane_id(), "single/in128"), 2);
         assert_eq!(state.next_cell_attempt(&lane_id(), "concurrent/c8"), 1);
-        assert_eq!(state.next_lane_attempt(&lane_id()), 2);
+        assert_eq!(state.lanes[&lane_id()].attempts, 1);
         assert!(state.is_open() && !state.is_finished());
 
         // Resumed: what was open is seen still, the run is no longer in a cell.

@@ -6,29 +6,17 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::schedule::ScheduleError;
-use crate::client::{Answer, Target, TargetError};
-use benchd_core::record::ClientLag;
-use benchd_core::record::StreamShape;
+use crate::client::{Target, TargetError};
+use benchd_core::record::{ClientLag, StreamShape};
 use benchd_plan::Arrival;
-
-/// One request to be sent.
-#[derive(Debug, Clone)]
-pub struct Job {
-    /// Position in the batch, from 0.
-    pub index: u32,
-    /// The body.
-    pub body: Bytes,
-    /// The caller's own key, handed back with the answer.
-    pub tag: u64,
-}
 
 /// Requests that are measured together.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// Where they go.
+    /// Address and path that all of them go to.
     pub target: Target,
-    /// The requests, in the order in which they are sent.
-    pub jobs: Vec<Job>,
+    /// The requests' bodies, in the order in which they are sent.
+    pub bodies: Vec<Bytes>,
     /// Streams of the closed loop, at least 1; the open loop does not use it.
     pub concurrency: u32,
     /// Closed loop, or the open loop's arrival process.
@@ -41,20 +29,6 @@ pub struct Batch {
     pub shape: StreamShape,
     /// Names of the reasoning field; the first that is present wins.
     pub reasoning_fields: &'static [&'static str],
-}
-
-/// One request's end.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Completed {
-    /// The job's index.
-    pub index: u32,
-    /// The job's tag.
-    pub tag: u64,
-    /// Closed loop: the stream that sent it, from 0. Open loop: the lowest number that no request in flight
-    /// had when its turn came.
-    pub stream: u32,
-    /// What it brought.
-    pub answer: Answer,
 }
 
 /// What is to be said of a batch as a whole.
@@ -97,7 +71,7 @@ pub struct ReadLag {
 
 /// How many requests of an open loop may be in flight at one time, where nothing else is said; those whose
 /// connection is being opened count.
-pub const OPEN_LOOP_CAP: u32 = 8_192;
+pub(super) const OPEN_LOOP_CAP: u32 = 8_192;
 
 /// How a batch stands, for a display. Each number only grows.
 #[derive(Debug, Default)]
@@ -110,7 +84,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Requests sent.
+    /// Requests whose first byte was written.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
@@ -154,7 +128,7 @@ pub enum LoadError {
          (hint: raise it with ulimit -Hn, or LimitNOFILE= in the systemd unit)"
     )]
     Descriptors {
-        /// Connections.
+        /// Connections that would be open at one time.
         needed: u64,
         /// The process's hard limit.
         hard_limit: u64,
@@ -162,7 +136,7 @@ pub enum LoadError {
     /// The load thread or what it needs could not be set up.
     #[error("setting up the load thread: {0}")]
     Setup(#[from] std::io::Error),
-    /// The load thread is gone.
+    /// The load thread has ended.
     #[error("the load thread is gone (hint: an earlier message says why)")]
     Gone,
     /// A request's task panicked; the batch was stopped.

@@ -8,8 +8,8 @@ use std::sync::mpsc;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
-use super::batch::{Completed, Progress};
-use crate::client::{Assembly, Block, Closing};
+use super::batch::Progress;
+use crate::client::{Answer, Assembly, Block, Closing};
 use benchd_core::record::StreamShape;
 
 /// What the requests of a batch have in common, as far as decoding goes.
@@ -17,32 +17,25 @@ use benchd_core::record::StreamShape;
 pub(super) struct Decoding {
     pub(super) shape: StreamShape,
     pub(super) reasoning_fields: &'static [&'static str],
-    pub(super) out: UnboundedSender<Completed>,
+    pub(super) out: UnboundedSender<Answer>,
     pub(super) progress: Arc<Progress>,
     pub(super) cancel: CancellationToken,
 }
 
-/// A request's place in its batch.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
-    pub(super) index: u32,
-    pub(super) tag: u64,
-    pub(super) stream: u32,
-}
-
 /// What the load thread says. `key` is a request's own for the life of the engine.
 pub(super) enum Message {
-    /// Events of a request.
     Block {
         key: u64,
         batch: Arc<Decoding>,
         block: Block,
     },
-    /// A request is over; nothing more of it follows.
+    /// A request is over, nothing more of it follows. `index`: its position in the batch; `stream`: the stream of the
+    /// closed loop that sent it, or the lowest number that no request in flight of the open loop had.
     End {
         key: u64,
         batch: Arc<Decoding>,
-        place: Place,
+        index: u32,
+        stream: u32,
         closing: Closing,
     },
     /// To be done when everything before has been.
@@ -62,26 +55,19 @@ pub(super) fn decode_all(messages: &mpsc::Receiver<Message>, keep_stamps: bool) 
             Message::End {
                 key,
                 batch,
-                place,
+                index,
+                stream,
                 closing,
             } => {
                 let assembly = open.remove(&key).unwrap_or_else(|| fresh(&batch));
-                let answer = assembly.finish(closing);
-                if !answer.is_ok() {
+                let mut answer = assembly.finish(closing);
+                answer.record.index = index;
+                answer.record.stream = stream;
+                if !answer.record.is_ok() {
                     batch.progress.failed.fetch_add(1, Ordering::Relaxed);
                 }
                 batch.progress.done.fetch_add(1, Ordering::Relaxed);
-                let Place { index, tag, stream } = place;
-                if batch
-                    .out
-                    .send(Completed {
-                        index,
-                        tag,
-                        stream,
-                        answer,
-                    })
-                    .is_err()
-                {
+                if batch.out.send(answer).is_err() {
                     // Nobody takes the answers any more, so nobody needs the requests.
                     batch.cancel.cancel();
                 }

@@ -8,11 +8,12 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::batch::{Batch, BatchReport, Completed, LoadError, OPEN_LOOP_CAP, Progress};
+use super::batch::{Batch, BatchReport, LoadError, OPEN_LOOP_CAP, Progress};
 use super::decoder::{Decoding, Message, decode_all};
 use super::limits::{make_room_for, yield_to_others};
-use super::run::{Checked, run};
+use super::run::{CheckedBatch, run};
 use super::schedule::planned_sends;
+use crate::client::Answer;
 
 /// How the engine is set up.
 #[derive(Debug, Clone)]
@@ -24,7 +25,7 @@ pub struct LoadOptions {
     /// waits, which its `queued_us` and the batch's report tell.
     pub open_loop_cap: u32,
     /// Whether the decoder keeps the simulated server's stamps
-    /// ([`Answer::server_stamps`](crate::client::Answer::server_stamps)); the load thread does nothing else
+    /// ([`Answer::server_stamps`]); the load thread does nothing else
     /// than without.
     pub keep_stamps: bool,
 }
@@ -40,7 +41,7 @@ impl Default for LoadOptions {
 }
 
 struct Command {
-    checked: Checked,
+    checked: CheckedBatch,
     decoding: Arc<Decoding>,
     done: oneshot::Sender<Result<BatchReport, LoadError>>,
 }
@@ -57,12 +58,6 @@ pub struct LoadEngine {
     open_loop_cap: u32,
 }
 
-impl std::fmt::Debug for Command {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Command({} jobs)", self.checked.batch.jobs.len())
-    }
-}
-
 /// A batch that runs. Dropping the handle cancels the batch.
 #[derive(Debug)]
 pub struct BatchHandle {
@@ -73,7 +68,7 @@ pub struct BatchHandle {
 }
 
 impl LoadEngine {
-    /// Starts the threads.
+    /// Starts the load thread and the decoder's.
     ///
     /// # Errors
     /// A thread or the runtime could not be made.
@@ -110,13 +105,13 @@ impl LoadEngine {
     ///
     /// # Errors
     /// The batch can't be run as it is: nothing was sent.
-    pub fn run(&self, batch: Batch, out: mpsc::UnboundedSender<Completed>) -> Result<BatchHandle, LoadError> {
+    pub fn run(&self, batch: Batch, out: mpsc::UnboundedSender<Answer>) -> Result<BatchHandle, LoadError> {
         let head = batch.target.request_head()?;
-        let sends = planned_sends(batch.arrival, batch.jobs.len(), batch.seed)?;
+        let sends = planned_sends(batch.arrival, batch.bodies.len(), batch.seed)?;
         let at_once = match &sends {
             None if batch.concurrency == 0 => return Err(LoadError::NoStreams),
-            None => batch.jobs.len().min(batch.concurrency as usize),
-            Some(_) => batch.jobs.len().min(self.open_loop_cap as usize),
+            None => batch.bodies.len().min(batch.concurrency as usize),
+            Some(_) => batch.bodies.len().min(self.open_loop_cap as usize),
         };
         make_room_for(at_once as u64)?;
         let progress = Arc::new(Progress::default());
@@ -130,7 +125,7 @@ impl LoadEngine {
         });
         let (done, when_done) = oneshot::channel();
         let command = Command {
-            checked: Checked {
+            checked: CheckedBatch {
                 batch,
                 head,
                 sends,
@@ -187,7 +182,7 @@ impl BatchHandle {
         self.cancel.cancel();
     }
 
-    /// How the batch stands.
+    /// Counters of what was sent and what came back so far.
     pub fn progress(&self) -> Arc<Progress> {
         Arc::clone(&self.progress)
     }

@@ -21,8 +21,6 @@ const MAX_LAG_US: u64 = 60_000_000;
 pub(super) struct LagHistogram(Histogram<u64>);
 
 impl LagHistogram {
-    /// An empty histogram.
-    ///
     /// # Errors
     /// The bounds are refused (they are constants, so it does not happen).
     pub(super) fn new() -> Result<Self, hdrhistogram::CreationError> {
@@ -45,7 +43,7 @@ impl LagHistogram {
     }
 }
 
-/// Lateness of reads.
+/// Reads, and how late those were of which the kernel gave the time of arrival.
 #[derive(Debug)]
 pub(super) struct ReadLags {
     reads: u64,
@@ -53,8 +51,6 @@ pub(super) struct ReadLags {
 }
 
 impl ReadLags {
-    /// None yet.
-    ///
     /// # Errors
     /// As [`LagHistogram::new`].
     pub(super) fn new() -> Result<Self, hdrhistogram::CreationError> {

@@ -1,11 +1,16 @@
-//! Load: batches of requests in a closed or open loop, from a thread on which nothing else runs.
+//! Load: one timed streaming request, and batches of them in a closed or open loop from a thread on which nothing else
+//! runs.
 //!
 //! ```text
 //!  caller ── run(batch) ──▶ load thread: closed / open loop, client::exchange, lag probe
 //!                              │ blocks of raw events, ends
 //!                              ▼
-//!                           decoder's thread (nice 10): client::Assembly ── Completed ──▶ caller
+//!                           decoder's thread (nice 10): client::Assembly ── Answer ──▶ caller
 //! ```
+//!
+//! - [`LoadEngine`] runs a [`Batch`]; its [`BatchHandle`] shows [`Progress`] and ends with a [`BatchReport`].
+//! - [`client`]: a request's [`Target`](client::Target) and [`Answer`](client::Answer), and single requests whose times
+//!   do not matter much.
 
 mod batch;
 pub mod client;
@@ -19,6 +24,6 @@ mod schedule;
 mod tests;
 mod timer;
 
-pub use batch::{Batch, BatchReport, Completed, Job, LoadError, OPEN_LOOP_CAP, Progress, ReadLag};
+pub use batch::{Batch, BatchReport, LoadError, Progress, ReadLag};
 pub use engine::{BatchHandle, LoadEngine, LoadOptions};
-pub use schedule::{ScheduleError, planned_sends};
+pub use schedule::ScheduleError;

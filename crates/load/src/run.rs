@@ -10,15 +10,12 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::batch::{Batch, BatchReport, LoadError};
-use super::decoder::{Decoding, Message, Place};
+use super::decoder::{Decoding, Message};
 use super::lag::{LagHistogram, ReadLags, probe};
 use super::limits::thread_cpu_time;
 use super::timer::PreciseTimer;
-use crate::client::{
-    Block, Closing, ConnectFailure, Connection, End, Request, RequestHead, Sink, exchange, unix_us,
-};
-use benchd_core::record::ClientLag;
-use benchd_core::record::micros;
+use crate::client::{Block, Closing, ConnectFailure, Connection, End, Request, RequestHead, Sink, exchange};
+use benchd_core::record::{ClientLag, micros, unix_us};
 
 /// How many connections of the first wave are being opened at one time, so that a server's listen queue
 /// (128 and more) does not overflow.
@@ -31,8 +28,8 @@ pub(super) const BARRIER_LIMIT: Duration = Duration::from_secs(2);
 /// How long before its planned send a request of the open loop opens its connection.
 const OPENING_LEAD: Duration = Duration::from_millis(20);
 
-/// A batch that has been checked.
-pub(super) struct Checked {
+/// A batch that can be run as it is.
+pub(super) struct CheckedBatch {
     pub(super) batch: Batch,
     pub(super) head: RequestHead,
     /// Planned sends; `None` in the closed loop.
@@ -40,8 +37,8 @@ pub(super) struct Checked {
     pub(super) open_loop_cap: u32,
 }
 
-/// What the tasks of a batch share.
-struct Shared {
+/// A batch under way, shared by its tasks.
+struct BatchRun {
     batch: Batch,
     head: RequestHead,
     decoding: Arc<Decoding>,
@@ -69,12 +66,12 @@ type Opening = JoinHandle<Result<Connection, ConnectFailure>>;
 
 /// Runs a batch to its end.
 pub(super) async fn run(
-    checked: Checked,
+    checked: CheckedBatch,
     decoding: Arc<Decoding>,
     decoder: std::sync::mpsc::Sender<Message>,
     keys: Arc<AtomicU64>,
 ) -> Result<BatchReport, LoadError> {
-    let Checked {
+    let CheckedBatch {
         batch,
         head,
         sends,
@@ -89,7 +86,7 @@ pub(super) async fn run(
         })
     };
     let (started, started_unix_us, cpu_before) = (Instant::now(), unix_us(), thread_cpu_time());
-    let shared = Arc::new(Shared {
+    let run = Arc::new(BatchRun {
         batch,
         head,
         decoding,
@@ -102,13 +99,13 @@ pub(super) async fn run(
         reads: Mutex::new(ReadLags::new().map_err(std::io::Error::other)?),
     });
     let result = match sends {
-        None => closed_loop(&shared).await,
-        Some(sends) => open_loop(&shared, &sends, open_loop_cap).await,
+        None => closed_loop(&run).await,
+        Some(sends) => open_loop(&run, &sends, open_loop_cap).await,
     };
     probing.abort();
     let cpu = thread_cpu_time().saturating_sub(cpu_before);
     result?;
-    let span = lock(&shared.span).unwrap_or(Span {
+    let span = lock(&run.span).unwrap_or(Span {
         first: started,
         first_unix_us: started_unix_us,
         last: started,
@@ -119,13 +116,13 @@ pub(super) async fn run(
         duration_us: micros(span.last - span.first),
         lag: ClientLag {
             cpu_us: micros(cpu),
-            events: shared.decoding.progress.events(),
+            events: run.decoding.progress.events(),
             ..lag
         },
-        reads: lock(&shared.reads).summary(),
-        most_in_flight: shared.most_in_flight.load(Ordering::Relaxed),
-        capped: shared.decoding.progress.capped(),
-        cancelled: shared.decoding.cancel.is_cancelled(),
+        reads: lock(&run.reads).summary(),
+        most_in_flight: run.most_in_flight.load(Ordering::Relaxed),
+        capped: run.decoding.progress.capped(),
+        cancelled: run.decoding.cancel.is_cancelled(),
     })
 }
 
@@ -136,18 +133,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// N streams, each sending its next job when its last is answered. The first wave's connections are all
 /// opened before its first send.
-async fn closed_loop(shared: &Arc<Shared>) -> Result<(), LoadError> {
-    let streams = (shared.batch.concurrency as usize).min(shared.batch.jobs.len());
+async fn closed_loop(run: &Arc<BatchRun>) -> Result<(), LoadError> {
+    let streams = (run.batch.concurrency as usize).min(run.batch.bodies.len());
     let opening_at_once = Arc::new(Semaphore::new(OPENING_AT_ONCE));
     let (settled, mut all_settled) = mpsc::channel::<Never>(1);
     let first: Vec<Opening> = (0..streams)
         .map(|_| {
-            let (shared, permits) = (Arc::clone(shared), Arc::clone(&opening_at_once));
+            let (run, permits) = (Arc::clone(run), Arc::clone(&opening_at_once));
             let settled = settled.clone();
             tokio::spawn(async move {
                 // The semaphore is never closed, so the permit always comes.
                 let _permit = permits.acquire().await;
-                let opened = shared.open().await;
+                let opened = run.open().await;
                 drop(settled);
                 opened
             })
@@ -159,29 +156,29 @@ async fn closed_loop(shared: &Arc<Shared>) -> Result<(), LoadError> {
     let mut tasks = JoinSet::new();
     for (stream, opening) in (0_u32..).zip(first) {
         // Jobs of the first wave are given out here, so that stream k sends job k.
-        let Some(job) = shared.take_job() else { break };
-        tasks.spawn(stream_task(Arc::clone(shared), stream, job, opening));
+        let Some(job) = run.take_job() else { break };
+        tasks.spawn(stream_task(Arc::clone(run), stream, job, opening));
     }
-    join_all(shared, tasks).await
+    join_all(run, tasks).await
 }
 
-async fn stream_task(shared: Arc<Shared>, stream: u32, job: usize, opening: Opening) {
+async fn stream_task(run: Arc<BatchRun>, stream: u32, job: usize, opening: Opening) {
     let opened = match opening.await {
         Ok(opened) => opened,
         // A task that opens a connection neither panics nor is aborted; were it otherwise, this panic is
         // what the batch reports.
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     };
-    shared.request(job, stream, opened, None).await;
-    while !shared.decoding.cancel.is_cancelled() {
-        let Some(job) = shared.take_job() else { return };
-        let opened = shared.open().await;
-        shared.request(job, stream, opened, None).await;
+    run.request(job, stream, opened, None).await;
+    while !run.decoding.cancel.is_cancelled() {
+        let Some(job) = run.take_job() else { return };
+        let opened = run.open().await;
+        run.request(job, stream, opened, None).await;
     }
 }
 
 /// Requests at their planned times, whatever is still in flight, up to `cap`.
-async fn open_loop(shared: &Arc<Shared>, sends: &[Duration], cap: u32) -> Result<(), LoadError> {
+async fn open_loop(run: &Arc<BatchRun>, sends: &[Duration], cap: u32) -> Result<(), LoadError> {
     let timer = PreciseTimer::new()?;
     let slots = Arc::new(Slots::default());
     let permits = Arc::new(Semaphore::new(cap as usize));
@@ -196,25 +193,25 @@ async fn open_loop(shared: &Arc<Shared>, sends: &[Duration], cap: u32) -> Result
         let due = open_at.map_or(send_at, |open_at| open_at.min(send_at));
         tokio::select! {
             biased;
-            () = shared.decoding.cancel.cancelled() => break,
+            () = run.decoding.cancel.cancelled() => break,
             slept = timer.sleep_until(due) => slept?,
         }
         if open_at == Some(due) {
             let (go, gone) = oneshot::channel();
             waiting.push_back(go);
-            let (shared, slots) = (Arc::clone(shared), Arc::clone(&slots));
+            let (run, slots) = (Arc::clone(run), Arc::clone(&slots));
             let permits = Arc::clone(&permits);
             let (job, planned) = (opened, planned(opened));
             tasks.spawn(async move {
                 if permits.available_permits() == 0 {
-                    shared.decoding.progress.capped.fetch_add(1, Ordering::Relaxed);
+                    run.decoding.progress.capped.fetch_add(1, Ordering::Relaxed);
                 }
                 let _permit = permits.acquire().await;
                 let slot = slots.take();
-                let opened = shared.open().await;
+                let opened = run.open().await;
                 // The planned time has come, or the batch was cancelled and the sender is gone.
                 if gone.await.is_ok() {
-                    shared.request(job, slot, opened, Some(planned)).await;
+                    run.request(job, slot, opened, Some(planned)).await;
                 }
                 slots.give_back(slot);
             });
@@ -227,31 +224,31 @@ async fn open_loop(shared: &Arc<Shared>, sends: &[Duration], cap: u32) -> Result
             fired += 1;
         }
         while let Some(joined) = tasks.try_join_next() {
-            task_result(shared, joined)?;
+            task_result(run, joined)?;
         }
     }
     drop(waiting);
-    join_all(shared, tasks).await
+    join_all(run, tasks).await
 }
 
-async fn join_all(shared: &Shared, mut tasks: JoinSet<()>) -> Result<(), LoadError> {
+async fn join_all(run: &BatchRun, mut tasks: JoinSet<()>) -> Result<(), LoadError> {
     while let Some(joined) = tasks.join_next().await {
-        task_result(shared, joined)?;
+        task_result(run, joined)?;
     }
     Ok(())
 }
 
-fn task_result(shared: &Shared, joined: Result<(), tokio::task::JoinError>) -> Result<(), LoadError> {
+fn task_result(run: &BatchRun, joined: Result<(), tokio::task::JoinError>) -> Result<(), LoadError> {
     joined.map_err(|error| {
-        shared.decoding.cancel.cancel();
+        run.decoding.cancel.cancel();
         LoadError::Task(error.to_string())
     })
 }
 
-impl Shared {
+impl BatchRun {
     fn take_job(&self) -> Option<usize> {
         let job = self.next_job.fetch_add(1, Ordering::Relaxed);
-        (job < self.batch.jobs.len()).then_some(job)
+        (job < self.batch.bodies.len()).then_some(job)
     }
 
     async fn open(&self) -> Result<Connection, ConnectFailure> {
@@ -261,27 +258,21 @@ impl Shared {
     /// One request from its send to its end. A request that was cancelled before its send leaves no trace.
     async fn request(
         &self,
-        job: usize,
+        index: usize,
         stream: u32,
         opened: Result<Connection, ConnectFailure>,
         planned: Option<Instant>,
     ) {
-        let job = &self.batch.jobs[job];
         let key = self.keys.fetch_add(1, Ordering::Relaxed);
-        let place = Place {
-            index: job.index,
-            tag: job.tag,
-            stream,
-        };
         let cancel = &self.decoding.cancel;
         let closing = match opened {
             Ok(_) if cancel.is_cancelled() => return,
             Ok(connection) => {
-                let request: Request = self.head.with_body(job.body.clone());
+                let request: Request = self.head.with_body(self.batch.bodies[index].clone());
                 let in_flight = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
                 self.most_in_flight.fetch_max(in_flight, Ordering::Relaxed);
-                let mut sink = Handing {
-                    shared: self,
+                let mut sink = DecoderSink {
+                    run: self,
                     key,
                     sent: None,
                 };
@@ -313,7 +304,9 @@ impl Shared {
         let _ = self.decoder.send(Message::End {
             key,
             batch,
-            place,
+            // As many requests as an u32 counts are no batch.
+            index: u32::try_from(index).unwrap_or(u32::MAX),
+            stream,
             closing,
         });
     }
@@ -336,22 +329,22 @@ impl Shared {
     }
 }
 
-/// Hands a request's events to the decoder.
-struct Handing<'a> {
-    shared: &'a Shared,
+/// Sends a request's events to the decoder.
+struct DecoderSink<'a> {
+    run: &'a BatchRun,
     key: u64,
     sent: Option<Instant>,
 }
 
-impl Sink for Handing<'_> {
+impl Sink for DecoderSink<'_> {
     fn sent(&mut self, at: Instant) {
         self.sent = Some(at);
-        self.shared.decoding.progress.sent.fetch_add(1, Ordering::Relaxed);
+        self.run.decoding.progress.sent.fetch_add(1, Ordering::Relaxed);
     }
 
     fn received(&mut self, events: usize, lag: Option<Duration>) {
-        lock(&self.shared.reads).note(lag);
-        self.shared
+        lock(&self.run.reads).note(lag);
+        self.run
             .decoding
             .progress
             .events
@@ -359,8 +352,8 @@ impl Sink for Handing<'_> {
     }
 
     fn block(&mut self, block: Block) {
-        let batch = Arc::clone(&self.shared.decoding);
-        let _ = self.shared.decoder.send(Message::Block {
+        let batch = Arc::clone(&self.run.decoding);
+        let _ = self.run.decoder.send(Message::Block {
             key: self.key,
             batch,
             block,

@@ -31,7 +31,7 @@ pub enum ScheduleError {
 ///
 /// # Errors
 /// Rate or burstiness are not positive and finite.
-pub fn planned_sends(
+pub(crate) fn planned_sends(
     arrival: Arrival,
     count: usize,
     seed: u64,

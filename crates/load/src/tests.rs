@@ -8,22 +8,19 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::*;
-use crate::client::Target;
 use crate::client::test_server::{FINISH, ROLE, SSE_HEAD, Served, TestServer, token, usage};
+use crate::client::{Answer, Target};
+use crate::schedule::planned_sends;
 use benchd_core::record::{EndMarker, Outcome, StreamShape};
 use benchd_plan::Arrival;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-fn batch(server: &TestServer, jobs: u32, concurrency: u32, arrival: Arrival) -> Batch {
+fn batch(server: &TestServer, requests: u32, concurrency: u32, arrival: Arrival) -> Batch {
     Batch {
         target: Target::new(server.addr, "/v1/chat/completions"),
-        jobs: (0..jobs)
-            .map(|index| Job {
-                index,
-                body: format!("job {index}").into(),
-                tag: 1_000 + u64::from(index),
-            })
+        bodies: (0..requests)
+            .map(|index| format!("request {index}").into())
             .collect(),
         concurrency,
         arrival,
@@ -42,7 +39,7 @@ fn engine() -> LoadEngine {
 }
 
 /// Runs a batch to its end.
-async fn run_all(batch: Batch) -> (Vec<Completed>, BatchReport) {
+async fn run_all(batch: Batch) -> (Vec<Answer>, BatchReport) {
     let engine = engine();
     let (out, mut answers) = tokio::sync::mpsc::unbounded_channel();
     let mut handle = engine.run(batch, out).unwrap();
@@ -52,7 +49,7 @@ async fn run_all(batch: Batch) -> (Vec<Completed>, BatchReport) {
 }
 
 /// What is in the channel now.
-fn drain(answers: &mut UnboundedReceiver<Completed>) -> Vec<Completed> {
+fn drain(answers: &mut UnboundedReceiver<Answer>) -> Vec<Answer> {
     std::iter::from_fn(|| answers.try_recv().ok()).collect()
 }
 
@@ -72,28 +69,26 @@ async fn every_job_is_sent_once_and_the_streams_take_turns() {
     let (answers, report) = run_all(batch(&server, 20, STREAMS, Arrival::Closed)).await;
     assert_eq!(answers.len(), 20);
     assert!(
-        answers.iter().all(|completed| completed.answer.is_ok()),
+        answers.iter().all(|completed| completed.record.is_ok()),
         "{answers:?}"
     );
-    // Every job once, with its own tag.
-    let indices: BTreeSet<u32> = answers.iter().map(|completed| completed.index).collect();
+    // Every request once.
+    let indices: BTreeSet<u32> = answers.iter().map(|completed| completed.record.index).collect();
     assert_eq!(indices, (0..20).collect());
-    assert!(
-        answers
-            .iter()
-            .all(|completed| completed.tag == 1_000 + u64::from(completed.index))
-    );
-    // The first wave goes out in order: stream k sends job k.
-    for completed in answers.iter().filter(|completed| completed.index < STREAMS) {
-        assert_eq!(completed.stream, completed.index);
+    // The first wave goes out in order: stream k sends request k.
+    for completed in answers
+        .iter()
+        .filter(|completed| completed.record.index < STREAMS)
+    {
+        assert_eq!(completed.record.stream, completed.record.index);
     }
-    // With answers in waves, each stream sends one job of each wave, in the order of the queue.
+    // With answers in waves, each stream sends one request of each wave, in the order of the queue.
     for wave in 0..4 {
         let in_wave = (wave * STREAMS)..((wave + 1) * STREAMS);
         let streams: BTreeSet<u32> = answers
             .iter()
-            .filter(|c| in_wave.contains(&c.index))
-            .map(|c| c.stream)
+            .filter(|c| in_wave.contains(&c.record.index))
+            .map(|c| c.record.stream)
             .collect();
         assert_eq!(streams, (0..STREAMS).collect(), "wave {wave}");
     }
@@ -138,7 +133,7 @@ async fn no_request_is_sent_while_connections_of_the_first_wave_are_missing() {
     // The server closed all of them unanswered: recorded as such, each once.
     assert_eq!(answers.len(), 8);
     assert!(
-        answers.iter().all(|c| c.answer.outcome == Outcome::Connect),
+        answers.iter().all(|c| c.record.outcome == Outcome::Connect),
         "{answers:?}"
     );
 }
@@ -147,15 +142,25 @@ async fn no_request_is_sent_while_connections_of_the_first_wave_are_missing() {
 async fn one_stream_sends_in_order_and_more_streams_than_jobs_are_no_harm() {
     let server = in_waves(1);
     let (answers, report) = run_all(batch(&server, 6, 1, Arrival::Closed)).await;
-    let order: Vec<u32> = answers.iter().map(|completed| completed.index).collect();
+    let order: Vec<u32> = answers.iter().map(|completed| completed.record.index).collect();
     assert_eq!(order, [0, 1, 2, 3, 4, 5]);
     let bodies = server.bodies.lock().unwrap().clone();
-    assert_eq!(bodies, ["job 0", "job 1", "job 2", "job 3", "job 4", "job 5"]);
+    assert_eq!(
+        bodies,
+        [
+            "request 0",
+            "request 1",
+            "request 2",
+            "request 3",
+            "request 4",
+            "request 5"
+        ]
+    );
     assert_eq!(report.most_in_flight, 1);
-    assert!(report.duration_us >= answers.iter().map(|c| c.answer.end_us).sum::<u64>());
+    assert!(report.duration_us >= answers.iter().map(|c| c.record.end_us).sum::<u64>());
     // A request is not sent before the one before has ended.
     for pair in answers.windows(2) {
-        assert!(pair[1].answer.sent_unix_us >= pair[0].answer.sent_unix_us);
+        assert!(pair[1].record.sent_unix_us >= pair[0].record.sent_unix_us);
     }
     let server = in_waves(3);
     let (answers, _) = run_all(batch(&server, 3, 100, Arrival::Closed)).await;
@@ -168,8 +173,8 @@ async fn one_stream_sends_in_order_and_more_streams_than_jobs_are_no_harm() {
 #[tokio::test]
 async fn failures_are_recorded_and_the_streams_go_on() {
     let server = TestServer::start(|mut served| match served.body.as_str() {
-        "job 1" => {}
-        "job 3" => {
+        "request 1" => {}
+        "request 3" => {
             served.send("HTTP/1.1 500 No\r\ncontent-length: 4\r\n\r\noops");
         }
         _ => served.answer(2),
@@ -180,8 +185,8 @@ async fn failures_are_recorded_and_the_streams_go_on() {
     let progress = handle.progress();
     let report = handle.wait().await.unwrap();
     let mut answers = drain(&mut answers);
-    answers.sort_by_key(|completed| completed.index);
-    let outcomes: Vec<Outcome> = answers.iter().map(|completed| completed.answer.outcome).collect();
+    answers.sort_by_key(|completed| completed.record.index);
+    let outcomes: Vec<Outcome> = answers.iter().map(|completed| completed.record.outcome).collect();
     use Outcome::{Connect, HttpStatus, Ok};
     assert_eq!(outcomes, [Ok, Connect, Ok, HttpStatus, Ok, Ok]);
     assert_eq!((progress.sent(), progress.done(), progress.failed()), (6, 6, 2));
@@ -201,7 +206,7 @@ async fn nobody_listening_is_recorded_for_each_job() {
     for arrival in [Arrival::Closed, Arrival::Constant { rate_per_s: 1_000.0 }] {
         let (answers, report) = run_all(batch(&fake, 7, 3, arrival)).await;
         assert_eq!(answers.len(), 7);
-        assert!(answers.iter().all(|c| c.answer.outcome == Outcome::Connect));
+        assert!(answers.iter().all(|c| c.record.outcome == Outcome::Connect));
         assert_eq!(report.most_in_flight, 0);
     }
 }
@@ -229,7 +234,7 @@ async fn cancel_ends_what_is_in_flight_at_once_and_sends_nothing_more() {
     let answers = drain(&mut answers);
     assert_eq!(answers.len(), 3);
     assert!(
-        answers.iter().all(|c| c.answer.outcome == Outcome::Cancelled),
+        answers.iter().all(|c| c.record.outcome == Outcome::Cancelled),
         "{answers:?}"
     );
     assert_eq!(server.bodies.lock().unwrap().len(), 3);
@@ -257,7 +262,7 @@ async fn dropping_the_handle_the_receiver_or_the_engine_stops_the_batch() {
     drop(engine.run(batch(&server, 3, 3, Arrival::Closed), out).unwrap());
     // The channel's end shows that nothing of the batch is left.
     while let Some(completed) = answers.recv().await {
-        assert_eq!(completed.answer.outcome, Outcome::Cancelled);
+        assert_eq!(completed.record.outcome, Outcome::Cancelled);
     }
 
     let quick = in_waves(1);
@@ -272,7 +277,7 @@ async fn dropping_the_handle_the_receiver_or_the_engine_stops_the_batch() {
     let _handle = engine.run(batch(&server, 3, 3, Arrival::Closed), out).unwrap();
     tokio::task::spawn_blocking(move || drop(engine)).await.unwrap();
     while let Some(completed) = answers.recv().await {
-        assert_eq!(completed.answer.outcome, Outcome::Cancelled);
+        assert_eq!(completed.record.outcome, Outcome::Cancelled);
     }
 }
 
@@ -284,7 +289,7 @@ async fn the_open_loop_sends_whatever_is_in_flight_and_counts_from_the_plan() {
     let server = {
         let read_us = Arc::clone(&read_us);
         TestServer::start(move |mut served: Served| {
-            let index: usize = served.body.trim_start_matches("job ").parse().unwrap();
+            let index: usize = served.body.trim_start_matches("request ").parse().unwrap();
             read_us.lock().unwrap()[index] = monotonic_us();
             barrier.wait();
             served.answer(3);
@@ -295,16 +300,16 @@ async fn the_open_loop_sends_whatever_is_in_flight_and_counts_from_the_plan() {
     let (answers, report) = run_all(batch(&server, 12, 1, arrival)).await;
     assert_eq!(answers.len(), 12);
     assert!(
-        answers.iter().all(|completed| completed.answer.is_ok()),
+        answers.iter().all(|completed| completed.record.is_ok()),
         "{answers:?}"
     );
     assert!(
         answers
             .iter()
-            .all(|completed| completed.answer.queued_us.is_some())
+            .all(|completed| completed.record.queued_us.is_some())
     );
     assert_eq!((report.most_in_flight, report.capped), (12, 0));
-    let slots: BTreeSet<u32> = answers.iter().map(|completed| completed.stream).collect();
+    let slots: BTreeSet<u32> = answers.iter().map(|completed| completed.record.stream).collect();
     assert_eq!(slots, (0..12).collect());
     // Never sent before its time.
     let sends = planned_sends(arrival, 12, 11).unwrap().unwrap();
@@ -345,14 +350,14 @@ async fn beyond_the_cap_the_open_loop_waits_and_says_so() {
     assert!(report.most_in_flight <= 2);
     let mut answers = drain(&mut answers);
     assert_eq!(answers.len(), 7);
-    answers.sort_by_key(|completed| completed.index);
+    answers.sort_by_key(|completed| completed.record.index);
     assert!(
         answers
             .iter()
-            .all(|completed| completed.answer.is_ok() && completed.stream < 2)
+            .all(|completed| completed.record.is_ok() && completed.record.stream < 2)
     );
     // The wait is in the record: the last was due before the first was answered.
-    assert!(answers[6].answer.queued_us.unwrap() > 0);
+    assert!(answers[6].record.queued_us.unwrap() > 0);
 }
 
 #[tokio::test]
@@ -385,7 +390,7 @@ async fn the_open_loop_can_be_cancelled_between_sends() {
     handle.wait().await.unwrap();
     let answers = drain(&mut answers);
     assert_eq!(answers.len(), 3);
-    assert!(answers.iter().all(|c| c.answer.outcome == Outcome::Cancelled));
+    assert!(answers.iter().all(|c| c.record.outcome == Outcome::Cancelled));
 }
 
 #[tokio::test]
@@ -411,19 +416,20 @@ async fn arrivals_are_never_before_the_servers_own_stamp() {
     let (answers, _) = run_all(batch(&server, 16, 8, Arrival::Closed)).await;
     let after_us = monotonic_us();
     assert_eq!(answers.len(), 16);
-    for Completed { answer, .. } in &answers {
-        assert!(answer.is_ok(), "{answer:?}");
+    for answer in &answers {
+        assert!(answer.record.is_ok(), "{answer:?}");
         let stamps_us: Vec<u64> = answer
+            .record
             .text
             .split_whitespace()
             .map(|s| s.parse().unwrap())
             .collect();
-        assert_eq!((stamps_us.len(), answer.chunks_us.len()), (20, 20));
-        assert!(answer.chunks_us.is_sorted());
-        assert!(answer.first_chunk_us <= answer.first_token_us);
+        assert_eq!((stamps_us.len(), answer.record.chunks_us.len()), (20, 20));
+        assert!(answer.record.chunks_us.is_sorted());
+        assert!(answer.record.first_chunk_us <= answer.record.first_token_us);
         let sent_us = answer.sent_monotonic_ns.unwrap() / 1_000;
         assert!(sent_us >= before_us && sent_us <= stamps_us[0]);
-        for (offset_us, stamp_us) in answer.chunks_us.iter().zip(&stamps_us) {
+        for (offset_us, stamp_us) in answer.record.chunks_us.iter().zip(&stamps_us) {
             // Three times are cut to whole microseconds here.
             assert!(
                 sent_us + offset_us + 2 >= *stamp_us,
@@ -432,8 +438,8 @@ async fn arrivals_are_never_before_the_servers_own_stamp() {
             assert!(sent_us + offset_us <= after_us);
         }
         let emitted_us = stamps_us[19] - stamps_us[0];
-        assert!(answer.last_token_us.unwrap() + 1 >= emitted_us);
-        assert!(answer.end_us >= answer.last_token_us.unwrap());
+        assert!(answer.record.last_token_us.unwrap() + 1 >= emitted_us);
+        assert!(answer.record.end_us >= answer.record.last_token_us.unwrap());
     }
 }
 

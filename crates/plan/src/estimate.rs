@@ -6,9 +6,7 @@
 
 use std::time::Duration;
 
-use super::{
-    Arrival, CachePolicy, Cell, CellInput, Framework, FrameworkKind, Lane, Plan, PromptType, Source,
-};
+use super::{Arrival, CachePolicy, Cell, CellInput, Framework, Lane, Plan, PromptType, Source};
 
 /// What an estimate assumes. [`Assumptions::default`] has the figures, each with its reason.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,16 +17,8 @@ pub struct Assumptions {
     pub decode_tokens_per_s: f64,
     /// Streams at which a batching server's decode rate per stream has fallen to the half.
     pub half_rate_streams: f64,
-    /// From launch to the first real answer, for vLLM and SGLang: weights, compilation, CUDA graphs.
-    pub start_large: Duration,
-    /// The same, for Ollama and other commands.
-    pub start_small: Duration,
     /// From SIGTERM to the proof that the GPU memory is back.
     pub stop_and_release: Duration,
-    /// Resetting the cache by a call.
-    pub cache_reset: Duration,
-    /// Resetting the cache by unloading and loading the model again (Ollama).
-    pub cache_reload: Duration,
     /// One-token requests that find the text of one exact length.
     pub probes_per_length: f64,
 }
@@ -42,14 +32,8 @@ impl Default for Assumptions {
             decode_tokens_per_s: 90.0,
             // Decode is bound by memory traffic, which a batch shares: per stream it falls slowly.
             half_rate_streams: 64.0,
-            // vLLM and SGLang take one to three minutes with warm disk caches.
-            start_large: Duration::from_secs(120),
-            // Ollama maps the file: seconds.
-            start_small: Duration::from_secs(15),
             // SGLang drains in steps of 5 s; the driver gives memory back within a second or two.
             stop_and_release: Duration::from_secs(10),
-            cache_reset: Duration::from_secs(1),
-            cache_reload: Duration::from_secs(10),
             // A first guess, a bisection of a few steps, and a check.
             probes_per_length: 12.0,
         }
@@ -82,17 +66,24 @@ pub struct LaneEstimate {
     pub total: Duration,
 }
 
-/// How many requests a server works on at once.
+/// How quick a kind of server is beside its answers.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Service {
-    /// All that come.
-    Batching,
-    /// This many; the others wait.
-    Slots(u32),
+pub struct Pace {
+    /// From launch to the first real answer.
+    pub start: Duration,
+    /// Emptying its cache before a cell.
+    pub cache_reset: Duration,
+    /// Requests that it works on at once, while the others wait; `None` where it batches all that come.
+    pub slots: Option<u32>,
 }
 
-/// Estimates a plan's duration.
-pub fn estimate(plan: &Plan, lanes: &[Lane], assumptions: &Assumptions) -> Estimate {
+/// Estimates a plan's duration. `pace` knows the frameworks.
+pub fn estimate(
+    plan: &Plan,
+    lanes: &[Lane],
+    assumptions: &Assumptions,
+    pace: impl Fn(&Framework) -> Pace,
+) -> Estimate {
     let mut calibrated: Vec<&str> = Vec::new();
     let mut out = Vec::with_capacity(lanes.len());
     for lane in lanes {
@@ -105,7 +96,8 @@ pub fn estimate(plan: &Plan, lanes: &[Lane], assumptions: &Assumptions) -> Estim
             .is_some_and(|m| m.tokenizer.is_some());
         let calibrate = !file && !calibrated.contains(&lane.id.model.as_str());
         calibrated.push(&lane.id.model);
-        out.push(lane_estimate(plan, framework, lane, calibrate, assumptions));
+        let pace = pace(framework);
+        out.push(lane_estimate(plan, framework, pace, lane, calibrate, assumptions));
     }
     let total = out.iter().map(|l| l.total).sum();
     Estimate { lanes: out, total }
@@ -114,22 +106,16 @@ pub fn estimate(plan: &Plan, lanes: &[Lane], assumptions: &Assumptions) -> Estim
 fn lane_estimate(
     plan: &Plan,
     framework: &Framework,
+    pace: Pace,
     lane: &Lane,
     calibrate: bool,
     a: &Assumptions,
 ) -> LaneEstimate {
     let ours = !matches!(framework.source, Source::Url(_));
-    let start = match framework.kind {
-        _ if !ours => Duration::ZERO,
-        FrameworkKind::Sglang | FrameworkKind::Vllm => a.start_large,
-        FrameworkKind::Ollama | FrameworkKind::Openai => a.start_small,
-    };
-    let stop = if ours { a.stop_and_release } else { Duration::ZERO };
-    let service = service(framework);
-    let reset = match framework.kind {
-        FrameworkKind::Ollama => a.cache_reload,
-        FrameworkKind::Sglang | FrameworkKind::Vllm => a.cache_reset,
-        FrameworkKind::Openai => Duration::ZERO,
+    let (start, stop) = if ours {
+        (pace.start, a.stop_and_release)
+    } else {
+        (Duration::ZERO, Duration::ZERO)
     };
     let calibration = if calibrate {
         calibration(lane, a)
@@ -142,15 +128,15 @@ fn lane_estimate(
             1,
             prompt_tokens(cell.input),
             cell.output_tokens,
-            service,
+            pace.slots,
             a,
         )
     });
     let mut scenarios: Vec<(String, Duration)> = Vec::new();
     for cell in &lane.cells {
-        let mut time = cell_time(cell, service, a);
+        let mut time = cell_time(cell, pace.slots, a);
         if cell.cache == CachePolicy::Reset {
-            time += reset;
+            time += pace.cache_reset;
         }
         match scenarios.last_mut() {
             Some((name, sum)) if *name == cell.scenario => *sum += time,
@@ -169,45 +155,23 @@ fn lane_estimate(
     }
 }
 
-/// Ollama works on OLLAMA_NUM_PARALLEL requests at once, 1 by default; the others batch.
-fn service(framework: &Framework) -> Service {
-    match framework.kind {
-        FrameworkKind::Ollama => {
-            let slots = framework
-                .env
-                .get("OLLAMA_NUM_PARALLEL")
-                .and_then(|v| v.parse().ok())
-                .unwrap_or(1);
-            Service::Slots(u32::max(slots, 1))
-        }
-        FrameworkKind::Sglang | FrameworkKind::Vllm | FrameworkKind::Openai => Service::Batching,
-    }
-}
-
-fn cell_time(cell: &Cell, service: Service, a: &Assumptions) -> Duration {
+fn cell_time(cell: &Cell, slots: Option<u32>, a: &Assumptions) -> Duration {
     let (input, output) = (prompt_tokens(cell.input), cell.output_tokens);
     let warmup = closed_loop(
         cell.warmup,
         cell.concurrency.max(cell.warmup),
         input,
         output,
-        service,
+        slots,
         a,
     );
     let pass = match cell.arrival {
-        Arrival::Closed => closed_loop(
-            cell.requests_per_pass,
-            cell.concurrency,
-            input,
-            output,
-            service,
-            a,
-        ),
+        Arrival::Closed => closed_loop(cell.requests_per_pass, cell.concurrency, input, output, slots, a),
         Arrival::Constant { rate_per_s }
         | Arrival::Poisson { rate_per_s }
         | Arrival::Gamma { rate_per_s, .. } => {
             seconds(f64::from(cell.requests_per_pass) / rate_per_s)
-                + closed_loop(1, 1, input, output, service, a)
+                + closed_loop(1, 1, input, output, slots, a)
         }
     };
     warmup + pass * cell.passes
@@ -219,13 +183,10 @@ fn closed_loop(
     concurrency: u32,
     input_tokens: u32,
     output_tokens: u32,
-    service: Service,
+    slots: Option<u32>,
     a: &Assumptions,
 ) -> Duration {
-    let at_once = match service {
-        Service::Batching => concurrency,
-        Service::Slots(slots) => concurrency.min(slots),
-    };
+    let at_once = slots.map_or(concurrency, |slots| concurrency.min(slots));
     let at_once = at_once.min(requests).max(1);
     let streams = f64::from(at_once);
     let waves = f64::from(requests) / streams;

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf, time::Duration}
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use super::Hypotheses;
+use super::{FrameworkKind, Hypotheses, kind::ModelIdKey};
 
 /// A whole plan.
 #[derive(Debug, Clone)]
@@ -121,45 +121,11 @@ pub struct Model {
 impl Model {
     /// The id under which a framework of `kind` serves this model.
     pub fn id_for(&self, kind: FrameworkKind) -> Option<&str> {
-        match kind {
-            FrameworkKind::Sglang | FrameworkKind::Vllm => self.hf.as_deref(),
-            FrameworkKind::Ollama => self.ollama.as_deref(),
-            FrameworkKind::Openai => self.openai.as_deref().or(self.hf.as_deref()),
+        match kind.model_id_key() {
+            ModelIdKey::Hf => self.hf.as_deref(),
+            ModelIdKey::Ollama => self.ollama.as_deref(),
+            ModelIdKey::Openai => self.openai.as_deref().or(self.hf.as_deref()),
         }
-    }
-}
-
-/// The kinds of framework.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum FrameworkKind {
-    /// SGLang, from a venv.
-    Sglang,
-    /// vLLM, from a venv.
-    Vllm,
-    /// Ollama, from its binary.
-    Ollama,
-    /// Any other OpenAI-compatible server: a command, or a running one by URL.
-    Openai,
-}
-
-impl FrameworkKind {
-    /// The name used in plans and files.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Sglang => "sglang",
-            Self::Vllm => "vllm",
-            Self::Ollama => "ollama",
-            Self::Openai => "openai",
-        }
-    }
-}
-
-impl std::fmt::Display for FrameworkKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

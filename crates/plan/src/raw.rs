@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::{
     CachePolicy, FrameworkKind, Language, Order, PromptMode, PromptType, Provision, ReasoningEffort,
     ScenarioKind,
+    kind::{ModelIdKey, SourceKeys, names},
     raw_hypotheses::RawHypotheses,
     shapes::{OneOrMany, RawArrival, RawGpu},
     values::{DurationText, EnvText},
@@ -105,7 +106,7 @@ pub(crate) struct RawRequest {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawModel {
-    /// Hub id or folder, for `sglang` and `vllm` (and `openai` where that is not given).
+    #[schemars(description = hf_description())]
     pub(crate) hf: Option<String>,
     /// Tag, for `ollama`.
     pub(crate) ollama: Option<String>,
@@ -132,7 +133,7 @@ pub(crate) struct RawFramework {
     /// Version, as pinned: compared with what runs; needed by `benchd env`. Quote it where it reads as a number
     /// (`"0.15"`).
     pub(crate) version: Option<String>,
-    /// Folder of the Python venv (`sglang`, `vllm`).
+    #[schemars(description = venv_description())]
     pub(crate) venv: Option<String>,
     /// Path of the binary (`ollama`).
     pub(crate) binary: Option<String>,
@@ -146,8 +147,7 @@ pub(crate) struct RawFramework {
     pub(crate) url: Option<String>,
     /// IP address to bind. Default: 127.0.0.1.
     pub(crate) host: Option<String>,
-    /// Port, 1 to 65535. Default: 30000 for sglang, 8000 for vllm, 11434 for ollama.
-    #[schemars(range(min = 1, max = 65_535))]
+    #[schemars(description = port_description(), range(min = 1, max = 65_535))]
     pub(crate) port: Option<u16>,
     /// More arguments of the server.
     pub(crate) args: Option<Vec<String>>,
@@ -253,4 +253,22 @@ pub(crate) struct RawNotify {
     /// Webhook address; a secret: `${BENCHD_WEBHOOK}`.
     #[schemars(required)]
     pub(crate) webhook: Option<EnvText>,
+}
+
+fn hf_description() -> String {
+    let kinds = names(|kind| (kind.model_id_key() == ModelIdKey::Hf).then(|| format!("`{kind}`")));
+    format!(
+        "Hub id or folder, for {} (and `openai` where that is not given).",
+        kinds.join(" and ")
+    )
+}
+
+fn venv_description() -> String {
+    let kinds = names(|kind| (kind.source_keys() == SourceKeys::Venv).then(|| format!("`{kind}`")));
+    format!("Folder of the Python venv ({}).", kinds.join(", "))
+}
+
+fn port_description() -> String {
+    let ports = names(|kind| Some(format!("{} for {kind}", kind.usual_port()?)));
+    format!("Port, 1 to 65535. Default: {}.", ports.join(", "))
 }

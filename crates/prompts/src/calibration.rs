@@ -2,52 +2,28 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    num::NonZeroU32,
     path::PathBuf,
-    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Basis, Fitted, PromptError, SaltForm, TemplateShare, TokenCounter,
-    corpus::{self, Source},
-    fit::{Place, Prober},
-    template,
+    corpus::{Source, question_count},
+    count::{Basis, TokenCounter},
+    error::PromptError,
+    fit::{Fitted, Fitter},
+    probe::{CalibrateOptions, Prober},
+    salt::SaltForm,
+    template::{self, TemplateShare},
 };
-use benchd_core::record::Message;
+use benchd_core::record::{Message, Role};
 use benchd_plan::{Cell, CellInput};
 
 /// Version of a stored calibration's layout.
-pub const CALIBRATION_VERSION: u32 = 1;
+pub(crate) const CALIBRATION_VERSION: u32 = 1;
 
 /// Different questions under a shared system prompt, where each length costs requests.
 const SERVER_QUESTIONS: usize = 8;
-
-/// How to measure.
-#[derive(Debug, Clone)]
-pub struct CalibrateOptions {
-    /// The run's seed.
-    pub seed: u64,
-    /// Times that one probe is asked, at most.
-    pub attempts: NonZeroU32,
-    /// Pause before a probe is asked again; grows with each attempt.
-    pub retry_pause: Duration,
-    /// Texts measured for one length, at most, where each is a request.
-    pub probes_per_text: NonZeroU32,
-}
-
-impl CalibrateOptions {
-    /// Three attempts with a pause of half a second, twelve texts for a length.
-    pub fn new(seed: u64) -> Self {
-        Self {
-            seed,
-            attempts: NonZeroU32::MIN.saturating_add(2),
-            retry_pause: Duration::from_millis(500),
-            probes_per_text: NonZeroU32::MIN.saturating_add(11),
-        }
-    }
-}
 
 /// Who counted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,7 +93,7 @@ pub struct JointCheck {
 /// gets the same texts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Calibration {
-    /// Layout version, [`CALIBRATION_VERSION`].
+    /// Layout version.
     pub v: u32,
     /// The model's name in the plan.
     pub model: String,
@@ -148,8 +124,7 @@ impl Calibration {
         self.texts().filter(|fitted| !fitted.is_exact())
     }
 
-    /// All texts.
-    pub fn texts(&self) -> impl Iterator<Item = &Fitted> {
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &Fitted> {
         self.exact
             .values()
             .chain(self.systems.values())
@@ -158,10 +133,7 @@ impl Calibration {
 
     /// Whether every length of `needs` was measured.
     pub fn covers(&self, needs: &Needs) -> bool {
-        needs.exact.iter().all(|tokens| self.exact.contains_key(tokens))
-            && needs.shared.keys().all(|(system, question)| {
-                self.systems.contains_key(system) && self.questions.contains_key(question)
-            })
+        self.missing(needs) == Needs::default()
     }
 
     /// What of `needs` was not measured.
@@ -221,6 +193,11 @@ pub async fn calibrate<C: TokenCounter>(
     let mut prober = Prober::new(counter, options);
     let salt_form = prober.salt_form().await?;
     let template = template::measure(&mut prober, !needs.shared.is_empty()).await?;
+    let question_limit = match prober.basis() {
+        Basis::Server => SERVER_QUESTIONS,
+        Basis::Content => question_count(),
+    };
+    let mut fitter = Fitter::new(prober, template, salt_form);
     let mut calibration = Calibration {
         v: CALIBRATION_VERSION,
         model: model.to_owned(),
@@ -237,70 +214,39 @@ pub async fn calibrate<C: TokenCounter>(
     let mut first_error = None;
     let mut left_out = Vec::new();
     // One length that can't be had here must not cost the others.
-    let mut leave_out = |what: String, error: PromptError| {
-        if !error.is_of_one_length() {
-            return Err(error);
+    let mut unless_left_out = |what: String, fitted: Result<Fitted, PromptError>| match fitted {
+        Err(error) if error.is_of_one_length() => {
+            left_out.push((what, error.to_string()));
+            first_error.get_or_insert(error);
+            Ok(None)
         }
-        left_out.push((what, error.to_string()));
-        first_error.get_or_insert(error);
-        Ok(())
+        other => other.map(Some),
     };
     for &tokens in &needs.exact {
-        let source = Source::exact(seed);
-        let fitted = prober
-            .fit(
-                Place::User,
-                &template,
-                salt_form,
-                source,
-                corpus::EXACT_ENDINGS,
-                tokens,
-            )
-            .await;
-        match fitted {
-            Ok(fitted) => drop(calibration.exact.insert(tokens, fitted)),
-            Err(error) => leave_out(format!("prompts of {tokens} tokens"), error)?,
+        let fitted = fitter.fit(Role::User, Source::exact(seed), tokens).await;
+        if let Some(fitted) = unless_left_out(format!("prompts of {tokens} tokens"), fitted)? {
+            calibration.exact.insert(tokens, fitted);
         }
     }
     let system_lengths: BTreeSet<u32> = needs.shared.keys().map(|&(system, _)| system).collect();
     for tokens in system_lengths {
-        let source = Source::system(seed);
-        let fitted = prober
-            .fit(
-                Place::System,
-                &template,
-                salt_form,
-                source,
-                corpus::SYSTEM_ENDINGS,
-                tokens,
-            )
-            .await;
-        match fitted {
-            Ok(fitted) => drop(calibration.systems.insert(tokens, fitted)),
-            Err(error) => leave_out(format!("system prompts of {tokens} tokens"), error)?,
+        let fitted = fitter.fit(Role::System, Source::system(seed), tokens).await;
+        if let Some(fitted) = unless_left_out(format!("system prompts of {tokens} tokens"), fitted)? {
+            calibration.systems.insert(tokens, fitted);
         }
     }
     for (&(_, tokens), &most) in &needs.shared {
         let most = usize::try_from(most)
             .unwrap_or(usize::MAX)
-            .clamp(1, question_limit(prober.basis()));
+            .clamp(1, question_limit);
         let mut known = calibration.questions.remove(&tokens).unwrap_or_default();
         for number in known.len()..most {
-            let source = Source::question(number, seed);
-            let fitted = prober
-                .fit(
-                    Place::User,
-                    &template,
-                    salt_form,
-                    source,
-                    corpus::QUESTION_ENDINGS,
-                    tokens,
-                )
+            let fitted = fitter
+                .fit(Role::User, Source::question(number, seed), tokens)
                 .await;
-            match fitted {
-                Ok(fitted) => known.push(fitted),
-                Err(error) => {
-                    leave_out(format!("questions of {tokens} tokens"), error)?;
+            match unless_left_out(format!("questions of {tokens} tokens"), fitted)? {
+                Some(fitted) => known.push(fitted),
+                None => {
                     known.clear();
                     break;
                 }
@@ -310,6 +256,7 @@ pub async fn calibrate<C: TokenCounter>(
             calibration.questions.insert(tokens, known);
         }
     }
+    let mut prober = fitter.prober;
     for &(system_tokens, question_tokens) in needs.shared.keys() {
         let system = calibration.systems.get(&system_tokens);
         let question = calibration
@@ -330,7 +277,7 @@ pub async fn calibrate<C: TokenCounter>(
             together: prober.total(&messages).await?.saturating_sub(share),
         });
     }
-    calibration.probes = prober.probes();
+    calibration.probes = prober.probes;
     calibration.left_out = left_out;
     let nothing = calibration.exact.is_empty() && calibration.questions.is_empty();
     if let Some(error) = first_error
@@ -345,11 +292,4 @@ pub async fn calibrate<C: TokenCounter>(
         "prompt lengths measured"
     );
     Ok(calibration)
-}
-
-fn question_limit(basis: Basis) -> usize {
-    match basis {
-        Basis::Server => SERVER_QUESTIONS,
-        Basis::Content => corpus::question_count(),
-    }
 }

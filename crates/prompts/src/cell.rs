@@ -5,12 +5,19 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Calibration, Fitted, PromptError, Salt, salt::Salts, sha256_hex, written};
-use benchd_core::record::Message;
+use super::{
+    calibration::Calibration,
+    digest::sha256_hex,
+    error::PromptError,
+    fit::Fitted,
+    salt::{Salt, Salts},
+    written::written,
+};
+use benchd_core::record::{Message, Role};
 use benchd_plan::{Cell, CellInput, PromptMode};
 
 /// Version of a line of `prompts.jsonl`.
-pub const FROZEN_PROMPT_VERSION: u32 = 1;
+const FROZEN_PROMPT_VERSION: u32 = 1;
 
 /// One prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +66,7 @@ impl PromptText {
 /// A line of `prompts.jsonl`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FrozenPrompt {
-    /// Layout version, [`FROZEN_PROMPT_VERSION`].
+    /// Layout version.
     pub v: u32,
     /// The prompt's name, unique in the run.
     pub id: String,
@@ -103,8 +110,8 @@ fn hash(messages: &[Message]) -> String {
         .iter()
         .flat_map(|m| {
             let role: &[u8] = match m.role {
-                benchd_core::record::Role::System => b"system\xff",
-                benchd_core::record::Role::User => b"user\xff",
+                Role::System => b"system\xff",
+                Role::User => b"user\xff",
             };
             [role, m.content.as_bytes(), b"\xff"]
         })

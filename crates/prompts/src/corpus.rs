@@ -2,7 +2,7 @@
 //!
 //! The corpus has about 4,600 words (about 5,200 tokens of o200k, Llama 3 or SmolLM2), so a prompt of 4,096
 //! tokens repeats nothing. A longer one goes on with the same paragraphs in another order; how often is
-//! reported as `repeats` of [`Fitted`](super::Fitted).
+//! reported as `repeats` of [`Fitted`](super::fit::Fitted).
 
 use super::salt::{random_for, shuffle};
 
@@ -10,14 +10,17 @@ const CORPUS: &str = include_str!("texts/corpus.txt");
 const SYSTEM: &str = include_str!("texts/system.txt");
 const QUESTIONS: &str = include_str!("texts/questions.txt");
 
+/// What a text may end with, the wordiest first.
+type Endings = &'static [&'static str];
+
 /// Words that lengthen a text by one token each in common vocabularies. They read on from any word.
-pub(super) const FILLER: &str =
+const FILLER: &str =
     "again and so on in the same way for all of the rest of it too as far as we can see from here";
 
 /// Endings of a prompt of exact length, the wordiest first; a short prompt takes a short one. They push the
 /// model to write past any output cap, since a server that can't be told to ignore the end of the text
 /// (Ollama) would otherwise stop early.
-pub(super) const EXACT_ENDINGS: &[&str] = &[
+const EXACT_ENDINGS: Endings = &[
     "\n\nWrite a very long and detailed article of at least 2,000 words about the text above. Explain every \
      point step by step with examples, and do not stop early.",
     "\n\nWrite a very long and detailed article about this.",
@@ -25,17 +28,17 @@ pub(super) const EXACT_ENDINGS: &[&str] = &[
 ];
 
 /// Endings of a system prompt.
-pub(super) const SYSTEM_ENDINGS: &[&str] = &["\n\nFollow all of the above in every answer.", ""];
+const SYSTEM_ENDINGS: Endings = &["\n\nFollow all of the above in every answer.", ""];
 
 /// Endings of a question under a shared system prompt.
-pub(super) const QUESTION_ENDINGS: &[&str] = &[
+const QUESTION_ENDINGS: Endings = &[
     "\n\nTreat every part in full detail, in at least 2,000 words.",
     "\n\nAnswer at great length.",
     "",
 ];
 
 /// How many questions were written.
-pub(super) fn question_count() -> usize {
+pub(crate) fn question_count() -> usize {
     paragraphs(QUESTIONS).count()
 }
 
@@ -44,7 +47,9 @@ fn paragraphs(text: &'static str) -> impl Iterator<Item = &'static str> {
 }
 
 /// A text that can be cut after any word and never ends.
-pub(super) struct Source {
+pub(crate) struct Source {
+    /// What a text cut from it may end with.
+    pub(crate) endings: Endings,
     text: String,
     /// Byte offset behind each word.
     ends: Vec<usize>,
@@ -57,24 +62,26 @@ pub(super) struct Source {
 
 impl Source {
     /// The corpus.
-    pub(super) fn exact(seed: u64) -> Self {
-        Self::new(std::iter::empty(), 0, seed)
+    pub(crate) fn exact(seed: u64) -> Self {
+        Self::new(std::iter::empty(), EXACT_ENDINGS, 0, seed)
     }
 
     /// A realistic system prompt, with the corpus as its reference notes.
-    pub(super) fn system(seed: u64) -> Self {
-        Self::new(paragraphs(SYSTEM), 0, seed)
+    pub(crate) fn system(seed: u64) -> Self {
+        Self::new(paragraphs(SYSTEM), SYSTEM_ENDINGS, 0, seed)
     }
 
     /// The question of this number, with a passage of the corpus as its background. Questions begin their
     /// background at different paragraphs.
-    pub(super) fn question(number: usize, seed: u64) -> Self {
+    pub(crate) fn question(number: usize, seed: u64) -> Self {
         let question = paragraphs(QUESTIONS).nth(number % question_count().max(1));
-        Self::new(question.into_iter().chain(["Some background:"]), number * 3, seed)
+        let opening = question.into_iter().chain(["Some background:"]);
+        Self::new(opening, QUESTION_ENDINGS, number * 3, seed)
     }
 
-    fn new(opening: impl Iterator<Item = &'static str>, first: usize, seed: u64) -> Self {
+    fn new(opening: impl Iterator<Item = &'static str>, endings: Endings, first: usize, seed: u64) -> Self {
         let mut source = Self {
+            endings,
             text: String::new(),
             ends: Vec::new(),
             again_from: Vec::new(),
@@ -115,7 +122,7 @@ impl Source {
     }
 
     /// The first `words` words.
-    pub(super) fn words(&mut self, words: usize) -> &str {
+    pub(crate) fn words(&mut self, words: usize) -> &str {
         while self.ends.len() < words {
             self.push_corpus();
         }
@@ -124,14 +131,14 @@ impl Source {
     }
 
     /// How often the corpus is used again within the first `words` words.
-    pub(super) fn repeats(&self, words: usize) -> u32 {
+    pub(crate) fn repeats(&self, words: usize) -> u32 {
         let repeats = self.again_from.iter().filter(|&&from| from < words).count();
         u32::try_from(repeats).unwrap_or(u32::MAX)
     }
 }
 
 /// The text after the salt: the first words of `source`, filler, a full stop, and an ending.
-pub(super) fn body(source: &mut Source, words: usize, filler: usize, ending: &str) -> String {
+pub(crate) fn body(source: &mut Source, words: usize, filler: usize, ending: &str) -> String {
     let start = source
         .words(words)
         .trim_end_matches(|c: char| c.is_ascii_punctuation());
@@ -144,7 +151,7 @@ pub(super) fn body(source: &mut Source, words: usize, filler: usize, ending: &st
 }
 
 /// The most filler words.
-pub(super) fn filler_words() -> usize {
+pub(crate) fn filler_words() -> usize {
     FILLER.split_whitespace().count()
 }
 

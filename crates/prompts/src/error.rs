@@ -16,7 +16,7 @@ pub enum PromptError {
     /// The tokenizer refused a text.
     #[error("the tokenizer can't encode a prompt: {0}")]
     Encode(String),
-    /// A counter could not count. Given by implementations of [`TokenCounter`](super::TokenCounter).
+    /// A counter could not count. Given by implementations of `TokenCounter`.
     #[error("{reason}")]
     Probe {
         /// What happened.

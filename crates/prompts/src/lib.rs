@@ -15,8 +15,10 @@ mod calibration;
 mod cell;
 mod corpus;
 mod count;
+mod digest;
 mod error;
 mod fit;
+mod probe;
 mod quality;
 mod salt;
 mod search;
@@ -25,35 +27,13 @@ mod template;
 mod tests;
 mod written;
 
-pub use calibration::{
-    CALIBRATION_VERSION, CalibrateOptions, Calibration, CountSource, JointCheck, Needs, calibrate,
-};
-pub use cell::{CellPrompts, FROZEN_PROMPT_VERSION, FrozenPrompt, PromptText, for_cell, lane_warmup};
+pub use calibration::{Calibration, CountSource, JointCheck, Needs, calibrate};
+pub use cell::{CellPrompts, FrozenPrompt, PromptText, for_cell, lane_warmup};
 pub use count::{Basis, TokenCounter, TokenizerFile};
 pub use error::PromptError;
 pub use fit::Fitted;
-pub use quality::{Ending, Repetition, TextQuality, ending, hangul_share, quality, repetition};
+pub use probe::CalibrateOptions;
+pub use quality::{Ending, Repetition, TextQuality, quality};
 pub use salt::{Salt, SaltForm};
 pub use template::{TemplateShare, template_share};
 pub use written::{WrittenPrompt, written};
-
-/// Lower-case hexadecimal of SHA-256 over `parts`, one after another.
-fn sha256_hex(parts: &[&[u8]]) -> String {
-    use std::fmt::Write as _;
-    sha256(parts)
-        .iter()
-        .fold(String::with_capacity(64), |mut text, byte| {
-            // Writing to a String can't fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
-}
-
-fn sha256(parts: &[&[u8]]) -> [u8; 32] {
-    use sha2::{Digest, Sha256};
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update(part);
-    }
-    hash.finalize().into()
-}

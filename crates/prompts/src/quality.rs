@@ -43,7 +43,7 @@ pub fn quality(text: &str) -> TextQuality {
 
 /// Share of Hangul (syllables and jamo) among the letters of `text`, 0 to 1; `None` without letters. Digits,
 /// marks and symbols are no letters.
-pub fn hangul_share(text: &str) -> Option<f64> {
+pub(crate) fn hangul_share(text: &str) -> Option<f64> {
     let (mut letters, mut hangul) = (0_u64, 0_u64);
     for c in text.chars().filter(|c| c.is_alphabetic()) {
         letters += 1;
@@ -77,7 +77,7 @@ pub struct Repetition {
 }
 
 /// Repetition within `text`.
-pub fn repetition(text: &str) -> Repetition {
+pub(crate) fn repetition(text: &str) -> Repetition {
     let units = units(text);
     let longest = longest_repeated(&units);
     let mut seen: HashMap<&[u32], ()> = HashMap::new();
@@ -200,7 +200,7 @@ const KOREAN_ENDINGS: &[&str] = &[
 /// How `text` ends. A sentence ends with its mark, also within quotes, brackets or emphasis; in Korean also with
 /// a final ending without a mark. A list number (`3.`) is the start of a point, not the end of a sentence; an
 /// open code block is cut.
-pub fn ending(text: &str) -> Ending {
+pub(crate) fn ending(text: &str) -> Ending {
     let text = text.trim_end();
     if text.is_empty() {
         return Ending::Empty;
@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn loops_are_seen_and_prose_is_not() {
-        let prose = crate::written(benchd_plan::PromptType::SummaryLong, benchd_plan::Language::Ko);
+        let prose = crate::written::written(benchd_plan::PromptType::SummaryLong, benchd_plan::Language::Ko);
         let r = repetition(prose.text);
         assert!(r.longest_share < 0.05 && r.repeated_share < 0.05, "{r:?}");
         let sentence = "서버는 요청을 처리하고 결과를 돌려준다. ";

@@ -15,7 +15,7 @@ use rand_chacha::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::sha256;
+use super::digest::sha256;
 
 /// The first three digits of salts of texts that are measured or warm up: 100 to 899.
 const RUN_LEADS: std::ops::Range<u64> = 100..900;
@@ -54,7 +54,7 @@ pub enum SaltForm {
 
 impl SaltForm {
     /// The forms, best first.
-    pub(super) const ALL: [Self; 2] = [Self::Digits, Self::SpacedDigits];
+    pub(crate) const ALL: [Self; 2] = [Self::Digits, Self::SpacedDigits];
 
     /// A text that begins with `salt` on a line of its own.
     pub fn apply(self, salt: Salt, body: &str) -> String {
@@ -74,7 +74,7 @@ impl SaltForm {
 
 /// A stream of salts: the same for the same seed and domain, never the same twice. The first three digits
 /// repeat only once all have been used.
-pub(super) struct Salts {
+pub(crate) struct Salts {
     random: ChaCha8Rng,
     leads: Vec<u64>,
     next_lead: usize,
@@ -83,12 +83,12 @@ pub(super) struct Salts {
 
 impl Salts {
     /// Salts for texts that are measured or warm up.
-    pub(super) fn for_run(seed: u64, domain: &str) -> Self {
+    pub(crate) fn for_run(seed: u64, domain: &str) -> Self {
         Self::new(seed, domain, RUN_LEADS)
     }
 
     /// Salts for texts that only find lengths.
-    pub(super) fn for_probes(seed: u64, domain: &str) -> Self {
+    pub(crate) fn for_probes(seed: u64, domain: &str) -> Self {
         Self::new(seed, domain, PROBE_LEADS)
     }
 
@@ -104,7 +104,7 @@ impl Salts {
         }
     }
 
-    pub(super) fn next_salt(&mut self) -> Salt {
+    pub(crate) fn next_salt(&mut self) -> Salt {
         loop {
             let lead = self.leads[self.next_lead];
             self.next_lead = (self.next_lead + 1) % self.leads.len();
@@ -117,7 +117,7 @@ impl Salts {
 
     /// Salts that a vocabulary with merged digits would count differently, if any: repeated digits, which such
     /// vocabularies merge, against random ones.
-    pub(super) fn samples(&mut self, count: usize) -> Vec<Salt> {
+    pub(crate) fn samples(&mut self, count: usize) -> Vec<Salt> {
         [900_000_000_000, 911_111_111_111, 919_191_919_191]
             .map(Salt)
             .into_iter()
@@ -128,12 +128,12 @@ impl Salts {
 }
 
 /// A generator that depends on the seed and on what it is for; ChaCha8 gives the same numbers everywhere.
-pub(super) fn random_for(seed: u64, domain: &str) -> ChaCha8Rng {
+pub(crate) fn random_for(seed: u64, domain: &str) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(sha256(&[&seed.to_le_bytes(), domain.as_bytes()]))
 }
 
 /// Fisher and Yates. The bias of `%` over a few thousand items is below 1e-15.
-pub(super) fn shuffle<T>(random: &mut ChaCha8Rng, items: &mut [T]) {
+pub(crate) fn shuffle<T>(random: &mut ChaCha8Rng, items: &mut [T]) {
     for i in (1..items.len()).rev() {
         let bound = i as u64 + 1;
         items.swap(i, usize::try_from(random.next_u64() % bound).unwrap_or(i));

@@ -20,14 +20,14 @@ const STUCK_WORDS: usize = 8;
 
 /// A text to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Candidate {
-    pub(super) words: usize,
-    pub(super) filler: usize,
+pub(crate) struct Candidate {
+    pub(crate) words: usize,
+    pub(crate) filler: usize,
 }
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// Measure this candidate and [`observe`](Search::observe) its length.
     Measure(Candidate),
     /// The longest text found that is not too long, with its length.
@@ -41,7 +41,7 @@ pub(super) enum Step {
 
 /// A search for `asked` tokens.
 #[derive(Debug)]
-pub(super) struct Search {
+pub(crate) struct Search {
     asked: u32,
     most_filler: usize,
     budget: u32,
@@ -55,9 +55,9 @@ pub(super) struct Search {
 }
 
 impl Search {
-    /// Searches with at most `budget` measurements, a few times as many if nothing fits yet. `rate` (tokens a word) and `fixed` (tokens of salt and
-    /// ending) shape the first guess only.
-    pub(super) fn new(asked: u32, most_filler: usize, budget: u32, rate: f64, fixed: f64) -> Self {
+    /// Searches with at most `budget` measurements, a few times as many if nothing fits yet. `rate` (tokens a word)
+    /// and `fixed` (tokens of salt and ending) shape the first guess only.
+    pub(crate) fn new(asked: u32, most_filler: usize, budget: u32, rate: f64, fixed: f64) -> Self {
         Self {
             asked,
             most_filler,
@@ -71,7 +71,7 @@ impl Search {
     }
 
     /// Takes a measured length.
-    pub(super) fn observe(&mut self, candidate: Candidate, tokens: u32) {
+    pub(crate) fn observe(&mut self, candidate: Candidate, tokens: u32) {
         if candidate.filler == 0
             && let Some((words, before)) = self.floor()
             && candidate.words > words + STUCK_WORDS
@@ -83,13 +83,13 @@ impl Search {
     }
 
     /// Measurements so far.
-    pub(super) fn measurements(&self) -> u32 {
+    pub(crate) fn measurements(&self) -> u32 {
         u32::try_from(self.measured.len()).unwrap_or(u32::MAX)
     }
 
     /// Tokens a word between the shortest and the longest text measured; a better first guess for the next
     /// search.
-    pub(super) fn measured_rate(&self) -> Option<f64> {
+    pub(crate) fn measured_rate(&self) -> Option<f64> {
         let plain: Vec<(usize, u32)> = self.plain().collect();
         let (first, last) = (plain.first()?, plain.last()?);
         let (words, tokens) = (last.0.checked_sub(first.0)?, last.1.checked_sub(first.1)?);
@@ -125,7 +125,7 @@ impl Search {
     }
 
     /// The next step.
-    pub(super) fn next(&mut self) -> Step {
+    pub(crate) fn next(&mut self) -> Step {
         if let Some(seen) = self.stuck {
             return Step::Stuck { seen };
         }

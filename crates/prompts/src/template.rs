@@ -6,11 +6,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Basis, CalibrateOptions, PromptError, TokenCounter, fit::Prober};
+use super::{
+    count::{Basis, TokenCounter},
+    error::PromptError,
+    probe::{CalibrateOptions, LETTER, Prober},
+};
 use benchd_core::record::Message;
 
-/// One token.
-pub(super) const LETTER: &str = "a";
 /// Texts whose concatenation has a clean boundary, with and without the trimming that some templates do.
 const PAIRS: [(&str, &str); 2] = [
     ("The cat sat on the mat.", " The dog lay on the floor."),
@@ -51,7 +53,7 @@ pub async fn template_share<C: TokenCounter>(
     measure(&mut Prober::new(counter, options), system).await
 }
 
-pub(super) async fn measure<C: TokenCounter>(
+pub(crate) async fn measure<C: TokenCounter>(
     prober: &mut Prober<'_, C>,
     system: bool,
 ) -> Result<TemplateShare, PromptError> {
@@ -81,7 +83,7 @@ pub(super) async fn measure<C: TokenCounter>(
     let pairs_agree = by_sum.len() > 1 && by_sum.iter().all(|&share| share == by_sum[0]);
     let user = if pairs_agree { by_sum[0] } else { by_letter };
     let confirmed = letter_agrees || pairs_agree;
-    prober.set_letter(letter.saturating_sub(user));
+    prober.letter = letter.saturating_sub(user);
     let disagreement = by_sum
         .iter()
         .map(|share| share.abs_diff(by_letter))
@@ -91,7 +93,7 @@ pub(super) async fn measure<C: TokenCounter>(
         let total = prober
             .total(&[Message::system(LETTER), Message::user(LETTER)])
             .await?;
-        Some(total.checked_sub(2 * prober.letter()).ok_or_else(|| {
+        Some(total.checked_sub(2 * prober.letter).ok_or_else(|| {
             PromptError::Implausible(format!(
                 "a system and a user message of one letter have {total} tokens"
             ))

@@ -10,20 +10,10 @@ use benchd_plan::{Language, PromptType};
 /// One text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WrittenPrompt {
-    /// Which.
-    pub prompt_type: PromptType,
-    /// In which language.
-    pub language: Language,
     /// All of it, without a salt.
     pub text: &'static str,
-    /// The part that says what to do: first or last paragraph, or all.
-    pub instruction: &'static str,
     /// Why Korean and English ask for different kinds of work, where they do: their answers compare less well.
     pub differs_in_kind: Option<&'static str>,
-    /// Unicode scalar values of `text`.
-    pub characters: usize,
-    /// UTF-8 bytes of `text`.
-    pub bytes: usize,
 }
 
 macro_rules! twin {
@@ -48,13 +38,6 @@ pub fn written(prompt_type: PromptType, language: Language) -> WrittenPrompt {
         PromptType::EssayLong => twin!(language, "essay-long"),
     }
     .trim_end();
-    let first = text.split("\n\n").next().unwrap_or(text);
-    let last = text.rsplit("\n\n").next().unwrap_or(text);
-    let instruction = match prompt_type {
-        PromptType::Question | PromptType::Essay => text,
-        PromptType::Translation | PromptType::TranslationLong | PromptType::EssayLong => first,
-        PromptType::Summary | PromptType::SummaryLong | PromptType::QuestionLong => last,
-    };
     let differs_in_kind = match prompt_type {
         PromptType::Translation | PromptType::TranslationLong => Some(
             "each is translated into the other language: the answer to the Korean prompt is English, and the \
@@ -66,13 +49,8 @@ pub fn written(prompt_type: PromptType, language: Language) -> WrittenPrompt {
         _ => None,
     };
     WrittenPrompt {
-        prompt_type,
-        language,
         text,
-        instruction,
         differs_in_kind,
-        characters: text.chars().count(),
-        bytes: text.len(),
     }
 }
 
@@ -81,12 +59,12 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::hangul_share;
+    use crate::quality::hangul_share;
 
-    fn all() -> impl Iterator<Item = WrittenPrompt> {
+    fn all() -> impl Iterator<Item = (PromptType, Language, &'static str)> {
         PromptType::ALL
             .into_iter()
-            .flat_map(|t| [written(t, Language::Ko), written(t, Language::En)])
+            .flat_map(|t| [Language::Ko, Language::En].map(|l| (t, l, written(t, l).text)))
     }
 
     fn is_long(prompt_type: PromptType) -> bool {
@@ -105,29 +83,22 @@ mod tests {
     #[test]
     fn korean_texts_have_the_stated_lengths() {
         for t in PromptType::ALL {
-            let ko = written(t, Language::Ko);
+            let characters = written(t, Language::Ko).text.chars().count();
             let range = if is_long(t) { 890..=1_000 } else { 220..=290 };
-            assert!(
-                range.contains(&ko.characters),
-                "{}: {}",
-                t.as_str(),
-                ko.characters
-            );
-            assert_eq!(ko.characters, ko.text.chars().count());
-            assert_eq!(ko.bytes, ko.text.len());
+            assert!(range.contains(&characters), "{}: {characters}", t.as_str());
         }
     }
 
     #[test]
     fn korean_is_korean_and_english_is_english() {
-        for prompt in all() {
-            let share = hangul_share(prompt.text).unwrap();
-            let name = prompt.prompt_type.as_str();
-            match prompt.language {
+        for (prompt_type, language, text) in all() {
+            let share = hangul_share(text).unwrap();
+            let name = prompt_type.as_str();
+            match language {
                 // The translation's instruction is English, as in the document.
                 Language::Ko if name == "translation" => assert!(share > 0.75, "{name}: {share}"),
                 Language::Ko => assert!(share > 0.88, "{name}: {share}"),
-                Language::En => assert!(prompt.text.is_ascii(), "{name}"),
+                Language::En => assert!(text.is_ascii(), "{name}"),
             }
         }
     }
@@ -168,9 +139,11 @@ mod tests {
 
     #[test]
     fn no_text_comes_twice() {
-        let texts: HashSet<&str> = all().map(|p| p.text).collect();
+        let texts: HashSet<&str> = all().map(|(_, _, text)| text).collect();
         assert_eq!(texts.len(), 16);
-        let starts: HashSet<String> = all().map(|p| p.text.chars().take(40).collect()).collect();
+        let starts: HashSet<String> = all()
+            .map(|(_, _, text)| text.chars().take(40).collect())
+            .collect();
         // The two translations of a language begin with the document's own instruction.
         assert_eq!(starts.len(), 14);
     }
@@ -200,16 +173,5 @@ mod tests {
             text(PromptType::Essay, Language::En)
                 .starts_with("Write an essay about the future of AI in about 500 words.")
         );
-    }
-
-    #[test]
-    fn the_instruction_is_a_part_of_the_text_and_asks() {
-        for prompt in all() {
-            assert!(prompt.text.contains(prompt.instruction));
-            assert!(!prompt.instruction.is_empty());
-            if prompt.language == Language::Ko && prompt.differs_in_kind.is_none() {
-                assert!(prompt.instruction.ends_with("주세요."), "{}", prompt.instruction);
-            }
-        }
     }
 }

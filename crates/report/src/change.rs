@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use super::{
     number::{NONE, change, change_interval, count, number, time},
     table::{Table, escape},
+    terminal::columns,
 };
 use benchd_analysis::{
     Better, CellChange, Change, ChangeOutcome, ComparedRun, FAILURES_P, FailureChange, RunComparison,
@@ -229,28 +230,27 @@ pub fn change_text(c: &RunComparison, colour: bool) -> String {
         };
         rows(cell).into_iter().enumerate().map(row).collect()
     };
-    let mut widths = head.map(|h| h.chars().count());
-    for row in c.cells.iter().flat_map(texts) {
-        for (width, text) in widths.iter_mut().zip(&row) {
-            *width = (*width).max(text.chars().count());
-        }
-    }
+    let all = std::iter::once(head.map(str::to_owned)).chain(c.cells.iter().flat_map(texts));
+    let table = columns(all, |column| (2..6).contains(&column));
+    let mut lines = table.lines();
+    let head = lines.next().unwrap_or_default();
     let mut lane = None;
     for cell in &c.cells {
         let of = (&cell.framework, &cell.model);
         if lane != Some(of) {
-            let _ = writeln!(out, "\n{}/{}", cell.framework, cell.model);
-            line(&mut out, &head.map(str::to_owned), &widths, "", false);
+            let _ = writeln!(out, "\n{}/{}\n  {head}", cell.framework, cell.model);
             lane = Some(of);
         }
-        for (row, r) in texts(cell).iter().zip(rows(cell)) {
+        for (r, line) in rows(cell).into_iter().zip(&mut lines) {
             let code = match r.outcome {
                 ChangeOutcome::Regression => "31",
                 ChangeOutcome::Worse => "33",
                 ChangeOutcome::Better => "32",
                 ChangeOutcome::NoChange | ChangeOutcome::NotJudged => "",
             };
-            line(&mut out, row, &widths, code, colour);
+            let word = word(r.outcome);
+            let figures = line.strip_suffix(word).unwrap_or(line);
+            let _ = writeln!(out, "  {figures}{}", paint(word, code, colour));
         }
         for remark in remarks(cell) {
             let _ = writeln!(out, "  {remark}");
@@ -291,20 +291,6 @@ pub fn change_text(c: &RunComparison, colour: bool) -> String {
 
 /// Width of running text on a terminal.
 const TEXT_WIDTH: usize = 100;
-
-/// Words to the left, numbers to the right.
-fn line(out: &mut String, row: &[String; 7], widths: &[usize; 7], code: &str, colour: bool) {
-    let mut text = String::from("  ");
-    for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
-        let gap = " ".repeat(width - cell.chars().count());
-        let _ = match column {
-            0 | 1 => write!(text, "{cell}{gap}  "),
-            6 => write!(text, "{}", paint(cell, code, colour)),
-            _ => write!(text, "{gap}{cell}  "),
-        };
-    }
-    let _ = writeln!(out, "{}", text.trim_end());
-}
 
 fn paint(text: &str, code: &str, colour: bool) -> String {
     if colour && !code.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-pub use benchd_core::stats::number::{
+pub use benchd_core::format::{
     NONE, chosen, chosen_percent, count, duration, grouped, number, percent, with_interval,
 };
 

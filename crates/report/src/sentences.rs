@@ -22,11 +22,7 @@ pub fn outcome(outcome: VerdictOutcome) -> &'static str {
 pub fn list<T: AsRef<str>>(names: &[T]) -> String {
     match names {
         [] => "nothing yet".to_owned(),
-        [one] => one.as_ref().to_owned(),
-        [all @ .., last] => {
-            let all: Vec<&str> = all.iter().map(AsRef::as_ref).collect();
-            format!("{} and {}", all.join(", "), last.as_ref())
-        }
+        names => benchd_core::format::list(names),
     }
 }
 

@@ -5,6 +5,8 @@ use std::{
     io::{self, Write as _},
 };
 
+use comfy_table::{CellAlignment, Row, Table, presets};
+
 use super::number::{NONE, number, optional, percentile};
 use benchd_analysis::{CellSummary, LaneSummary, RunSummary};
 use benchd_core::record::FlagKind;
@@ -64,34 +66,31 @@ pub fn final_table(summary: &RunSummary) -> String {
         "failed",
         "flags",
     ];
-    let mut rows = vec![head.map(str::to_owned)];
-    for lane in &summary.lanes {
-        rows.extend(lane.cells.iter().map(|cell| row(lane, cell)));
-    }
-    let widths: Vec<usize> = (0..head.len())
-        .map(|column| {
-            rows.iter()
-                .map(|row| row[column].chars().count())
-                .max()
-                .unwrap_or(0)
-        })
-        .collect();
-    let mut out = String::new();
-    for row in &rows {
-        for (column, (text, width)) in row.iter().zip(&widths).enumerate() {
-            let gap = width - text.chars().count();
-            let (before, after) = if is_text(column) { (0, gap) } else { (gap, 0) };
-            let _ = write!(out, "{}{text}{}  ", " ".repeat(before), " ".repeat(after));
-        }
-        out.truncate(out.trim_end().len());
-        out.push('\n');
-    }
-    out
+    let rows = summary
+        .lanes
+        .iter()
+        .flat_map(|lane| lane.cells.iter().map(|cell| row(lane, cell)));
+    let rows = std::iter::once(head.map(str::to_owned)).chain(rows);
+    // Lane, cell and flags are words.
+    columns(rows, |column| !matches!(column, 0 | 1 | 9)) + "\n"
 }
 
-/// Lane, cell and flags are words; the rest are numbers, set to the right.
-fn is_text(column: usize) -> bool {
-    matches!(column, 0 | 1 | 9)
+/// Rows of cells as text, columns lined up with two spaces between them. Those that hold numbers are set to the `right`.
+pub fn columns<Cells>(rows: impl IntoIterator<Item = Cells>, right: impl Fn(usize) -> bool) -> String
+where
+    Cells: IntoIterator<Item = String>,
+{
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .add_rows(rows.into_iter().map(Row::from));
+    for (at, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if right(at) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.trim_fmt()
 }
 
 fn row(lane: &LaneSummary, cell: &CellSummary) -> [String; 10] {

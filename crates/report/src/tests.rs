@@ -393,7 +393,7 @@ fn cpu_s() -> f64 {
 }
 
 /// Time, memory and size of a large run's report. Prints them, and fails where memory or the page is too large; run with
-/// `cargo test --release --lib -- --ignored --nocapture a_large_run`. `BENCHD_REQUESTS` sets the number of requests.
+/// `cargo test --release -p benchd-report -- --ignored --nocapture a_large_run`. `BENCHD_REQUESTS` sets the number of requests.
 #[test]
 #[ignore = "writes about a gigabyte; for a release build"]
 fn a_large_run() {

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::SimError;
-use super::clock::nanos;
+use super::clock::{nanos, parse_duration};
 use super::engine;
+use super::error::SimError;
 use super::faults::Fault;
 
 /// Arguments of `benchd sim`.
@@ -16,157 +16,157 @@ use super::faults::Fault;
 pub struct Args {
     /// Address to listen on.
     #[arg(long, default_value = "127.0.0.1")]
-    pub host: IpAddr,
+    pub(super) host: IpAddr,
     /// Port to listen on; 0 takes a free one, which the line on stdout names.
     #[arg(long, default_value_t = 0)]
-    pub port: u16,
+    pub(super) port: u16,
     /// Name of the served model.
     #[arg(long, default_value = "sim-model")]
-    pub model: String,
+    pub(super) model: String,
     /// Whose wire format and endpoints to imitate.
     #[arg(long, value_enum, default_value_t = Dialect::Vllm)]
-    pub dialect: Dialect,
+    pub(super) dialect: Dialect,
 
     /// How streams share the machine. Default: batching, or serial where the dialect is ollama.
     #[arg(long, value_enum)]
-    pub mode: Option<Mode>,
+    pub(super) mode: Option<Mode>,
     /// Fixed mode: from the request's last byte to the first chunk.
     #[arg(long, default_value = "50ms", value_parser = parse_duration)]
-    pub ttft: Duration,
+    pub(super) ttft: Duration,
     /// Fixed mode: from chunk to chunk.
     #[arg(long, default_value = "10ms", value_parser = parse_duration)]
-    pub gap: Duration,
+    pub(super) gap: Duration,
     /// Fixed mode: least time between the first chunks of two streams, so that a burst of requests becomes streams
     /// that keep apart (the due times in the stamps say what came of it).
     #[arg(long, default_value = "0s", value_parser = parse_duration)]
-    pub spacing: Duration,
+    pub(super) spacing: Duration,
     /// Prompt tokens that are prefilled a second (batching and serial), 1 to 1e9.
     #[arg(long, default_value_t = 8000.0)]
-    pub prefill_rate: f64,
+    pub(super) prefill_rate: f64,
     /// Tokens a second that one stream gets when it is alone (batching and serial), 0.001 to 1e6.
     #[arg(long, default_value_t = 100.0)]
-    pub decode_rate: f64,
+    pub(super) decode_rate: f64,
     /// What each further stream adds to a decoding step: throughput grows with concurrency, but less and less.
     #[arg(long, default_value = "100us", value_parser = parse_duration)]
-    pub stream_cost: Duration,
+    pub(super) stream_cost: Duration,
     /// Streams that run at once; others wait in order. Default: 256, or 1 in serial mode.
     #[arg(long)]
-    pub slots: Option<u32>,
+    pub(super) slots: Option<u32>,
     /// Prompt tokens that one step prefills at most (chunked prefill).
     #[arg(long, default_value_t = 2048)]
-    pub prefill_chunk: u32,
+    pub(super) prefill_chunk: u32,
     /// Random share by which a step or gap is longer or shorter, 0 to 0.9.
     #[arg(long, default_value_t = 0.0)]
-    pub jitter: f64,
+    pub(super) jitter: f64,
     /// Seed of the jitter.
     #[arg(long, default_value_t = 1)]
-    pub seed: u64,
+    pub(super) seed: u64,
 
     /// Keep prefixes of earlier prompts.
     #[arg(long, value_enum, default_value_t = Switch::On)]
-    pub prefix_cache: Switch,
+    pub(super) prefix_cache: Switch,
     /// Size of the prefix cache, tokens; the least recently used blocks leave first.
     #[arg(long, default_value_t = 262_144)]
-    pub cache_tokens: u32,
+    pub(super) cache_tokens: u32,
     /// Block of the prefix cache, tokens: only whole blocks are found again.
     #[arg(long, default_value_t = 16)]
-    pub block_tokens: u32,
+    pub(super) block_tokens: u32,
 
     /// Tokens that the chat template adds to each prompt.
     #[arg(long, default_value_t = 10)]
-    pub template_tokens: u32,
+    pub(super) template_tokens: u32,
     /// Context length, tokens (prompt and output together).
     #[arg(long, default_value_t = 131_072)]
-    pub context: u32,
+    pub(super) context: u32,
     /// What happens to a prompt that is longer than the context. Default: refuse, or silently where the dialect is
     /// ollama.
     #[arg(long, value_enum)]
-    pub truncate: Option<Truncate>,
+    pub(super) truncate: Option<Truncate>,
     /// The answer's natural length, tokens. Default: none when `max_tokens` is asked for, else 256.
     #[arg(long)]
-    pub eos_after: Option<u32>,
+    pub(super) eos_after: Option<u32>,
     /// Whether `ignore_eos` and `min_tokens` count. Default: as the dialect does (ollama ignores them).
     #[arg(long, value_enum)]
-    pub ignore_eos: Option<Switch>,
+    pub(super) ignore_eos: Option<Switch>,
     /// Language of the answers.
     #[arg(long, value_enum, default_value_t = TextKind::English)]
-    pub text: TextKind,
+    pub(super) text: TextKind,
     /// Tokens of each answer that are reasoning.
     #[arg(long, default_value_t = 0)]
-    pub reasoning_tokens: u32,
+    pub(super) reasoning_tokens: u32,
     /// Field of reasoning deltas. Default: as the dialect does.
     #[arg(long, value_enum)]
-    pub reasoning_field: Option<ReasoningField>,
+    pub(super) reasoning_field: Option<ReasoningField>,
     /// Tokens of each chunk after the first (the first carries one).
     #[arg(long, default_value_t = 1)]
-    pub tokens_per_chunk: u32,
+    pub(super) tokens_per_chunk: u32,
     /// Every so many tokens one makes no text, as special tokens do; 0 for never.
     #[arg(long, default_value_t = 0)]
-    pub empty_every: u32,
+    pub(super) empty_every: u32,
     /// Report cached prompt tokens in the usage.
     #[arg(long)]
-    pub report_cached: bool,
+    pub(super) report_cached: bool,
     /// A chunk with the role before the first token. Default: as the dialect does.
     #[arg(long, value_enum)]
-    pub role_chunk: Option<Switch>,
+    pub(super) role_chunk: Option<Switch>,
     /// The finish reason in a chunk of its own. Default: as the dialect does.
     #[arg(long, value_enum)]
-    pub finish_chunk: Option<Switch>,
+    pub(super) finish_chunk: Option<Switch>,
     /// Put `"sim":{…}` with the emission's times into each chunk.
     #[arg(long, value_enum, default_value_t = Switch::On)]
-    pub stamps: Switch,
+    pub(super) stamps: Switch,
 
     /// How long the server takes to start.
     #[arg(long, default_value = "0s", value_parser = parse_duration)]
-    pub start_delay: Duration,
+    pub(super) start_delay: Duration,
     /// What clients see meanwhile.
     #[arg(long, value_enum, default_value_t = StartStyle::Refuse)]
-    pub start_style: StartStyle,
+    pub(super) start_style: StartStyle,
     /// How long each health probe takes to be answered (SGLang: a second).
     #[arg(long, default_value = "0s", value_parser = parse_duration)]
-    pub health_delay: Duration,
+    pub(super) health_delay: Duration,
     /// Ollama: how long loading the model takes (at preload or at the first request).
     #[arg(long, default_value = "0s", value_parser = parse_duration)]
-    pub load_delay: Duration,
+    pub(super) load_delay: Duration,
     /// Ollama: the model is absent until it is created.
     #[arg(long)]
-    pub absent: bool,
+    pub(super) absent: bool,
     /// Ollama: share of the model that is on the GPU, 0 to 1 (`size_vram` of `/api/ps`).
     #[arg(long, default_value_t = 1.0)]
-    pub gpu_share: f64,
+    pub(super) gpu_share: f64,
     /// Quantisation that `/api/show` reports.
     #[arg(long, default_value = "Q4_K_M")]
-    pub quantization: String,
+    pub(super) quantization: String,
     /// An idle connection is closed after this time.
     #[arg(long, default_value = "5s", value_parser = parse_duration)]
-    pub keep_alive: Duration,
+    pub(super) keep_alive: Duration,
     /// From TERM to the exit.
     #[arg(long, default_value = "0s", value_parser = parse_duration)]
-    pub stop_delay: Duration,
+    pub(super) stop_delay: Duration,
 
     /// A fault: KIND[@N][:PARAMETER], from the Nth completion on; may be given several times. `--fault list` prints
     /// the kinds.
     #[arg(long = "fault", value_name = "KIND[@N][:PARAM]")]
-    pub faults: Vec<String>,
+    pub(super) faults: Vec<String>,
 
     /// GPU memory that this process says it holds, bytes, by a file in `$FAKE_NVML_STATE.d/`.
     #[arg(long)]
-    pub gpu_bytes: Option<u64>,
+    pub(super) gpu_bytes: Option<u64>,
     /// How long that memory stays in use after the exit, or `never` (it stays for good). A time needs a helper that
     /// outlives the server; benchd sweeps it, so memory that is late under benchd is `never` with the fake library's
     /// `reap_dead_after_ms`.
     #[arg(long, default_value = "0s", value_parser = ReleaseDelay::from_str)]
-    pub gpu_release_delay: ReleaseDelay,
+    pub(super) gpu_release_delay: ReleaseDelay,
 
     /// How long before a due time the emitter wakes and spins, at most: about what the machine takes to wake a thread.
     #[arg(long, default_value = "20us", value_parser = parse_duration)]
-    pub spin: Duration,
+    pub(super) spin: Duration,
     /// End at once when this process, which must be the one that started this, ends.
     #[arg(long, hide = true, value_name = "PID")]
-    pub end_with: Option<i32>,
+    pub(super) end_with: Option<i32>,
     /// Run as one of the helper processes of a process-level fault.
     #[arg(long, hide = true)]
-    pub as_child: Option<String>,
+    pub(super) as_child: Option<String>,
 }
 
 impl Default for Args {
@@ -199,7 +199,7 @@ impl Args {
     }
 
     /// The mode, with the dialect's default.
-    pub fn mode(&self) -> Mode {
+    pub(super) fn mode(&self) -> Mode {
         self.mode.unwrap_or(match self.dialect {
             Dialect::Ollama => Mode::Serial,
             _ => Mode::Batching,
@@ -207,7 +207,7 @@ impl Args {
     }
 
     /// What happens to over-long prompts, with the dialect's default.
-    pub fn truncate(&self) -> Truncate {
+    pub(super) fn truncate(&self) -> Truncate {
         self.truncate.unwrap_or(match self.dialect {
             Dialect::Ollama => Truncate::Silently,
             _ => Truncate::Refuse,
@@ -215,7 +215,7 @@ impl Args {
     }
 
     /// Whether `ignore_eos` counts, with the dialect's default.
-    pub fn honours_ignore_eos(&self) -> bool {
+    pub(super) fn honours_ignore_eos(&self) -> bool {
         self.ignore_eos
             .map_or(self.dialect != Dialect::Ollama, Switch::is_on)
     }
@@ -224,7 +224,7 @@ impl Args {
     ///
     /// # Errors
     /// A fault's kind or parameter can't be read.
-    pub fn faults(&self) -> Result<Vec<Fault>, SimError> {
+    pub(super) fn faults(&self) -> Result<Vec<Fault>, SimError> {
         self.faults
             .iter()
             .map(|text| Ok(Fault::from_str(text)?))
@@ -235,7 +235,7 @@ impl Args {
     ///
     /// # Errors
     /// A number is outside its range, or a step would take no time.
-    pub fn engine(&self) -> Result<engine::Settings, SimError> {
+    pub(super) fn engine(&self) -> Result<engine::Settings, SimError> {
         let within = |name: &'static str, value: f64, min: f64, max: f64| {
             if value.is_finite() && (min..=max).contains(&value) {
                 Ok(value)
@@ -263,13 +263,13 @@ impl Args {
                 step: Duration::from_nanos(step_ns),
             });
         };
-        let mode = match self.mode() {
-            Mode::Fixed => engine::Mode::Fixed {
+        let schedule = match self.mode() {
+            Mode::Fixed => engine::Schedule::Fixed {
                 ttft_ns: nanos(self.ttft),
                 gap_ns: nanos(self.gap).max(1),
                 spacing_ns: nanos(self.spacing),
             },
-            Mode::Batching | Mode::Serial => engine::Mode::Steps {
+            Mode::Batching | Mode::Serial => engine::Schedule::Steps {
                 base_ns,
                 stream_ns: stream_cost_ns,
                 prefill_ns_per_token: 1e9 / prefill_rate,
@@ -282,7 +282,7 @@ impl Args {
             },
         };
         Ok(engine::Settings {
-            mode,
+            schedule,
             jitter: self.jitter,
             seed: self.seed,
             tokens_per_chunk: at_least_1("tokens-per-chunk", self.tokens_per_chunk)?,
@@ -298,7 +298,7 @@ impl Args {
 
 /// Whose wire format and endpoints to imitate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Dialect {
+pub(super) enum Dialect {
     /// vLLM: role chunk, finish reason in the last token's chunk, reasoning in both fields.
     Vllm,
     /// SGLang: role chunk, finish reason apart, `reasoning_content` in every delta.
@@ -311,7 +311,7 @@ pub enum Dialect {
 
 /// How streams share the simulated machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Mode {
+pub(super) enum Mode {
     /// Continuous batching: each step gives one token to every running stream.
     Batching,
     /// One stream after the other, in order of arrival.
@@ -322,7 +322,7 @@ pub enum Mode {
 
 /// On or off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Switch {
+pub(super) enum Switch {
     /// Yes.
     On,
     /// No.
@@ -331,14 +331,14 @@ pub enum Switch {
 
 impl Switch {
     /// Whether it is on.
-    pub fn is_on(self) -> bool {
+    pub(super) fn is_on(self) -> bool {
         self == Self::On
     }
 }
 
 /// What happens to a prompt that does not fit the context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Truncate {
+pub(super) enum Truncate {
     /// 400 with an error body.
     Refuse,
     /// The prompt's start is dropped; only the usage tells.
@@ -347,7 +347,7 @@ pub enum Truncate {
 
 /// Language of the answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum TextKind {
+pub(super) enum TextKind {
     /// English words, ASCII.
     English,
     /// Korean words, three bytes a syllable.
@@ -356,7 +356,7 @@ pub enum TextKind {
 
 /// Where reasoning deltas stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ReasoningField {
+pub(super) enum ReasoningField {
     /// `reasoning`.
     #[value(name = "reasoning")]
     Reasoning,
@@ -369,7 +369,7 @@ pub enum ReasoningField {
 
 /// What clients see while the server starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum StartStyle {
+pub(super) enum StartStyle {
     /// No listener until ready.
     Refuse,
     /// Listens; everything is answered with 503 until ready.
@@ -381,7 +381,7 @@ pub enum StartStyle {
 
 /// How long GPU memory stays in use after the process is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReleaseDelay {
+pub(super) enum ReleaseDelay {
     /// For this time.
     After(Duration),
     /// For good.
@@ -400,46 +400,9 @@ impl FromStr for ReleaseDelay {
     }
 }
 
-/// A duration with its unit: `250us`, `10ms`, `1.5s`, `2m`; `ns` too.
-///
-/// # Errors
-/// Tells what is wrong: no number, a negative one, or an unknown unit.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let split = text
-        .find(|c: char| !(c.is_ascii_digit() || c == '.'))
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let number: f64 = number
-        .parse()
-        .map_err(|_| format!("`{text}` does not start with a number; write 250us, 10ms, 1.5s or 2m"))?;
-    let seconds = match unit {
-        "ns" => number / 1e9,
-        "us" => number / 1e6,
-        "ms" => number / 1e3,
-        "s" => number,
-        "m" => number * 60.0,
-        "h" => number * 3600.0,
-        _ => {
-            return Err(format!(
-                "`{text}` has no known unit; write 250us, 10ms, 1.5s or 2m"
-            ));
-        }
-    };
-    Duration::try_from_secs_f64(seconds).map_err(|e| format!("`{text}`: {e}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_need_a_known_unit() {
-        assert_eq!(parse_duration("250us"), Ok(Duration::from_micros(250)));
-        assert_eq!(parse_duration("1.5s"), Ok(Duration::from_millis(1500)));
-        assert!(parse_duration("10").is_err());
-        assert!(parse_duration("ms").is_err());
-        assert!(parse_duration("-1s").is_err());
-    }
 
     #[test]
     fn dialect_gives_the_mode_and_flags_override_it() {

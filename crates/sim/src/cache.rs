@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 /// A bounded set of blocks, each known by a hash that covers everything before it.
 #[derive(Debug)]
-pub struct PrefixCache {
+pub(super) struct PrefixCache {
     capacity: usize,
     clock: u64,
     /// Block -> when it was used last.
@@ -16,7 +16,7 @@ pub struct PrefixCache {
 
 impl PrefixCache {
     /// An empty cache of `capacity` blocks; 0 switches it off.
-    pub fn new(capacity: usize) -> Self {
+    pub(super) fn new(capacity: usize) -> Self {
         Self {
             capacity,
             clock: 0,
@@ -26,33 +26,23 @@ impl PrefixCache {
     }
 
     /// How many of the first blocks are there; those are used by this.
-    pub fn lookup(&mut self, blocks: &[u64]) -> usize {
+    pub(super) fn lookup(&mut self, blocks: &[u64]) -> usize {
         let found = blocks.iter().take_while(|b| self.used.contains_key(b)).count();
         self.touch(&blocks[..found]);
         found
     }
 
     /// Puts all blocks in; the oldest leave where there is no room.
-    pub fn insert(&mut self, blocks: &[u64]) {
+    pub(super) fn insert(&mut self, blocks: &[u64]) {
         if self.capacity > 0 {
             self.touch(&blocks[..blocks.len().min(self.capacity)]);
         }
     }
 
     /// Empties it.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.used.clear();
         self.order.clear();
-    }
-
-    /// Blocks in it.
-    pub fn len(&self) -> usize {
-        self.used.len()
-    }
-
-    /// Whether nothing is in it.
-    pub fn is_empty(&self) -> bool {
-        self.used.is_empty()
     }
 
     /// From the deepest block to the first, so that a prefix is always younger than what builds on it.
@@ -94,7 +84,7 @@ mod tests {
         cache.insert(&[11, 12]);
         assert_eq!(cache.lookup(&[1, 2]), 2);
         cache.insert(&[21]);
-        assert_eq!(cache.len(), 4);
+        assert_eq!(cache.used.len(), 4);
         assert_eq!(cache.lookup(&[11, 12]), 1, "12 left before 11");
         assert_eq!(cache.lookup(&[1, 2]), 2);
     }
@@ -103,7 +93,7 @@ mod tests {
     fn none_at_capacity_zero_and_after_a_clear() {
         let mut off = PrefixCache::new(0);
         off.insert(&[1]);
-        assert!(off.is_empty());
+        assert!(off.used.is_empty());
         let mut cache = PrefixCache::new(2);
         cache.insert(&[1]);
         cache.clear();

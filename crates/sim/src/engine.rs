@@ -21,33 +21,34 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use super::cache::PrefixCache;
+use super::lock::lock;
 
 /// Settings of the model.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Settings {
+pub(super) struct Settings {
     /// How streams share the machine.
-    pub mode: Mode,
+    pub(super) schedule: Schedule,
     /// Random share by which a step or gap is longer or shorter, 0 to 0.9.
-    pub jitter: f64,
+    pub(super) jitter: f64,
     /// Seed of the jitter.
-    pub seed: u64,
+    pub(super) seed: u64,
     /// Tokens of each chunk after the first, at least 1.
-    pub tokens_per_chunk: u32,
+    pub(super) tokens_per_chunk: u32,
     /// Blocks of the prefix cache; 0 switches it off.
-    pub cache_blocks: usize,
+    pub(super) cache_blocks: usize,
     /// Tokens of a block, at least 1.
-    pub block_tokens: u32,
+    pub(super) block_tokens: u32,
 }
 
 /// How streams share the machine.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Mode {
+pub(super) enum Schedule {
     /// Each stream by itself, nanoseconds.
     Fixed {
         /// From the arrival to the first chunk.
@@ -74,34 +75,34 @@ pub enum Mode {
 
 /// A request as the model sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Job {
+pub(super) struct Job {
     /// Whatever names it; unique among those in the engine.
-    pub id: u64,
+    pub(super) id: u64,
     /// When it arrived, monotonic nanoseconds.
-    pub arrived_ns: u64,
+    pub(super) arrived_ns: u64,
     /// Prompt tokens, the template's included.
-    pub prompt_tokens: u32,
+    pub(super) prompt_tokens: u32,
     /// Tokens that the answer will have, at least 1.
-    pub output_tokens: u32,
+    pub(super) output_tokens: u32,
     /// Hashes of the prompt's whole blocks.
-    pub blocks: Vec<u64>,
+    pub(super) blocks: Vec<u64>,
 }
 
 /// A chunk that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tick {
-    /// Whose.
-    pub id: u64,
-    /// When, monotonic nanoseconds.
-    pub due_ns: u64,
+pub(super) struct Tick {
+    /// The job's.
+    pub(super) id: u64,
+    /// By `CLOCK_MONOTONIC`, nanoseconds.
+    pub(super) due_ns: u64,
     /// Index of the chunk's first token in the answer, from 0.
-    pub first_token: u32,
+    pub(super) first_token: u32,
     /// Tokens in the chunk, at least 1.
-    pub tokens: u32,
+    pub(super) tokens: u32,
     /// Whether it is the answer's last.
-    pub last: bool,
+    pub(super) last: bool,
     /// Prompt tokens that the prefix cache held.
-    pub cached_tokens: u32,
+    pub(super) cached_tokens: u32,
 }
 
 #[derive(Debug)]
@@ -109,7 +110,6 @@ struct Running {
     job: Job,
     cached_tokens: u32,
     prefill_left: u32,
-    /// Tokens decoded.
     decoded: u32,
     /// Of those, in chunks that were given out.
     given: u32,
@@ -117,9 +117,9 @@ struct Running {
     token_at_step_end: bool,
 }
 
-/// The model's state.
+/// The model: requests that wait and run, and chunks that are ready.
 #[derive(Debug)]
-pub struct Engine {
+pub(super) struct Engine {
     settings: Settings,
     rng: ChaCha8Rng,
     cache: Arc<Mutex<PrefixCache>>,
@@ -145,7 +145,7 @@ struct Fixed {
 
 impl Engine {
     /// An engine with nothing to do.
-    pub fn new(settings: Settings) -> Self {
+    pub(super) fn new(settings: Settings) -> Self {
         Self {
             settings,
             rng: ChaCha8Rng::seed_from_u64(settings.seed),
@@ -161,19 +161,19 @@ impl Engine {
     }
 
     /// The prefix cache, for resets from elsewhere.
-    pub fn cache(&self) -> Arc<Mutex<PrefixCache>> {
+    pub(super) fn cache(&self) -> Arc<Mutex<PrefixCache>> {
         Arc::clone(&self.cache)
     }
 
     /// Streams that run, and requests that wait.
-    pub fn load(&self) -> (usize, usize) {
+    pub(super) fn load(&self) -> (usize, usize) {
         (self.running.len() + self.fixed.len(), self.waiting.len())
     }
 
     /// Takes a request in. Requests must come in order of arrival to be served in that order.
-    pub fn submit(&mut self, job: Job) {
-        match self.settings.mode {
-            Mode::Fixed {
+    pub(super) fn submit(&mut self, job: Job) {
+        match self.settings.schedule {
+            Schedule::Fixed {
                 ttft_ns, spacing_ns, ..
             } => {
                 let cached_tokens = self.look_up(&job);
@@ -196,7 +196,7 @@ impl Engine {
                     },
                 );
             }
-            Mode::Steps { .. } => {
+            Schedule::Steps { .. } => {
                 let arrived_ns = job.arrived_ns;
                 self.waiting.push_back(job);
                 if self.step_end_ns.is_none() {
@@ -207,7 +207,7 @@ impl Engine {
     }
 
     /// Forgets a request; unknown ones are ignored. The step that runs keeps its length.
-    pub fn cancel(&mut self, id: u64) {
+    pub(super) fn cancel(&mut self, id: u64) {
         self.fixed.remove(&id);
         self.waiting.retain(|j| j.id != id);
         self.running.retain(|r| r.job.id != id);
@@ -215,7 +215,7 @@ impl Engine {
     }
 
     /// When the next chunk is due or a step ends; `None` if nothing is to do.
-    pub fn next_due(&mut self) -> Option<u64> {
+    pub(super) fn next_due(&mut self) -> Option<u64> {
         if let Some(tick) = self.ready.front() {
             return Some(tick.due_ns);
         }
@@ -229,10 +229,10 @@ impl Engine {
     }
 
     /// The next chunk that is due at `now_ns` or before; chunks come in order of their due times.
-    pub fn pop(&mut self, now_ns: u64) -> Option<Tick> {
-        match self.settings.mode {
-            Mode::Fixed { gap_ns, .. } => self.pop_fixed(now_ns, gap_ns),
-            Mode::Steps { .. } => {
+    pub(super) fn pop(&mut self, now_ns: u64) -> Option<Tick> {
+        match self.settings.schedule {
+            Schedule::Fixed { gap_ns, .. } => self.pop_fixed(now_ns, gap_ns),
+            Schedule::Steps { .. } => {
                 while self.ready.is_empty() {
                     let end = self.step_end_ns.filter(|end| *end <= now_ns)?;
                     self.end_step(end);
@@ -278,13 +278,13 @@ impl Engine {
 
     /// Begins a step at `at_ns`, or later if the next request arrives later; none if nothing waits or runs.
     fn start_step(&mut self, at_ns: u64) {
-        let Mode::Steps {
+        let Schedule::Steps {
             base_ns,
             stream_ns,
             prefill_ns_per_token,
             prefill_chunk,
             slots,
-        } = self.settings.mode
+        } = self.settings.schedule
         else {
             return;
         };
@@ -351,7 +351,7 @@ impl Engine {
             stream.given += tokens;
         }
         self.running.retain(|s| s.decoded < s.job.output_tokens);
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cache = lock(&self.cache);
         for blocks in prompts_done {
             cache.insert(&blocks);
         }
@@ -359,7 +359,7 @@ impl Engine {
 
     /// Cached tokens of a prompt; at least its last token is always computed.
     fn look_up(&self, job: &Job) -> u32 {
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cache = lock(&self.cache);
         let blocks = cache.lookup(&job.blocks);
         let whole = u32::try_from(blocks)
             .unwrap_or(u32::MAX)
@@ -372,13 +372,13 @@ impl Engine {
     }
 
     fn keep(&self, job: &Job) {
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cache = lock(&self.cache);
         cache.insert(&job.blocks);
     }
 }
 
 /// Tokens of the chunk that begins at token `given`: one in the first, then `size`, in the last what is left.
-pub fn group(given: u32, output_tokens: u32, size: u32) -> u32 {
+pub(super) fn group(given: u32, output_tokens: u32, size: u32) -> u32 {
     let want = if given == 0 { 1 } else { size };
     want.min(output_tokens.saturating_sub(given)).max(1)
 }

@@ -6,7 +6,7 @@ const MS: u64 = 1_000_000;
 
 fn steps(slots: usize) -> Settings {
     Settings {
-        mode: Mode::Steps {
+        schedule: Schedule::Steps {
             base_ns: 9 * MS,
             stream_ns: MS,
             prefill_ns_per_token: 1000.0,
@@ -23,7 +23,7 @@ fn steps(slots: usize) -> Settings {
 
 fn fixed(ttft_ns: u64, gap_ns: u64) -> Settings {
     Settings {
-        mode: Mode::Fixed {
+        schedule: Schedule::Fixed {
             ttft_ns,
             gap_ns,
             spacing_ns: 0,
@@ -172,7 +172,7 @@ fn fixed_holds_its_grid_whatever_else_runs_and_however_late_one_looks() {
 #[test]
 fn spacing_keeps_a_burst_of_streams_apart() {
     let settings = Settings {
-        mode: Mode::Fixed {
+        schedule: Schedule::Fixed {
             ttft_ns: 5 * MS,
             gap_ns: 10 * MS,
             spacing_ns: MS,

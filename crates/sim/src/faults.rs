@@ -7,27 +7,23 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::args::parse_duration;
+use super::clock::parse_duration;
 
 /// One fault.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Fault {
+pub(super) struct Fault {
     /// What.
-    pub kind: Kind,
+    pub(super) kind: Kind,
     /// First completion request that it meets, from 1; `None` where none was given: always (for process faults: at
     /// the start).
-    pub from: Option<u64>,
+    pub(super) from: Option<u64>,
     /// Last completion request that it meets.
-    pub to: Option<u64>,
+    pub(super) to: Option<u64>,
 }
 
-/// Kinds of faults with their parameters. Chunks are counted as those that carry tokens.
+/// Kinds of faults with their parameters; their words stand in [`KINDS`]. Chunks are counted as those that carry tokens.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(
-    missing_docs,
-    reason = "each kind's words stand in KINDS, which `--fault list` prints"
-)]
-pub enum Kind {
+pub(super) enum Kind {
     // The connection and the answer's head.
     Refuse(Option<Duration>),
     NeverAnswer,
@@ -90,7 +86,7 @@ pub enum Kind {
 
 /// How the process dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Crash {
+pub(super) enum Crash {
     /// SIGSEGV.
     Segv,
     /// SIGABRT.
@@ -101,7 +97,7 @@ pub enum Crash {
 
 /// Whether a child process obeys TERM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hold {
+pub(super) enum Hold {
     /// It ends on TERM.
     Polite,
     /// It ignores TERM.
@@ -110,7 +106,7 @@ pub enum Hold {
 
 /// What a flood on stdout is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flood {
+pub(super) enum Flood {
     /// Whole lines.
     Lines,
     /// One line that never ends.
@@ -251,12 +247,12 @@ pub const KINDS: &[(&str, &str)] = &[
 
 impl Fault {
     /// Whether it meets the `n`th completion request (from 1).
-    pub fn meets(&self, n: u64) -> bool {
+    pub(super) fn meets(&self, n: u64) -> bool {
         self.from.unwrap_or(1) <= n && self.to.is_none_or(|to| n <= to)
     }
 
     /// Whether it happens to the process at its start.
-    pub fn at_start(&self) -> bool {
+    pub(super) fn at_start(&self) -> bool {
         self.from.is_none()
     }
 
@@ -264,7 +260,7 @@ impl Fault {
     ///
     /// # Errors
     /// One can't be read.
-    pub fn parse_list(text: &str) -> Result<Vec<Self>, FaultError> {
+    pub(super) fn parse_list(text: &str) -> Result<Vec<Self>, FaultError> {
         text.split(';')
             .map(str::trim)
             .filter(|part| !part.is_empty())

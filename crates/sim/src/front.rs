@@ -10,13 +10,13 @@ use std::sync::Arc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, sockopt};
 
-use super::SimError;
 use super::api::{Action, Api, Completion};
 use super::clock::{monotonic_ns, nanos};
+use super::emitter::{Finished, Order};
+use super::error::SimError;
 use super::faults::Kind;
 use super::http::{self, Parsed, Request};
 use super::mailbox::Mailbox;
-use super::metronome::{Finished, Order};
 use super::stream::{Connection, Content, End, Stream};
 
 /// Connections that wait to be accepted at most (the kernel caps it by `net.core.somaxconn`).

@@ -12,12 +12,17 @@
 //! nothing: the reader then counts the delay from when it first sees the process dead.
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::json;
 
-use super::SimError;
 use super::args::{Args, ReleaseDelay};
-use super::process_faults;
+use super::children;
+use super::error::SimError;
+
+/// The role of the child that removes the file later.
+pub(super) const RELEASER: &str = "release";
 
 /// The file that says what is held.
 #[derive(Debug)]
@@ -72,12 +77,12 @@ pub(super) fn release(held: Option<Held>, args: &Args) -> Result<(), SimError> {
     match args.gpu_release_delay {
         ReleaseDelay::Never => Ok(()),
         ReleaseDelay::After(delay) if delay.is_zero() => remove(&held.path),
-        ReleaseDelay::After(delay) => process_faults::spawn_release(&held.path, delay),
+        ReleaseDelay::After(delay) => spawn_releaser(&held.path, delay),
     }
 }
 
 /// Removes the file; that it is gone already is fine.
-pub(super) fn remove(path: &Path) -> Result<(), SimError> {
+fn remove(path: &Path) -> Result<(), SimError> {
     match std::fs::remove_file(path) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(SimError::GpuState {
             path: path.to_owned(),
@@ -85,4 +90,31 @@ pub(super) fn remove(path: &Path) -> Result<(), SimError> {
         }),
         _ => Ok(()),
     }
+}
+
+/// Starts the helper that removes the file of the fake GPU later. It belongs to nobody's run any more: own session,
+/// no output, and without the token by which a run knows its processes.
+fn spawn_releaser(path: &Path, delay: Duration) -> Result<(), SimError> {
+    let mut command = children::child(RELEASER)?;
+    command
+        .env("BENCHD_SIM_RELEASE", path)
+        .env("BENCHD_SIM_RELEASE_MS", delay.as_millis().to_string())
+        .env_remove("BENCHD_TOKEN")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.spawn()?;
+    Ok(())
+}
+
+/// Runs as the child that removes the file.
+pub(super) fn release_as_child() -> Result<(), SimError> {
+    children::own_session()?;
+    let (Some(path), Ok(ms)) = (
+        std::env::var_os("BENCHD_SIM_RELEASE"),
+        std::env::var("BENCHD_SIM_RELEASE_MS").map(|ms| ms.parse().unwrap_or(0)),
+    ) else {
+        return Err(SimError::NoGpuState);
+    };
+    std::thread::sleep(Duration::from_millis(ms));
+    remove(Path::new(&path))
 }

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::SimError;
-use super::metronome::lock;
+use super::error::SimError;
+use super::lock::lock;
 
-/// The queue.
+/// Many senders, one receiver; nothing in it gets lost.
 #[derive(Debug)]
 pub(super) struct Mailbox<T> {
     letters: Mutex<Vec<T>>,
@@ -18,8 +18,6 @@ pub(super) struct Mailbox<T> {
 }
 
 impl<T> Mailbox<T> {
-    /// An empty one.
-    ///
     /// # Errors
     /// The kernel gives no eventfd.
     pub(super) fn new() -> Result<Self, SimError> {

@@ -1,6 +1,6 @@
 //! What the simulated server counts: its Prometheus page in the names of the imitated server, and its own lateness.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -10,7 +10,7 @@ use serde_json::json;
 use super::args::Dialect;
 use super::dialect::{Finish, Script};
 use super::engine::Tick;
-use super::metronome::lock;
+use super::lock::lock;
 
 /// Upper bounds of vLLM's buckets of the time to the first token, seconds.
 const TTFT_BUCKETS: &[f64] = &[
@@ -22,7 +22,7 @@ const TTFT_BUCKETS: &[f64] = &[
 const LATENESS_MAX_NS: u64 = 60_000_000_000;
 
 /// The counters. All times nanoseconds.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Metrics {
     pub(super) requests: AtomicU64,
     running: AtomicU64,
@@ -36,7 +36,8 @@ pub(super) struct Metrics {
     ttft_sum_ns: AtomicU64,
     latency_sum_ns: AtomicU64,
     latency_count: AtomicU64,
-    ttft_buckets: Vec<AtomicU64>,
+    /// One more than there are bounds, for +Inf.
+    ttft_buckets: [AtomicU64; TTFT_BUCKETS.len() + 1],
     lateness: Mutex<Option<Histogram<u64>>>,
     events: AtomicU64,
 }
@@ -44,22 +45,8 @@ pub(super) struct Metrics {
 impl Metrics {
     pub(super) fn new() -> Self {
         Self {
-            requests: AtomicU64::new(0),
-            running: AtomicU64::new(0),
-            waiting: AtomicU64::new(0),
-            prompt_tokens: AtomicU64::new(0),
-            generation_tokens: AtomicU64::new(0),
-            cache_queries: AtomicU64::new(0),
-            cache_hits: AtomicU64::new(0),
-            finished_length: AtomicU64::new(0),
-            finished_stop: AtomicU64::new(0),
-            ttft_sum_ns: AtomicU64::new(0),
-            latency_sum_ns: AtomicU64::new(0),
-            latency_count: AtomicU64::new(0),
-            // One more for +Inf.
-            ttft_buckets: (0..=TTFT_BUCKETS.len()).map(|_| AtomicU64::new(0)).collect(),
             lateness: Mutex::new(Histogram::new_with_bounds(1, LATENESS_MAX_NS, 3).ok()),
-            events: AtomicU64::new(0),
+            ..Self::default()
         }
     }
 
@@ -144,8 +131,8 @@ impl Metrics {
         let told_tokens =
             self.generation_tokens.load(Relaxed) + if lies { self.latency_count.load(Relaxed) } else { 0 };
         let told_ttft_ns = self.ttft_sum_ns.load(Relaxed) / if lies { 2 } else { 1 };
-        let n = |counter: &AtomicU64| counter.load(Relaxed).to_string();
-        let seconds = |counter: &AtomicU64| (counter.load(Relaxed) as f64 / 1e9).to_string();
+        let n = |counter: &AtomicU64| counter.load(Relaxed);
+        let seconds = |counter: &AtomicU64| counter.load(Relaxed) as f64 / 1e9;
         let mut page = Page {
             out: String::new(),
             label: format!("model_name=\"{model}\""),
@@ -153,26 +140,18 @@ impl Metrics {
         match dialect {
             Dialect::Vllm => {
                 page.label = format!("engine=\"0\",model_name=\"{model}\"");
-                page.one("gauge", "vllm:num_requests_running", &n(&self.running));
-                page.one("gauge", "vllm:num_requests_waiting", &n(&self.waiting));
-                page.one(
-                    "counter",
-                    "vllm:prefix_cache_queries_total",
-                    &n(&self.cache_queries),
-                );
-                page.one("counter", "vllm:prefix_cache_hits_total", &n(&self.cache_hits));
-                page.one("counter", "vllm:prompt_tokens_total", &n(&self.prompt_tokens));
-                page.one(
-                    "counter",
-                    "vllm:generation_tokens_total",
-                    &told_tokens.to_string(),
-                );
+                page.gauge("vllm:num_requests_running", n(&self.running));
+                page.gauge("vllm:num_requests_waiting", n(&self.waiting));
+                page.counter("vllm:prefix_cache_queries_total", n(&self.cache_queries));
+                page.counter("vllm:prefix_cache_hits_total", n(&self.cache_hits));
+                page.counter("vllm:prompt_tokens_total", n(&self.prompt_tokens));
+                page.counter("vllm:generation_tokens_total", told_tokens);
                 page.head("counter", "vllm:request_success_total");
                 for (reason, counter) in [("stop", &self.finished_stop), ("length", &self.finished_length)] {
                     page.line(
                         "vllm:request_success_total",
                         &format!("finished_reason=\"{reason}\""),
-                        &n(counter),
+                        n(counter),
                     );
                 }
                 page.head("gauge", "vllm:cache_config_info");
@@ -182,45 +161,28 @@ impl Metrics {
                     "1.0",
                 );
                 self.histogram(&mut page, "vllm:time_to_first_token_seconds", told_ttft_ns);
-                page.one(
-                    "counter",
+                page.counter(
                     "vllm:e2e_request_latency_seconds_sum",
-                    &seconds(&self.latency_sum_ns),
+                    seconds(&self.latency_sum_ns),
                 );
-                page.one(
-                    "counter",
-                    "vllm:e2e_request_latency_seconds_count",
-                    &n(&self.latency_count),
-                );
+                page.counter("vllm:e2e_request_latency_seconds_count", n(&self.latency_count));
             }
             Dialect::Sglang => {
-                page.one("gauge", "sglang:num_running_reqs", &n(&self.running));
-                page.one("gauge", "sglang:num_queue_reqs", &n(&self.waiting));
-                page.one("counter", "sglang:prompt_tokens_total", &n(&self.prompt_tokens));
-                page.one("counter", "sglang:cached_tokens_total", &n(&self.cache_hits));
-                page.one(
-                    "counter",
-                    "sglang:generation_tokens_total",
-                    &told_tokens.to_string(),
-                );
-                page.one("counter", "sglang:num_requests_total", &n(&self.latency_count));
+                page.gauge("sglang:num_running_reqs", n(&self.running));
+                page.gauge("sglang:num_queue_reqs", n(&self.waiting));
+                page.counter("sglang:prompt_tokens_total", n(&self.prompt_tokens));
+                page.counter("sglang:cached_tokens_total", n(&self.cache_hits));
+                page.counter("sglang:generation_tokens_total", told_tokens);
+                page.counter("sglang:num_requests_total", n(&self.latency_count));
                 self.histogram(&mut page, "sglang:time_to_first_token_seconds", told_ttft_ns);
             }
             Dialect::Llamacpp | Dialect::Ollama => {
                 page.label.clear();
-                page.one("counter", "llamacpp:prompt_tokens_total", &n(&self.prompt_tokens));
-                page.one(
-                    "counter",
-                    "llamacpp:prompt_seconds_total",
-                    &seconds(&self.ttft_sum_ns),
-                );
-                page.one(
-                    "counter",
-                    "llamacpp:tokens_predicted_total",
-                    &told_tokens.to_string(),
-                );
-                page.one("gauge", "llamacpp:requests_processing", &n(&self.running));
-                page.one("gauge", "llamacpp:requests_deferred", &n(&self.waiting));
+                page.counter("llamacpp:prompt_tokens_total", n(&self.prompt_tokens));
+                page.counter("llamacpp:prompt_seconds_total", seconds(&self.ttft_sum_ns));
+                page.counter("llamacpp:tokens_predicted_total", told_tokens);
+                page.gauge("llamacpp:requests_processing", n(&self.running));
+                page.gauge("llamacpp:requests_deferred", n(&self.waiting));
             }
         }
         page.out
@@ -234,15 +196,10 @@ impl Metrics {
             let bound = TTFT_BUCKETS
                 .get(i)
                 .map_or_else(|| "+Inf".to_owned(), f64::to_string);
-            page.line(
-                &format!("{name}_bucket"),
-                &format!("le=\"{bound}\""),
-                &below.to_string(),
-            );
+            page.line(&format!("{name}_bucket"), &format!("le=\"{bound}\""), below);
         }
-        page.line(&format!("{name}_count"), "", &below.to_string());
-        let sum = sum_ns as f64 / 1e9;
-        page.line(&format!("{name}_sum"), "", &sum.to_string());
+        page.line(&format!("{name}_count"), "", below);
+        page.line(&format!("{name}_sum"), "", sum_ns as f64 / 1e9);
     }
 }
 
@@ -258,7 +215,7 @@ impl Page {
         let _ = writeln!(self.out, "# TYPE {name} {kind}");
     }
 
-    fn line(&mut self, name: &str, labels: &str, value: &str) {
+    fn line(&mut self, name: &str, labels: &str, value: impl Display) {
         let comma = if labels.is_empty() || self.label.is_empty() {
             ""
         } else {
@@ -272,8 +229,13 @@ impl Page {
         };
     }
 
-    fn one(&mut self, kind: &str, name: &str, value: &str) {
-        self.head(kind, name);
+    fn gauge(&mut self, name: &str, value: impl Display) {
+        self.head("gauge", name);
+        self.line(name, "", value);
+    }
+
+    fn counter(&mut self, name: &str, value: impl Display) {
+        self.head("counter", name);
         self.line(name, "", value);
     }
 }

@@ -9,6 +9,7 @@ use super::clock::{monotonic_ns, nanos};
 use super::dialect::{Event, Script, Stamps, Usage};
 use super::engine::Tick;
 use super::faults::{Crash, Kind};
+use super::process_faults;
 use super::stream_faults::{Framing, Stop, StreamFaults};
 use super::wire;
 
@@ -301,7 +302,7 @@ impl Stream {
             Stop::Cut => self.end = Some(End::Close),
             Stop::Reset => self.end = Some(End::Reset),
             Stop::Hang => {}
-            Stop::Die => super::process_faults::die_if(&Kind::Crash(Crash::Kill)),
+            Stop::Die => process_faults::die_if(&Kind::Crash(Crash::Kill)),
             Stop::EndEarly => self.end_body(),
             Stop::ErrorEvent { done } => {
                 let mut scratch = Vec::new();

@@ -40,7 +40,7 @@ pub fn count(text: &str) -> u32 {
 
 /// Hashes of the prompt's whole blocks of `block_tokens`, each of which covers everything before it too: two prompts
 /// share their first k hashes exactly if they share their first k blocks.
-pub fn block_hashes(tokens: &[Token], block_tokens: u32) -> Vec<u64> {
+pub(super) fn block_hashes(tokens: &[Token], block_tokens: u32) -> Vec<u64> {
     let mut chain = FNV_OFFSET;
     tokens
         .chunks_exact((block_tokens as usize).max(1))

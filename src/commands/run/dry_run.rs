@@ -3,16 +3,13 @@
 
 use std::{fmt::Write as _, path::PathBuf};
 
-use anyhow::Context as _;
-
-use super::super::{CommandResult, DONE, Failure, NO_STDOUT};
-use crate::supervisor::short_duration;
+use super::super::{CommandResult, DONE, NO_STDOUT};
+use crate::run::{Context as _, Failure, short_duration};
 use benchd_core::record::Redactor;
-use benchd_frameworks::{self, Context, VisibleGpu};
+use benchd_frameworks::VisibleGpu;
 use benchd_plan::{
     self, Assumptions, DeviceSelector, GpuSelection, Lane, Plan, Source, longest_prompt_tokens, most_streams,
 };
-use benchd_report;
 
 /// Prints it on stdout.
 ///
@@ -26,7 +23,7 @@ pub(super) fn print(plan: &Plan, lanes: &[Lane], redactor: &Redactor) -> Command
 }
 
 fn render(plan: &Plan, lanes: &[Lane]) -> Result<String, Failure> {
-    let estimate = benchd_plan::estimate(plan, lanes, &Assumptions::default());
+    let estimate = benchd_plan::estimate(plan, lanes, &Assumptions::default(), benchd_frameworks::pace);
     let cells: usize = lanes.iter().map(|lane| lane.cells.len()).sum();
     let requests: u64 = lanes
         .iter()
@@ -46,7 +43,7 @@ fn render(plan: &Plan, lanes: &[Lane]) -> Result<String, Failure> {
         ) else {
             continue;
         };
-        let context = Context {
+        let context = benchd_frameworks::Context {
             longest_prompt_tokens: longest_prompt_tokens(lanes, &lane.id.model),
             gpus: shown_gpus(&plan.host.gpu),
             max_concurrency: most_streams(lane),

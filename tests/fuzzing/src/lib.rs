@@ -1,4 +1,4 @@
-//! Long runs of property tests, by command: `FUZZ_SECONDS=600 cargo test --lib -- --ignored fuzz`.
+//! Long runs of property tests, by command: `FUZZ_SECONDS=600 cargo test --workspace --lib -- --ignored fuzz`.
 
 use std::{
     cell::Cell,

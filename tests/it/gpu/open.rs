@@ -18,7 +18,7 @@ async fn without_a_gpu_nothing_is_opened() {
     assert_eq!(gpu.uuids(), Vec::<String>::new());
     assert_eq!(gpu.used_bytes().await, Ok(vec![]));
     assert_eq!(gpu.processes().await, Ok(vec![]));
-    assert_eq!(gpu.devices_of(&[1]).await, Ok(None));
+    assert_eq!(gpu.placement(&[1]).await, Ok(None));
     let proof = prove_release(&gpu, &[1], &[], 0, Duration::ZERO)
         .await
         .expect("there is nothing to hold");
@@ -260,7 +260,7 @@ async fn a_server_on_another_device_is_astray() {
     let server = Server::start();
     let gpu = open(&fake);
     let placement = async || {
-        gpu.devices_of(&server.pids())
+        gpu.placement(&server.pids())
             .await
             .expect("NVML answers")
             .expect("a GPU is chosen")
@@ -269,7 +269,7 @@ async fn a_server_on_another_device_is_astray() {
     fake.hold_on(0, server.pid(), GIB);
     assert_eq!(placement().await, Placement::OnChosen(vec![0]));
     fake.hold_on(1, server.pid(), GIB);
-    assert!(matches!(placement().await, Placement::Astray(found) if found[0].device == 1));
+    assert!(matches!(placement().await, Placement::OnOthers(found) if found[0].device == 1));
 }
 
 #[test]

@@ -103,7 +103,7 @@ async fn a_real_server_is_seen_and_its_memory_comes_back() {
     let mut server = Server::start(&uuid, &[]);
     let pids = server.pids();
     gpu.ours().expect("a GPU was chosen").set(pids.clone());
-    let placement = gpu.devices_of(&pids).await.expect("NVML answers");
+    let placement = gpu.placement(&pids).await.expect("NVML answers");
     assert_eq!(placement, Some(Placement::OnChosen(vec![0])));
 
     let (samples, mut samples_in) = mpsc::channel(1024);

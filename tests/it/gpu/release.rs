@@ -25,7 +25,7 @@ async fn memory_that_comes_back_late_is_waited_for() {
     let gpu = open(&fake);
     assert_eq!(gpu.used_bytes().await, Ok(vec![GIB]));
     assert_eq!(
-        gpu.devices_of(&server.pids()).await,
+        gpu.placement(&server.pids()).await,
         Ok(Some(Placement::OnChosen(vec![0])))
     );
     server.end();
@@ -109,7 +109,7 @@ async fn where_processes_are_not_listed_memory_alone_proves_and_this_is_said() {
     let mut server = Server::start();
     fake.hold(server.pid(), GIB);
     let gpu = open(&fake);
-    let placement = gpu.devices_of(&server.pids()).await.expect("NVML answers");
+    let placement = gpu.placement(&server.pids()).await.expect("NVML answers");
     assert!(
         matches!(placement, Some(Placement::NotListed { .. })),
         "{placement:?}"

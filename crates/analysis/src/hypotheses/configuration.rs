@@ -1,36 +1,31 @@
 //! What the servers' settings decide before anything is measured: said beside the verdicts.
 
-use super::{
-    evidence::{Evidence, shown},
-    words::list,
-};
+use super::{evidence::Evidence, roles::shown};
+use benchd_core::format::list;
 use benchd_plan::{PromptMode, ScenarioKind};
-
-/// Ollama's parallel requests.
-const PARALLEL: &str = "OLLAMA_NUM_PARALLEL";
 
 /// How many requests Ollama answers at a time, where that is known.
 pub(super) fn parallel(evidence: &Evidence<'_>, model: &str, ollama: Option<&str>) -> Vec<String> {
-    let Some(ollama) = ollama else { return Vec::new() };
+    let Some((ollama, planned)) = ollama.and_then(|name| Some((name, evidence.plan.frameworks.get(name)?)))
+    else {
+        return Vec::new();
+    };
+    let Some(variable) = benchd_frameworks::kind(planned.kind).parallel_variable else {
+        return Vec::new();
+    };
     let set = evidence
         .lanes(model, ollama)
         .filter_map(|lane| lane.server.as_ref())
         .flat_map(|server| &server.env)
-        .find(|(name, _)| name == PARALLEL)
-        .map(|(_, value)| value.clone());
-    let planned = evidence
-        .plan
-        .frameworks
-        .get(ollama)
-        .and_then(|f| f.env.get(PARALLEL))
-        .cloned();
-    match set.or(planned).as_deref() {
+        .find(|(name, _)| name == variable)
+        .map(|(_, value)| value);
+    match set.or_else(|| planned.env.get(variable)).map(String::as_str) {
         Some("1") => vec![format!(
-            "{PARALLEL}=1: {} answers one request after another, so its throughput can't rise with the number of streams",
+            "{variable}=1: {} answers one request after another, so its throughput can't rise with the number of streams",
             shown(ollama)
         )],
         Some(n) => vec![format!(
-            "{PARALLEL}={n}: {} answers at most {n} requests at a time",
+            "{variable}={n}: {} answers at most {n} requests at a time",
             shown(ollama)
         )],
         None => Vec::new(),

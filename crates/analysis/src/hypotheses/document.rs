@@ -1,56 +1,67 @@
 //! H1 to H5 of the user's document as families of tests.
 
 use super::{
-    super::{TestRole, VerdictOutcome},
+    super::TestRole,
     configuration,
-    evidence::{Cast, Evidence, Role},
-    question::{Gap, Place, Question},
-    settle::{Family, no_lead},
+    decision::{TestCells, TestSpec, Undecided},
+    evidence::Evidence,
+    roles::{Role, RoleFrameworks},
+    settle::Family,
 };
 use benchd_plan::{
     Arrival, Bound, Cell, ConcurrencyTest, DegradationTest, Figure, KoreanTest, Rule, ScenarioKind,
     SharedPrefixTest, SingleRequestTest,
 };
 
-/// The claims in the document's own words.
-pub(super) const CLAIMS_KO: [&str; 5] = [
-    "SGLang이 공유 접두사 시나리오에서 vLLM보다 높은 처리량을 보인다",
-    "SGLang/vLLM이 Ollama보다 동시 요청 처리에서 압도적으로 우수하다",
-    "Ollama가 단일 요청 레이턴시에서 경쟁력을 보인다",
-    "동시 요청 수 증가에 따른 성능 저하 패턴이 프레임워크마다 다르다",
-    "한국어 입력/출력 시 영어 대비 토큰 효율성과 처리량이 프레임워크마다 다르다",
+/// The claims in the document's own words, by hypothesis.
+pub(super) const CLAIMS_KO: [(&str, &str); 5] = [
+    (
+        "H1",
+        "SGLang이 공유 접두사 시나리오에서 vLLM보다 높은 처리량을 보인다",
+    ),
+    (
+        "H2",
+        "SGLang/vLLM이 Ollama보다 동시 요청 처리에서 압도적으로 우수하다",
+    ),
+    ("H3", "Ollama가 단일 요청 레이턴시에서 경쟁력을 보인다"),
+    (
+        "H4",
+        "동시 요청 수 증가에 따른 성능 저하 패턴이 프레임워크마다 다르다",
+    ),
+    (
+        "H5",
+        "한국어 입력/출력 시 영어 대비 토큰 효율성과 처리량이 프레임워크마다 다르다",
+    ),
 ];
 
-/// The players of some parts, and a gap for each part that nobody plays.
-fn players<'a, const N: usize>(cast: &Cast<'a>, roles: [Role; N]) -> ([Option<&'a str>; N], Vec<Gap>) {
-    let found = roles.map(|role| cast.get(role));
-    let gaps = roles
-        .iter()
-        .zip(&found)
-        .filter(|(_, player)| player.is_none())
-        .map(|(role, _)| Gap::Role(*role))
-        .collect();
-    (found, gaps)
+/// The frameworks that take some roles, and what can't be tested for want of them.
+fn frameworks_of<'a, const N: usize>(
+    roles: &RoleFrameworks<'a>,
+    wanted: [Role; N],
+) -> ([Option<&'a str>; N], Vec<Undecided>) {
+    let missing = wanted.iter().filter(|role| roles.get(**role).is_none());
+    let impossible = missing.map(|role| Undecided::NoFramework(*role)).collect();
+    (wanted.map(|role| roles.get(role)), impossible)
 }
 
-/// The closed-loop cells of a kind; a gap where there are none.
-fn cells(evidence: &Evidence<'_>, kind: ScenarioKind, gaps: &mut Vec<Gap>) -> Vec<Cell> {
+/// The closed-loop cells of a kind; where there are none, nothing can be tested.
+fn cells(evidence: &Evidence<'_>, kind: ScenarioKind, impossible: &mut Vec<Undecided>) -> Vec<Cell> {
     let mut cells = evidence.cells_of(kind);
     cells.retain(|c| c.arrival == Arrival::Closed);
     if cells.is_empty() {
-        gaps.push(Gap::Scenario(kind));
+        impossible.push(Undecided::NoScenario(kind));
     }
     cells
 }
 
 pub(super) fn shared_prefix<'a>(
     evidence: &Evidence<'a>,
-    cast: &Cast<'a>,
+    roles: &RoleFrameworks<'a>,
     model: &str,
     test: SharedPrefixTest,
 ) -> Family<'a> {
-    let ([sglang, vllm], mut gaps) = players(cast, [Role::Sglang, Role::Vllm]);
-    let shared = cells(evidence, ScenarioKind::PrefixCache, &mut gaps);
+    let ([sglang, vllm], mut impossible) = frameworks_of(roles, [Role::Sglang, Role::Vllm]);
+    let shared = cells(evidence, ScenarioKind::PrefixCache, &mut impossible);
     let (mut deciding, mut beside) = (Vec::new(), Vec::new());
     let (throughput, ttft, gain) = (
         Bound::AtLeast(test.throughput),
@@ -58,40 +69,20 @@ pub(super) fn shared_prefix<'a>(
         Bound::AtMost(test.cache_gain),
     );
     for cell in &shared {
-        let ask = |role, figure, of, against, bound| Question {
-            role,
-            figure,
-            of,
-            against,
-            at: Place::Cell(cell.clone()),
-            bound,
-        };
-        if let (Some(sglang), Some(vllm)) = (sglang, vllm) {
-            deciding.push(ask(
-                TestRole::Deciding,
-                Figure::OutputTokensPerS,
-                sglang,
-                vllm,
-                throughput,
-            ));
-            beside.push(ask(TestRole::Supporting, Figure::LaterTtftMs, sglang, vllm, ttft));
-            beside.push(ask(
-                TestRole::Supporting,
-                Figure::LaterOverFirst,
-                sglang,
-                vllm,
-                gain,
-            ));
+        let spec = |figure, pair, bound| TestSpec::new(figure, pair, TestCells::Cell(cell.clone()), bound);
+        if let Some(pair) = sglang.zip(vllm) {
+            deciding.push(spec(Figure::OutputTokensPerS, pair, throughput));
+            for (figure, bound) in [(Figure::LaterTtftMs, ttft), (Figure::LaterOverFirst, gain)] {
+                beside.push((TestRole::Supporting, spec(figure, pair, bound)));
+            }
         }
-        if let (Some(vllm), Some(control)) = (vllm, cast.control) {
-            beside.push(ask(
-                TestRole::Control,
-                Figure::OutputTokensPerS,
-                vllm,
-                control,
-                throughput,
-            ));
-            beside.push(ask(TestRole::Control, Figure::LaterTtftMs, vllm, control, ttft));
+        if let Some(pair) = vllm.zip(roles.control) {
+            for (figure, bound) in [
+                (Figure::OutputTokensPerS, throughput),
+                (Figure::LaterTtftMs, ttft),
+            ] {
+                beside.push((TestRole::Control, spec(figure, pair, bound)));
+            }
         }
     }
     // Where nothing is shared, a prefix cache has nothing to give: what differs there has another cause.
@@ -99,74 +90,52 @@ pub(super) fn shared_prefix<'a>(
         .cells_of(ScenarioKind::Single)
         .into_iter()
         .max_by_key(super::words::prompt_tokens);
-    if let (Some(sglang), Some(vllm), Some(cell)) = (sglang, vllm, longest) {
-        beside.push(Question {
-            role: TestRole::Control,
-            figure: Figure::TokensPerS,
-            of: sglang,
-            against: vllm,
-            at: Place::Cell(cell),
-            bound: Bound::Within((test.throughput.max(1.0 / test.throughput) - 1.0).max(0.01)),
-        });
+    if let Some((pair, cell)) = sglang.zip(vllm).zip(longest) {
+        let bound = Bound::Within((test.throughput.max(1.0 / test.throughput) - 1.0).max(0.01));
+        let spec = TestSpec::new(Figure::TokensPerS, pair, TestCells::Cell(cell), bound);
+        beside.push((TestRole::Control, spec));
     }
-    let frameworks = [sglang, vllm, cast.control];
+    let frameworks = [sglang, vllm, roles.control];
     let mut configuration = configuration::prefix_caches(evidence, model, &frameworks);
     configuration.extend(configuration::precision(evidence, model, &[sglang, vllm]));
     Family {
         rule: Rule::All,
         deciding,
         beside,
-        gaps,
-        lead: no_lead,
+        impossible,
+        lead: ("", ""),
         configuration,
     }
 }
 
 pub(super) fn concurrency<'a>(
     evidence: &Evidence<'a>,
-    cast: &Cast<'a>,
+    roles: &RoleFrameworks<'a>,
     model: &str,
     test: ConcurrencyTest,
 ) -> Family<'a> {
-    let ([sglang, vllm, ollama], mut gaps) = players(cast, [Role::Sglang, Role::Vllm, Role::Ollama]);
-    let mut levels = cells(evidence, ScenarioKind::Concurrent, &mut gaps);
+    let ([sglang, vllm, ollama], mut impossible) =
+        frameworks_of(roles, [Role::Sglang, Role::Vllm, Role::Ollama]);
+    let mut levels = cells(evidence, ScenarioKind::Concurrent, &mut impossible);
     levels.retain(|c| c.concurrency > 1);
     let highest = levels.iter().map(|c| c.concurrency).max().unwrap_or(0);
-    if highest == 0 && !gaps.contains(&Gap::Scenario(ScenarioKind::Concurrent)) {
-        gaps.push(Gap::Scenario(ScenarioKind::Concurrent));
+    if highest == 0 && !impossible.contains(&Undecided::NoScenario(ScenarioKind::Concurrent)) {
+        impossible.push(Undecided::NoScenario(ScenarioKind::Concurrent));
     }
     let from = test.from_concurrency.min(highest);
     let (mut deciding, mut beside) = (Vec::new(), Vec::new());
-    for (of, against) in [(sglang, ollama), (vllm, ollama)] {
-        let (Some(of), Some(against)) = (of, against) else {
-            continue;
-        };
+    for pair in [sglang, vllm].into_iter().filter_map(|of| of.zip(ollama)) {
         for cell in &levels {
-            let decides = cell.concurrency >= from;
-            let question = Question {
-                role: if decides {
-                    TestRole::Deciding
-                } else {
-                    TestRole::Supporting
-                },
-                figure: Figure::OutputTokensPerS,
-                of,
-                against,
-                at: Place::Cell(cell.clone()),
-                bound: Bound::AtLeast(test.overwhelming),
-            };
+            let spec = |figure, bound| TestSpec::new(figure, pair, TestCells::Cell(cell.clone()), bound);
             if cell.concurrency == highest {
-                beside.push(Question {
-                    role: TestRole::Supporting,
-                    figure: Figure::TtftMs,
-                    bound: Bound::AtMost(1.0 / test.overwhelming),
-                    ..question.clone()
-                });
+                let ttft = spec(Figure::TtftMs, Bound::AtMost(1.0 / test.overwhelming));
+                beside.push((TestRole::Supporting, ttft));
             }
-            if decides {
-                deciding.push(question);
+            let throughput = spec(Figure::OutputTokensPerS, Bound::AtLeast(test.overwhelming));
+            if cell.concurrency >= from {
+                deciding.push(throughput);
             } else {
-                beside.push(question);
+                beside.push((TestRole::Supporting, throughput));
             }
         }
     }
@@ -180,64 +149,51 @@ pub(super) fn concurrency<'a>(
         rule: Rule::All,
         deciding,
         beside,
-        gaps,
-        lead: |outcome| match outcome {
-            VerdictOutcome::Supported => "Every test holds; the narrowest:",
-            _ => "",
-        },
+        impossible,
+        lead: ("Every test holds; the narrowest:", ""),
         configuration,
     }
 }
 
 pub(super) fn single_request<'a>(
     evidence: &Evidence<'a>,
-    cast: &Cast<'a>,
+    roles: &RoleFrameworks<'a>,
     model: &str,
     test: SingleRequestTest,
 ) -> Family<'a> {
-    let ([ollama, sglang, vllm], mut gaps) = players(cast, [Role::Ollama, Role::Sglang, Role::Vllm]);
-    let lengths = cells(evidence, ScenarioKind::Single, &mut gaps);
+    let ([ollama, sglang, vllm], mut impossible) =
+        frameworks_of(roles, [Role::Ollama, Role::Sglang, Role::Vllm]);
+    let lengths = cells(evidence, ScenarioKind::Single, &mut impossible);
     let (mut deciding, mut beside) = (Vec::new(), Vec::new());
-    for against in [sglang, vllm].into_iter().flatten() {
-        let Some(of) = ollama else { continue };
+    for pair in [sglang, vllm]
+        .into_iter()
+        .filter_map(|against| ollama.zip(against))
+    {
         for cell in &lengths {
-            let question = Question {
-                role: TestRole::Deciding,
-                figure: Figure::LatencyMs,
-                of,
-                against,
-                at: Place::Cell(cell.clone()),
-                bound: Bound::AtMost(1.0 + test.margin),
-            };
-            beside.push(Question {
-                role: TestRole::Supporting,
-                figure: Figure::TtftMs,
-                ..question.clone()
-            });
-            deciding.push(question);
+            let bound = Bound::AtMost(1.0 + test.margin);
+            let spec = |figure| TestSpec::new(figure, pair, TestCells::Cell(cell.clone()), bound);
+            beside.push((TestRole::Supporting, spec(Figure::TtftMs)));
+            deciding.push(spec(Figure::LatencyMs));
         }
     }
     Family {
         rule: Rule::All,
         deciding,
         beside,
-        gaps,
-        lead: |outcome| match outcome {
-            VerdictOutcome::Supported => "It keeps within the margin of both; the narrowest:",
-            _ => "",
-        },
+        impossible,
+        lead: ("It keeps within the margin of both; the narrowest:", ""),
         configuration: configuration::precision(evidence, model, &[sglang, vllm, ollama]),
     }
 }
 
 /// The frameworks that run a kind of scenario, in the plan's order, without the control.
-fn running<'a>(evidence: &Evidence<'a>, cast: &Cast<'a>, kind: ScenarioKind) -> Vec<&'a str> {
+fn running<'a>(evidence: &Evidence<'a>, roles: &RoleFrameworks<'a>, kind: ScenarioKind) -> Vec<&'a str> {
     let names: Vec<&str> = evidence.scenarios(kind).map(|(s, _)| s.name.as_str()).collect();
     evidence
         .plan
         .frameworks
         .values()
-        .filter(|f| cast.control != Some(f.name.as_str()))
+        .filter(|f| roles.control != Some(f.name.as_str()))
         .filter(|f| match &f.scenarios {
             None => !names.is_empty(),
             Some(only) => only.iter().any(|name| names.contains(&name.as_str())),
@@ -246,7 +202,6 @@ fn running<'a>(evidence: &Evidence<'a>, cast: &Cast<'a>, kind: ScenarioKind) -> 
         .collect()
 }
 
-/// Every two of them.
 fn pairs<'a>(frameworks: &[&'a str]) -> Vec<(&'a str, &'a str)> {
     let mut pairs = Vec::new();
     for (n, first) in frameworks.iter().enumerate() {
@@ -257,15 +212,15 @@ fn pairs<'a>(frameworks: &[&'a str]) -> Vec<(&'a str, &'a str)> {
 
 pub(super) fn degradation<'a>(
     evidence: &Evidence<'a>,
-    cast: &Cast<'a>,
+    roles: &RoleFrameworks<'a>,
     model: &str,
     test: DegradationTest,
 ) -> Family<'a> {
-    let mut gaps = Vec::new();
-    let cells = cells(evidence, ScenarioKind::Concurrent, &mut gaps);
-    let frameworks = running(evidence, cast, ScenarioKind::Concurrent);
+    let mut impossible = Vec::new();
+    let cells = cells(evidence, ScenarioKind::Concurrent, &mut impossible);
+    let frameworks = running(evidence, roles, ScenarioKind::Concurrent);
     let mut deciding = Vec::new();
-    for (of, against) in pairs(&frameworks) {
+    for pair in pairs(&frameworks) {
         for cell in &cells {
             // The fewest streams of the same scenario and prompt length.
             let base = cells
@@ -275,23 +230,18 @@ pub(super) fn degradation<'a>(
             let Some(base) = base.filter(|base| base.concurrency < cell.concurrency) else {
                 continue;
             };
-            deciding.push(Question {
-                role: TestRole::Deciding,
-                figure: Figure::ScalingEfficiency,
-                of,
-                against,
-                at: Place::Scaling {
-                    cell: cell.clone(),
-                    base: base.clone(),
-                },
-                bound: Bound::DiffersBy(test.difference),
-            });
+            let at = TestCells::Scaling {
+                cell: cell.clone(),
+                base: base.clone(),
+            };
+            let bound = Bound::DiffersBy(test.difference);
+            deciding.push(TestSpec::new(Figure::ScalingEfficiency, pair, at, bound));
         }
     }
-    if deciding.is_empty() && gaps.is_empty() {
-        gaps.push(Gap::OneOnly(ScenarioKind::Concurrent));
+    if deciding.is_empty() && impossible.is_empty() {
+        impossible.push(Undecided::NothingToCompare(ScenarioKind::Concurrent));
     }
-    let mut configuration = configuration::parallel(evidence, model, cast.ollama);
+    let mut configuration = configuration::parallel(evidence, model, roles.ollama);
     configuration.extend(configuration::identical_prompts(
         evidence,
         ScenarioKind::Concurrent,
@@ -300,12 +250,11 @@ pub(super) fn degradation<'a>(
         rule: Rule::Any,
         deciding,
         beside: Vec::new(),
-        gaps,
-        lead: |outcome| match outcome {
-            VerdictOutcome::Supported => "The curves differ, most clearly here:",
-            VerdictOutcome::Refuted => "No two frameworks differ by as much; the widest difference:",
-            VerdictOutcome::Inconclusive => "",
-        },
+        impossible,
+        lead: (
+            "The curves differ, most clearly here:",
+            "No two frameworks differ by as much; the widest difference:",
+        ),
         configuration,
     }
 }
@@ -322,13 +271,13 @@ const KOREAN_BESIDE: [Figure; 2] = [Figure::KoOverEnTtftMs, Figure::KoOverEnLate
 
 pub(super) fn korean<'a>(
     evidence: &Evidence<'a>,
-    cast: &Cast<'a>,
+    roles: &RoleFrameworks<'a>,
     model: &str,
     test: KoreanTest,
 ) -> Family<'a> {
-    let mut gaps = Vec::new();
-    let all = cells(evidence, ScenarioKind::Korean, &mut gaps);
-    let frameworks = running(evidence, cast, ScenarioKind::Korean);
+    let mut impossible = Vec::new();
+    let all = cells(evidence, ScenarioKind::Korean, &mut impossible);
+    let frameworks = running(evidence, roles, ScenarioKind::Korean);
     // A scenario's cells of one concurrency belong together.
     let mut groups: Vec<(&str, u32, Vec<Cell>)> = Vec::new();
     for cell in &all {
@@ -341,42 +290,36 @@ pub(super) fn korean<'a>(
         }
     }
     let (mut deciding, mut beside) = (Vec::new(), Vec::new());
-    for (of, against) in pairs(&frameworks) {
+    for pair in pairs(&frameworks) {
         for (n, (_, concurrency, cells)) in groups.iter().enumerate() {
-            let ask = |role, figure| Question {
-                role,
-                figure,
-                of,
-                against,
-                at: Place::Korean {
-                    concurrency: *concurrency,
-                    cells: cells.clone(),
-                },
-                bound: Bound::DiffersBy(test.difference),
+            let at = TestCells::Korean {
+                concurrency: *concurrency,
+                cells: cells.clone(),
             };
+            let bound = Bound::DiffersBy(test.difference);
+            let spec = |figure| TestSpec::new(figure, pair, at.clone(), bound);
             for figure in KOREAN_DECIDING {
                 // A tokenizer does not know how many streams there are: once is enough.
                 if figure != Figure::KoOverEnPromptTokens || n == 0 {
-                    deciding.push(ask(TestRole::Deciding, figure));
+                    deciding.push(spec(figure));
                 }
             }
-            beside.extend(KOREAN_BESIDE.map(|figure| ask(TestRole::Supporting, figure)));
+            beside.extend(KOREAN_BESIDE.map(|figure| (TestRole::Supporting, spec(figure))));
         }
     }
-    if deciding.is_empty() && gaps.is_empty() {
-        gaps.push(Gap::OneOnly(ScenarioKind::Korean));
+    if deciding.is_empty() && impossible.is_empty() {
+        impossible.push(Undecided::NothingToCompare(ScenarioKind::Korean));
     }
     let frameworks: Vec<Option<&str>> = frameworks.into_iter().map(Some).collect();
     Family {
         rule: Rule::Any,
         deciding,
         beside,
-        gaps,
-        lead: |outcome| match outcome {
-            VerdictOutcome::Supported => "The frameworks differ, most clearly here:",
-            VerdictOutcome::Refuted => "No two frameworks differ by as much; the widest difference:",
-            VerdictOutcome::Inconclusive => "",
-        },
+        impossible,
+        lead: (
+            "The frameworks differ, most clearly here:",
+            "No two frameworks differ by as much; the widest difference:",
+        ),
         configuration: configuration::precision(evidence, model, &frameworks),
     }
 }

@@ -12,9 +12,11 @@ use super::{
     super::{
         compare::{COMPARED_VALUES, prompt_ratios},
         distribution::SEED,
-        samples::RequestValues,
+        measured::{MeasuredCell, Strata, Stratum},
+        samples::RequestFigure,
     },
-    evidence::{Evidence, SeenCell, Strata, Stratum},
+    evidence::Evidence,
+    roles::shown,
 };
 use benchd_core::stats::{Interval, LogContrast, Sorted, Term, stratified_median_interval};
 use benchd_plan::{Cell, CellInput, Figure, Language, PromptType};
@@ -22,7 +24,6 @@ use benchd_plan::{Cell, CellInput, Figure, Language, PromptType};
 /// What an effect's values are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unit {
-    /// Passes of a cell.
     Passes,
     /// Requests, one after another.
     Requests,
@@ -35,7 +36,6 @@ pub(super) enum Unit {
 }
 
 impl Unit {
-    /// In words, for so many.
     pub(super) fn words(self, n: usize) -> &'static str {
         match (self, n) {
             (Self::Passes, 1) => "pass",
@@ -59,14 +59,11 @@ enum Source {
     Pairs(Vec<Sorted>),
 }
 
-/// A ratio and what it rests on.
 #[derive(Debug, Clone)]
 pub(super) struct Effect {
-    /// The ratio.
     pub(super) estimate: f64,
     /// Values of its smallest sample.
     pub(super) values: usize,
-    /// What they are.
     pub(super) unit: Unit,
     source: Source,
 }
@@ -111,6 +108,16 @@ pub(super) struct Part<'a> {
     pub(super) cell: &'a Cell,
 }
 
+impl<'a> Part<'a> {
+    pub(super) fn new(power: f64, framework: &'a str, cell: &'a Cell) -> Self {
+        Self {
+            power,
+            framework,
+            cell,
+        }
+    }
+}
+
 impl Evidence<'_> {
     /// A figure of one framework over the same of another in one cell.
     pub(super) fn ratio(
@@ -127,12 +134,8 @@ impl Evidence<'_> {
         {
             return Ok(paired);
         }
-        let part = |power, framework| Part {
-            power,
-            framework,
-            cell,
-        };
-        self.product(model, figure, &[part(1.0, of), part(-1.0, against)])
+        let parts = [Part::new(1.0, of, cell), Part::new(-1.0, against, cell)];
+        self.product(model, figure, &parts)
     }
 
     /// A product of powers of a figure's means.
@@ -169,7 +172,7 @@ impl Evidence<'_> {
                     Err(why) => {
                         let why = format!(
                             "{} has no {figure} for `{}` ({why})",
-                            self.shown(part.framework),
+                            shown(part.framework),
                             part.cell.id
                         );
                         without = Some(absent(part, why));
@@ -212,7 +215,7 @@ impl Evidence<'_> {
     fn paired(
         &self,
         model: &str,
-        figure: fn(&RequestValues) -> f64,
+        figure: RequestFigure,
         of: &str,
         against: &str,
         cell: &Cell,
@@ -350,7 +353,7 @@ impl Evidence<'_> {
 }
 
 /// A figure of single requests; `None` where it is one of passes.
-fn of_request(figure: Figure) -> Option<fn(&RequestValues) -> f64> {
+fn of_request(figure: Figure) -> Option<RequestFigure> {
     match figure {
         Figure::TtftMs => Some(|r| r.ttft_ms),
         Figure::LatencyMs => Some(|r| r.latency_ms),
@@ -362,7 +365,7 @@ fn of_request(figure: Figure) -> Option<fn(&RequestValues) -> f64> {
 }
 
 /// The independent values of a figure in a cell: one a request where they come one after another, else one a pass.
-fn values(seen: &SeenCell<'_>, figure: Figure) -> Result<Vec<f64>, &'static str> {
+fn values(seen: &MeasuredCell<'_>, figure: Figure) -> Result<Vec<f64>, &'static str> {
     let samples = seen.samples;
     let given = |values: &[f64], why| {
         if values.is_empty() {
@@ -404,7 +407,7 @@ fn values(seen: &SeenCell<'_>, figure: Figure) -> Result<Vec<f64>, &'static str>
 
 /// Output tokens per second by pass. A pass without any counts as one token: what failed is slow, not absent, and a
 /// ratio needs something to divide by.
-fn rates(seen: &SeenCell<'_>) -> Result<Vec<f64>, &'static str> {
+fn rates(seen: &MeasuredCell<'_>) -> Result<Vec<f64>, &'static str> {
     let cell = seen.cell;
     let longest_s = cell.passes_s.iter().copied().fold(0.0, f64::max);
     let all_failed = cell.requests > 0 && cell.failed == cell.requests;

@@ -1,44 +1,18 @@
 //! What a machine measured, as hypotheses look at it: cells by framework, model and stratum.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
-use super::super::{CellSummary, LaneSummary, run::ttft_error_ms, samples::CellSamples};
-use benchd_frameworks::prefix_cache_disabled;
-use benchd_journal::{ClientCalibration, EnvironmentInfo};
-use benchd_plan::{self, Cell, Framework, FrameworkKind, Plan, Scenario, ScenarioKind};
+use super::{
+    super::{
+        LaneSummary,
+        client_error::ttft_error_ms,
+        measured::{MeasuredCell, Night, Strata},
+    },
+    roles::shown,
+};
+use benchd_journal::EnvironmentInfo;
+use benchd_plan::{self, Cell, Plan, Scenario, ScenarioKind};
 
-/// One run on the machine, with the numbers of its single requests.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Night<'a> {
-    /// Which of several runs, from 1.
-    pub(crate) night: u32,
-    /// Its lanes.
-    pub(crate) lanes: &'a [LaneSummary],
-    /// By lane and measured cell, in the order of `lanes` and their `cells`.
-    pub(crate) samples: &'a [Vec<CellSamples>],
-    /// The client's own check, where it ran.
-    pub(crate) client: Option<&'a ClientCalibration>,
-    /// What its frameworks run from, by their names in the plan.
-    pub(crate) environments: Option<&'a BTreeMap<String, EnvironmentInfo>>,
-}
-
-/// A night and a round of its plan: what is alike for all frameworks, so that only what was measured in one is compared.
-pub(super) type Stratum = (u32, u32);
-
-/// One measured cell in one stratum.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct SeenCell<'a> {
-    pub(super) lane: &'a LaneSummary,
-    pub(super) cell: &'a CellSummary,
-    pub(super) samples: &'a CellSamples,
-    /// The client's own error of TTFT at the cell's streams, milliseconds.
-    pub(super) client_error_ms: Option<f64>,
-}
-
-/// The strata of one cell, ascending.
-pub(super) type Strata<'a> = BTreeMap<Stratum, SeenCell<'a>>;
-
-/// All that a machine measured.
 pub(super) struct Evidence<'a> {
     pub(super) plan: &'a Plan,
     pub(super) nights: &'a [Night<'a>],
@@ -50,28 +24,16 @@ pub(super) struct Evidence<'a> {
 impl<'a> Evidence<'a> {
     pub(super) fn new(plan: &'a Plan, nights: &'a [Night<'a>]) -> Self {
         let mut cells: HashMap<&str, HashMap<&str, HashMap<&str, Strata<'_>>>> = HashMap::new();
-        for night in nights {
-            for (lane, samples) in night.lanes.iter().zip(night.samples) {
-                for (cell, samples) in lane.cells.iter().zip(samples) {
-                    let client_error_ms = night
-                        .client
-                        .and_then(|client| ttft_error_ms(client, cell.concurrency));
-                    let seen = SeenCell {
-                        lane,
-                        cell,
-                        samples,
-                        client_error_ms,
-                    };
-                    cells
-                        .entry(&lane.lane.model)
-                        .or_default()
-                        .entry(&lane.lane.framework)
-                        .or_default()
-                        .entry(&cell.cell)
-                        .or_default()
-                        .insert((night.night, lane.lane.round), seen);
-                }
-            }
+        for m in nights.iter().flat_map(Night::measured) {
+            let (framework, model, cell) = m.key();
+            cells
+                .entry(model)
+                .or_default()
+                .entry(framework)
+                .or_default()
+                .entry(cell)
+                .or_default()
+                .insert(m.stratum(), m);
         }
         Self {
             plan,
@@ -103,7 +65,13 @@ impl<'a> Evidence<'a> {
         self.nights
             .iter()
             .rev()
-            .find_map(|night| night.environments?.get(framework))
+            .find_map(|night| night.environment(framework))
+    }
+
+    /// The client's own error of TTFT at a measured cell's streams, milliseconds.
+    pub(super) fn client_error_ms(&self, measured: &MeasuredCell<'_>) -> Option<f64> {
+        let night = self.nights.iter().find(|n| n.night == measured.night)?;
+        ttft_error_ms(night.client()?, measured.cell.concurrency)
     }
 
     /// The plan's scenarios of a kind with their cells.
@@ -122,7 +90,7 @@ impl<'a> Evidence<'a> {
 
     /// Why a framework has no figures for a cell.
     pub(super) fn why_missing(&self, model: &str, framework: &str, cell: &Cell) -> String {
-        let name = self.shown(framework);
+        let name = shown(framework);
         let runs = self.plan.frameworks.get(framework).is_some_and(|f| {
             f.scenarios
                 .as_ref()
@@ -153,11 +121,6 @@ impl<'a> Evidence<'a> {
         }
         format!("{name} has not measured `{}`", cell.id)
     }
-
-    /// A framework as people write it.
-    pub(super) fn shown(&self, framework: &str) -> String {
-        shown(framework).to_owned()
-    }
 }
 
 /// Longest reason that is told in a sentence, characters.
@@ -173,104 +136,4 @@ fn brief(reason: &str) -> String {
     let mut cut: String = line.chars().take(REASON_CHARS).collect();
     cut.push('…');
     cut
-}
-
-/// A framework as people write it: the three of the document by their own names, others by the plan's.
-pub fn shown(framework: &str) -> &str {
-    match framework {
-        "sglang" => "SGLang",
-        "vllm" => "vLLM",
-        "ollama" => "Ollama",
-        other => other,
-    }
-}
-
-/// A part that a framework of the plan plays in the document's hypotheses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    Sglang,
-    Vllm,
-    Ollama,
-    /// vLLM without its prefix cache.
-    Control,
-}
-
-impl Role {
-    /// The key under `roles:`.
-    pub(super) fn key(self) -> &'static str {
-        match self {
-            Self::Sglang => "sglang",
-            Self::Vllm => "vllm",
-            Self::Ollama => "ollama",
-            Self::Control => "control",
-        }
-    }
-
-    /// As people write it.
-    pub(super) fn shown(self) -> &'static str {
-        match self {
-            Self::Sglang => "SGLang",
-            Self::Vllm => "vLLM",
-            Self::Ollama => "Ollama",
-            Self::Control => "vLLM without its prefix cache",
-        }
-    }
-}
-
-/// Who plays which part: as the plan says, else the first framework of the kind (the control: without its prefix
-/// cache; the others: with it), else a framework of that name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Cast<'a> {
-    pub(super) sglang: Option<&'a str>,
-    pub(super) vllm: Option<&'a str>,
-    pub(super) ollama: Option<&'a str>,
-    pub(super) control: Option<&'a str>,
-}
-
-impl<'a> Cast<'a> {
-    pub(super) fn of(plan: &'a Plan) -> Self {
-        let roles = &plan.hypotheses.roles;
-        let all = || plan.frameworks.values();
-        let first = |fits: &dyn Fn(&Framework) -> bool| all().find(|f| fits(f)).map(|f| f.name.as_str());
-        let taken: Vec<&str> = [&roles.sglang, &roles.vllm, &roles.ollama, &roles.control]
-            .into_iter()
-            .flatten()
-            .map(String::as_str)
-            .collect();
-        let by_kind = |kind: FrameworkKind| {
-            let free = |f: &Framework| !taken.contains(&f.name.as_str());
-            first(&|f| f.kind == kind && free(f) && !prefix_cache_disabled(f))
-                .or_else(|| first(&|f| f.name == kind.as_str() && free(f)))
-        };
-        let control = || {
-            first(&|f| {
-                f.kind == FrameworkKind::Vllm && !taken.contains(&f.name.as_str()) && prefix_cache_disabled(f)
-            })
-        };
-        Self {
-            sglang: roles.sglang.as_deref().or_else(|| by_kind(FrameworkKind::Sglang)),
-            vllm: roles.vllm.as_deref().or_else(|| by_kind(FrameworkKind::Vllm)),
-            ollama: roles.ollama.as_deref().or_else(|| by_kind(FrameworkKind::Ollama)),
-            control: roles.control.as_deref().or_else(control),
-        }
-    }
-
-    pub(super) fn get(&self, role: Role) -> Option<&'a str> {
-        match role {
-            Role::Sglang => self.sglang,
-            Role::Vllm => self.vllm,
-            Role::Ollama => self.ollama,
-            Role::Control => self.control,
-        }
-    }
-
-    /// Whether nobody plays a part: a plan about something else.
-    pub(super) fn is_empty(&self) -> bool {
-        self.sglang.is_none() && self.vllm.is_none() && self.ollama.is_none()
-    }
-
-    /// Who plays the part, in the words of people: the framework's name, else the part's.
-    pub(super) fn name(&self, role: Role) -> &'a str {
-        self.get(role).map_or(role.shown(), shown)
-    }
 }

@@ -13,15 +13,16 @@ mod requests;
 use items::{EASE, ITEMS};
 
 use super::{
-    super::{Expectation, Seen, TestRole, VerdictOutcome, compare::COMPARED_VALUES},
+    super::{Expectation, Seen, VerdictOutcome, compare::COMPARED_VALUES, measured::Night},
+    decision::{AT_95, TestCells, TestResult, TestSpec, Undecided, outcome},
     effect::{Absent, Effect, Part},
-    evidence::{Cast, Evidence, Night, Role},
-    question::{Answer, Gap, Levels, Place, Question, outcome},
+    evidence::Evidence,
+    roles::{Role, RoleFrameworks},
     words::{capital, prompt_tokens},
 };
-use benchd_core::stats::{
-    DEFAULT_LEVEL,
-    number::{count, with_interval},
+use benchd_core::{
+    format::{count, with_interval},
+    stats::DEFAULT_LEVEL,
 };
 use benchd_plan::{Arrival, Bound, Cell, Figure, Hypothesis, Plan, ScenarioKind};
 
@@ -97,8 +98,8 @@ impl Finding {
 /// The document's expectations for every model of the plan. None where no framework of the plan is one of those that the
 /// document speaks of; of scenarios, only those that the plan has.
 pub(crate) fn expectations(plan: &Plan, nights: &[Night<'_>]) -> Vec<Expectation> {
-    let cast = Cast::of(plan);
-    if cast.is_empty() {
+    let roles = RoleFrameworks::of(plan);
+    if roles.is_empty() {
         return Vec::new();
     }
     let evidence = Evidence::new(plan, nights);
@@ -109,9 +110,9 @@ pub(crate) fn expectations(plan: &Plan, nights: &[Night<'_>]) -> Vec<Expectation
         .filter(|item| item.scenario.is_none_or(has))
         .flat_map(|item| plan.models.keys().map(move |model| (item, model)))
         .map(|(item, model)| {
-            let found = (item.find)(&Looker {
+            let found = (item.find)(&ModelEvidence {
                 evidence: &evidence,
-                cast: &cast,
+                roles: &roles,
                 model,
             });
             Expectation {
@@ -128,17 +129,12 @@ pub(crate) fn expectations(plan: &Plan, nights: &[Night<'_>]) -> Vec<Expectation
         .collect()
 }
 
-/// One model's evidence.
-struct Looker<'e, 'a> {
+/// One model's evidence, with the frameworks that the document speaks of.
+struct ModelEvidence<'e, 'a> {
     evidence: &'e Evidence<'a>,
-    cast: &'e Cast<'a>,
+    roles: &'e RoleFrameworks<'a>,
     model: &'e str,
 }
-
-const AT_95: Levels = Levels {
-    shown: DEFAULT_LEVEL,
-    strict: DEFAULT_LEVEL,
-};
 
 fn of_outcome(outcome: VerdictOutcome) -> Seen {
     match outcome {
@@ -148,7 +144,7 @@ fn of_outcome(outcome: VerdictOutcome) -> Seen {
     }
 }
 
-impl<'a> Looker<'_, 'a> {
+impl<'a> ModelEvidence<'_, 'a> {
     fn cells(&self, kind: ScenarioKind) -> Vec<Cell> {
         let mut cells = self.evidence.cells_of(kind);
         cells.retain(|c| c.arrival == Arrival::Closed);
@@ -183,35 +179,35 @@ impl<'a> Looker<'_, 'a> {
         cells
     }
 
-    fn nobody(role: Role) -> Finding {
+    fn no_framework(role: Role) -> Finding {
         Finding::not_measured(format!("no framework of the plan stands for {}", role.shown()))
     }
 
-    /// One framework against another in several places: the ratios in one line.
-    fn against(&self, figure: Figure, of: Role, against: Role, bound: Bound, places: Vec<Place>) -> Finding {
-        let (of, against) = match (self.cast.get(of), self.cast.get(against)) {
+    /// One framework against another in several settings: the ratios in one line.
+    fn against(
+        &self,
+        figure: Figure,
+        of: Role,
+        against: Role,
+        bound: Bound,
+        settings: Vec<TestCells>,
+    ) -> Finding {
+        let (of, against) = match (self.roles.get(of), self.roles.get(against)) {
             (Some(of), Some(against)) => (of, against),
-            (None, _) => return Self::nobody(of),
-            (_, None) => return Self::nobody(against),
+            (None, _) => return Self::no_framework(of),
+            (_, None) => return Self::no_framework(against),
         };
-        if places.is_empty() {
+        if settings.is_empty() {
             return Finding::not_measured("the plan has no cell for it");
         }
-        let answers: Vec<Answer> = places
+        let results: Vec<TestResult> = settings
             .into_iter()
             .map(|at| {
-                let question = Question {
-                    role: TestRole::Deciding,
-                    figure,
-                    of,
-                    against,
-                    at,
-                    bound,
-                };
-                self.evidence.ask(self.model, &question, AT_95)
+                let spec = TestSpec::new(figure, (of, against), at, bound);
+                self.evidence.test(self.model, &spec, AT_95)
             })
             .collect();
-        Finding::all(answers.into_iter().map(finding).collect())
+        Finding::all(results.into_iter().map(finding).collect())
     }
 
     /// A ratio within one framework.
@@ -238,13 +234,11 @@ impl<'a> Looker<'_, 'a> {
     }
 
     fn over(&self, figure: Figure, framework: &str, above: &Cell, below: &Cell) -> Result<Effect, Absent> {
-        let part = |power, cell| Part {
-            power,
-            framework,
-            cell,
-        };
-        self.evidence
-            .product(self.model, figure, &[part(1.0, above), part(-1.0, below)])
+        let parts = [
+            Part::new(1.0, framework, above),
+            Part::new(-1.0, framework, below),
+        ];
+        self.evidence.product(self.model, figure, &parts)
     }
 
     fn margin(&self) -> f64 {
@@ -264,15 +258,15 @@ impl<'a> Looker<'_, 'a> {
     }
 }
 
-fn finding(answer: Answer) -> Finding {
-    let missing = matches!(answer.gap, Some(Gap::Missing(_)));
+fn finding(result: TestResult) -> Finding {
+    let missing = matches!(result.undecided, Some(Undecided::Missing(_)));
     Finding {
         outcome: if missing {
             Seen::NotMeasured
         } else {
-            of_outcome(answer.test.outcome)
+            of_outcome(result.test.outcome)
         },
-        seen: answer.sentence,
-        cells: answer.test.cells,
+        seen: result.sentence,
+        cells: result.test.cells,
     }
 }

@@ -1,9 +1,10 @@
 //! Verdicts: the plan's hypotheses, each a family of tests with thresholds that were stated before anything was measured.
 //!
 //! ```text
-//! evidence       measured cells by framework, model and stratum; who stands for whom
+//! evidence       measured cells by framework, model and stratum
+//! roles          which frameworks the document's hypotheses speak of
 //! effect         ratios with intervals at any level
-//! question       one test: effect, threshold, flags -> supported, refuted or inconclusive
+//! decision       one test: effect, threshold, flags -> supported, refuted or inconclusive
 //! settle         a family of tests -> one outcome, why, and what it would take
 //! document, own  H1 to H5, and the plan's own, as families
 //! expected       what the document expects, against what was seen
@@ -14,24 +15,25 @@
 //! The exact test of each hypothesis stands in `docs/metrics.md`.
 
 mod configuration;
+mod decision;
 mod document;
 mod effect;
 mod evidence;
 mod expected;
 mod own;
-mod question;
+mod roles;
 mod settle;
 mod words;
 
-use super::{ModelVerdict, Verdict, VerdictOutcome};
+use super::{ModelVerdict, Verdict, VerdictOutcome, measured::Night};
+use benchd_core::format::list;
 use benchd_plan::{Hypothesis, Plan};
 
 use document::CLAIMS_KO;
-pub(super) use evidence::Night;
-pub use evidence::shown as shown_framework;
-use evidence::{Cast, Evidence, Role};
+use evidence::Evidence;
 pub(super) use expected::expectations;
-use words::list;
+pub use roles::shown as shown_framework;
+use roles::{Role, RoleFrameworks};
 
 /// What the runs on one machine say of the plan's hypotheses.
 pub(super) fn verdicts(plan: &Plan, nights: &[Night<'_>]) -> Vec<Verdict> {
@@ -39,32 +41,32 @@ pub(super) fn verdicts(plan: &Plan, nights: &[Night<'_>]) -> Vec<Verdict> {
         return Vec::new();
     }
     let evidence = Evidence::new(plan, nights);
-    let cast = Cast::of(plan);
+    let roles = RoleFrameworks::of(plan);
     plan.hypotheses
         .list
         .iter()
-        .map(|hypothesis| verdict(&evidence, &cast, hypothesis))
+        .map(|hypothesis| verdict(&evidence, &roles, hypothesis))
         .collect()
 }
 
-fn verdict<'a>(evidence: &Evidence<'a>, cast: &Cast<'a>, hypothesis: &'a Hypothesis) -> Verdict {
+fn verdict<'a>(evidence: &Evidence<'a>, roles: &RoleFrameworks<'a>, hypothesis: &'a Hypothesis) -> Verdict {
     let models: Vec<ModelVerdict> = evidence
         .plan
         .models
         .keys()
         .map(|model| {
             let family = match hypothesis {
-                Hypothesis::H1(test) => document::shared_prefix(evidence, cast, model, *test),
-                Hypothesis::H2(test) => document::concurrency(evidence, cast, model, *test),
-                Hypothesis::H3(test) => document::single_request(evidence, cast, model, *test),
-                Hypothesis::H4(test) => document::degradation(evidence, cast, model, *test),
-                Hypothesis::H5(test) => document::korean(evidence, cast, model, *test),
+                Hypothesis::H1(test) => document::shared_prefix(evidence, roles, model, *test),
+                Hypothesis::H2(test) => document::concurrency(evidence, roles, model, *test),
+                Hypothesis::H3(test) => document::single_request(evidence, roles, model, *test),
+                Hypothesis::H4(test) => document::degradation(evidence, roles, model, *test),
+                Hypothesis::H5(test) => document::korean(evidence, roles, model, *test),
                 Hypothesis::Own(own) => own::family(evidence, own),
             };
             settle::settle(evidence, model, family)
         })
         .collect();
-    let (claim, claim_ko) = claim(cast, hypothesis);
+    let (claim, claim_ko) = claim(roles, hypothesis);
     let (outcome, because) = over_models(&models);
     Verdict {
         hypothesis: hypothesis.name().to_owned(),
@@ -76,36 +78,28 @@ fn verdict<'a>(evidence: &Evidence<'a>, cast: &Cast<'a>, hypothesis: &'a Hypothe
     }
 }
 
-fn claim(cast: &Cast<'_>, hypothesis: &Hypothesis) -> (String, Option<String>) {
+fn claim(roles: &RoleFrameworks<'_>, hypothesis: &Hypothesis) -> (String, Option<String>) {
     let (sglang, vllm, ollama) = (
-        cast.name(Role::Sglang),
-        cast.name(Role::Vllm),
-        cast.name(Role::Ollama),
+        roles.name(Role::Sglang),
+        roles.name(Role::Vllm),
+        roles.name(Role::Ollama),
     );
-    let (n, claim) = match hypothesis {
-        Hypothesis::H1(_) => (
-            0,
-            format!("{sglang} has a higher throughput than {vllm} on a shared prefix"),
-        ),
-        Hypothesis::H2(_) => (
-            1,
-            format!("{sglang} and {vllm} serve concurrent requests overwhelmingly better than {ollama}"),
-        ),
-        Hypothesis::H3(_) => (
-            2,
-            format!("{ollama} is competitive in the latency of a single request"),
-        ),
-        Hypothesis::H4(_) => (
-            3,
-            "The frameworks differ in how performance degrades as concurrent requests increase".to_owned(),
-        ),
-        Hypothesis::H5(_) => (
-            4,
-            "The frameworks differ in token efficiency and throughput of Korean against English".to_owned(),
-        ),
+    let claim = match hypothesis {
+        Hypothesis::H1(_) => format!("{sglang} has a higher throughput than {vllm} on a shared prefix"),
+        Hypothesis::H2(_) => {
+            format!("{sglang} and {vllm} serve concurrent requests overwhelmingly better than {ollama}")
+        }
+        Hypothesis::H3(_) => format!("{ollama} is competitive in the latency of a single request"),
+        Hypothesis::H4(_) => {
+            "The frameworks differ in how performance degrades as concurrent requests increase".to_owned()
+        }
+        Hypothesis::H5(_) => {
+            "The frameworks differ in token efficiency and throughput of Korean against English".to_owned()
+        }
         Hypothesis::Own(own) => return (own.claim.clone(), None),
     };
-    (claim, Some(CLAIMS_KO[n].to_owned()))
+    let claim_ko = CLAIMS_KO.iter().find(|(name, _)| *name == hypothesis.name());
+    (claim, claim_ko.map(|(_, words)| (*words).to_owned()))
 }
 
 /// What all models say, else inconclusive.

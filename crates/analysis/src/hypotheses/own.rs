@@ -1,45 +1,37 @@
 //! The plan's own hypotheses.
 
 use super::{
-    super::{TestRole, VerdictOutcome},
+    decision::{TestCells, TestSpec, Undecided},
     evidence::Evidence,
-    question::{Gap, Place, Question},
     settle::Family,
     words::prompt_tokens,
 };
 use benchd_plan::{self, Cell, Figure, OwnHypothesis, OwnTest, Rule};
 
 pub(super) fn family<'a>(evidence: &Evidence<'a>, own: &'a OwnHypothesis) -> Family<'a> {
-    let (mut deciding, mut gaps) = (Vec::new(), Vec::new());
+    let (mut deciding, mut impossible) = (Vec::new(), Vec::new());
     for test in &own.tests {
-        let questions = questions(evidence, test);
-        if questions.is_empty() {
+        let specs = specs(evidence, test);
+        if specs.is_empty() {
             let kind = evidence.plan.scenarios.get(&test.scenario).map(|s| s.kind);
-            gaps.extend(kind.map(Gap::OneOnly));
+            impossible.extend(kind.map(Undecided::NothingToCompare));
         }
-        deciding.extend(questions);
+        deciding.extend(specs);
     }
     Family {
         rule: own.rule,
         deciding,
         beside: Vec::new(),
-        gaps,
+        impossible,
         lead: match own.rule {
-            Rule::All => |outcome| match outcome {
-                VerdictOutcome::Supported => "Every test holds; the narrowest:",
-                _ => "",
-            },
-            Rule::Any => |outcome| match outcome {
-                VerdictOutcome::Refuted => "No test holds; the nearest:",
-                _ => "",
-            },
+            Rule::All => ("Every test holds; the narrowest:", ""),
+            Rule::Any => ("", "No test holds; the nearest:"),
         },
         configuration: Vec::new(),
     }
 }
 
-/// One question for each cell that fits.
-fn questions<'a>(evidence: &Evidence<'a>, test: &'a OwnTest) -> Vec<Question<'a>> {
+fn specs<'a>(evidence: &Evidence<'a>, test: &'a OwnTest) -> Vec<TestSpec<'a>> {
     let Some(scenario) = evidence.plan.scenarios.get(&test.scenario) else {
         return Vec::new();
     };
@@ -48,14 +40,7 @@ fn questions<'a>(evidence: &Evidence<'a>, test: &'a OwnTest) -> Vec<Question<'a>
         (test.concurrency.is_empty() || test.concurrency.contains(&cell.concurrency))
             && (test.input_tokens.is_empty() || test.input_tokens.contains(&prompt_tokens(cell)))
     };
-    let ask = |at| Question {
-        role: TestRole::Deciding,
-        figure: test.figure,
-        of: &test.of,
-        against: &test.against,
-        at,
-        bound: test.bound,
-    };
+    let spec = |at| TestSpec::new(test.figure, (&test.of, &test.against), at, test.bound);
     if test.figure.is_korean_over_english() {
         let mut levels: Vec<u32> = all.iter().filter(|c| fits(c)).map(|c| c.concurrency).collect();
         levels.dedup();
@@ -63,7 +48,7 @@ fn questions<'a>(evidence: &Evidence<'a>, test: &'a OwnTest) -> Vec<Question<'a>
             .into_iter()
             .map(|concurrency| {
                 let of_level = |c: &&Cell| c.concurrency == concurrency;
-                ask(Place::Korean {
+                spec(TestCells::Korean {
                     concurrency,
                     cells: all.iter().filter(of_level).cloned().collect(),
                 })
@@ -81,13 +66,13 @@ fn questions<'a>(evidence: &Evidence<'a>, test: &'a OwnTest) -> Vec<Question<'a>
         .filter(|cell| fits(cell))
         .filter_map(|cell| {
             let at = match test.figure {
-                Figure::ScalingEfficiency => Place::Scaling {
+                Figure::ScalingEfficiency => TestCells::Scaling {
                     cell: cell.clone(),
                     base: base(cell)?,
                 },
-                _ => Place::Cell(cell.clone()),
+                _ => TestCells::Cell(cell.clone()),
             };
-            Some(ask(at))
+            Some(spec(at))
         })
         .collect()
 }

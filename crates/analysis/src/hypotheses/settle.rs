@@ -1,4 +1,4 @@
-//! From the answers of a family of tests to one outcome, and to what is said of it.
+//! From the results of a family of tests to one outcome, and to what is said of it.
 //!
 //! "All hold" is supported where every test is supported at 95 %, which needs no correction (a claim that is false in
 //! one part has 2.5 % of passing there, whatever the others do), and refuted where one is refuted at the level that is
@@ -6,15 +6,16 @@
 //! could not be made count in that number: it is fixed before anything is measured.
 
 use super::{
-    super::{ModelVerdict, VerdictOutcome, Weakness, compare::COMPARED_VALUES},
+    super::{ModelVerdict, TestRole, VerdictOutcome, Weakness, compare::COMPARED_VALUES},
+    decision::{AT_95, Levels, TestResult, TestSpec, Undecided},
     effect::Unit,
-    evidence::{Evidence, shown},
-    question::{Answer, Gap, Levels, Question},
-    words::{capital, list},
+    evidence::Evidence,
+    roles::shown,
+    words::capital,
 };
-use benchd_core::stats::{
-    DEFAULT_LEVEL,
-    number::{count, number},
+use benchd_core::{
+    format::{count, list, number},
+    stats::DEFAULT_LEVEL,
 };
 use benchd_plan::Rule;
 
@@ -25,20 +26,15 @@ const WORTH_WHILE: f64 = 20.0;
 pub(super) struct Family<'a> {
     pub(super) rule: Rule,
     /// The verdict follows from these.
-    pub(super) deciding: Vec<Question<'a>>,
+    pub(super) deciding: Vec<TestSpec<'a>>,
     /// Told beside it.
-    pub(super) beside: Vec<Question<'a>>,
+    pub(super) beside: Vec<(TestRole, TestSpec<'a>)>,
     /// Tests that the plan has no way to make.
-    pub(super) gaps: Vec<Gap>,
-    /// What stands before the test that speaks for all, by outcome.
-    pub(super) lead: fn(VerdictOutcome) -> &'static str,
+    pub(super) impossible: Vec<Undecided>,
+    /// What stands before the test that speaks for all: where the family is supported, and where it is refuted.
+    pub(super) lead: (&'static str, &'static str),
     /// What was decided beforehand.
     pub(super) configuration: Vec<String>,
-}
-
-/// No words before the test that speaks for all.
-pub(super) fn no_lead(_: VerdictOutcome) -> &'static str {
-    ""
 }
 
 pub(super) fn settle(evidence: &Evidence<'_>, model: &str, family: Family<'_>) -> ModelVerdict {
@@ -54,22 +50,22 @@ pub(super) fn settle(evidence: &Evidence<'_>, model: &str, family: Family<'_>) -
             strict,
         },
     };
-    let beside_levels = Levels {
-        shown: DEFAULT_LEVEL,
-        strict: DEFAULT_LEVEL,
-    };
-    let deciding: Vec<Answer> = family
+    let deciding: Vec<TestResult> = family
         .deciding
         .iter()
-        .map(|q| evidence.ask(model, q, levels))
+        .map(|spec| evidence.test(model, spec, levels))
         .collect();
-    let beside: Vec<Answer> = family
+    let beside: Vec<TestResult> = family
         .beside
         .iter()
-        .map(|q| evidence.ask(model, q, beside_levels))
+        .map(|(role, spec)| {
+            let mut result = evidence.test(model, spec, AT_95);
+            result.test.role = *role;
+            result
+        })
         .collect();
-    let outcome = combine(family.rule, &deciding, family.gaps.is_empty());
-    let because = because(outcome, family.rule, &deciding, &family.gaps, family.lead);
+    let outcome = combine(family.rule, &deciding, family.impossible.is_empty());
+    let because = because(outcome, family.rule, &deciding, &family.impossible, family.lead);
     let mut weakened_by: Vec<Weakness> = Vec::new();
     for weakness in deciding.iter().flat_map(|a| &a.weaknesses) {
         if !weakened_by.contains(weakness) {
@@ -79,9 +75,9 @@ pub(super) fn settle(evidence: &Evidence<'_>, model: &str, family: Family<'_>) -
     let to_decide = if outcome == VerdictOutcome::Inconclusive {
         to_decide(
             family
-                .gaps
+                .impossible
                 .iter()
-                .chain(deciding.iter().filter_map(|a| a.gap.as_ref())),
+                .chain(deciding.iter().filter_map(|a| a.undecided.as_ref())),
         )
     } else {
         Vec::new()
@@ -93,9 +89,9 @@ pub(super) fn settle(evidence: &Evidence<'_>, model: &str, family: Family<'_>) -
         tests: deciding
             .into_iter()
             .chain(beside)
-            .map(|answer| {
-                let mut test = answer.test;
-                test.says = sentence(&answer.sentence);
+            .map(|result| {
+                let mut test = result.test;
+                test.says = sentence(&result.sentence);
                 test
             })
             .collect(),
@@ -105,10 +101,9 @@ pub(super) fn settle(evidence: &Evidence<'_>, model: &str, family: Family<'_>) -
     }
 }
 
-/// The outcome of a family.
-pub(super) fn combine(rule: Rule, deciding: &[Answer], complete: bool) -> VerdictOutcome {
+pub(super) fn combine(rule: Rule, deciding: &[TestResult], complete: bool) -> VerdictOutcome {
     use VerdictOutcome::{Inconclusive, Refuted, Supported};
-    let shown = |outcome| move |a: &Answer| a.test.outcome == outcome;
+    let shown = |outcome| move |a: &TestResult| a.test.outcome == outcome;
     let whole = complete && !deciding.is_empty();
     match rule {
         Rule::All if deciding.iter().any(|a| a.strict == Refuted) => Refuted,
@@ -133,12 +128,12 @@ fn sentence(text: &str) -> String {
 fn because(
     outcome: VerdictOutcome,
     rule: Rule,
-    deciding: &[Answer],
-    gaps: &[Gap],
-    lead: fn(VerdictOutcome) -> &'static str,
+    deciding: &[TestResult],
+    impossible: &[Undecided],
+    lead: (&str, &str),
 ) -> String {
-    let by_margin = |a: &&Answer, b: &&Answer| {
-        let margin = |a: &Answer| a.margin.unwrap_or(0.0);
+    let by_margin = |a: &&TestResult, b: &&TestResult| {
+        let margin = |a: &TestResult| a.margin.unwrap_or(0.0);
         margin(a).total_cmp(&margin(b))
     };
     let of = |outcome| deciding.iter().filter(move |a| a.test.outcome == outcome);
@@ -151,22 +146,26 @@ fn because(
         (VerdictOutcome::Refuted, Rule::Any) => of(outcome).min_by(by_margin),
         (VerdictOutcome::Inconclusive, _) => None,
     };
-    if let Some(answer) = decided {
+    if let Some(result) = decided {
         let several = deciding.len() > 1;
-        let lead = if several { lead(outcome) } else { "" };
+        let lead = match outcome {
+            VerdictOutcome::Supported if several => lead.0,
+            VerdictOutcome::Refuted if several => lead.1,
+            _ => "",
+        };
         let space = if lead.is_empty() { "" } else { " " };
-        return format!("{lead}{space}{}", sentence(&answer.sentence));
+        return format!("{lead}{space}{}", sentence(&result.sentence));
     }
-    if let Some(gap) = gaps.first() {
-        let why = match gap {
-            Gap::Role(role) => format!("no framework of the plan stands for {}", role.shown()),
-            Gap::Scenario(kind) => format!("the plan has no scenario of kind {kind}"),
-            Gap::OneOnly(kind) => format!("{kind} leaves nothing to compare"),
+    if let Some(missing) = impossible.first() {
+        let why = match missing {
+            Undecided::NoFramework(role) => format!("no framework of the plan stands for {}", role.shown()),
+            Undecided::NoScenario(kind) => format!("the plan has no scenario of kind {kind}"),
+            Undecided::NothingToCompare(kind) => format!("{kind} leaves nothing to compare"),
             _ => "a part of it was not measured".to_owned(),
         };
         return format!("Not decided: {why}.");
     }
-    let open: Vec<&Answer> = of(VerdictOutcome::Inconclusive).collect();
+    let open: Vec<&TestResult> = of(VerdictOutcome::Inconclusive).collect();
     match open.first() {
         Some(first) if open.len() < deciding.len() => format!(
             "Not decided, though {} of {} tests are: {}",
@@ -180,10 +179,10 @@ fn because(
             .iter()
             .find(|a| a.test.outcome == VerdictOutcome::Refuted)
         {
-            Some(answer) if rule == Rule::All => format!(
+            Some(result) if rule == Rule::All => format!(
                 "Not decided: {} With {} tests one may fall short by chance; at the level that is corrected for them it \
                  does not.",
-                sentence(&answer.sentence),
+                sentence(&result.sentence),
                 count(deciding.len() as u64)
             ),
             _ => "Not decided: there is no test.".to_owned(),
@@ -192,20 +191,22 @@ fn because(
 }
 
 /// What it would take, each thing once.
-fn to_decide<'g>(gaps: impl Iterator<Item = &'g Gap>) -> Vec<String> {
+fn to_decide<'u>(all: impl Iterator<Item = &'u Undecided>) -> Vec<String> {
     let mut steps: Vec<String> = Vec::new();
     let mut missing: Vec<(&str, &str, Vec<String>)> = Vec::new();
     let mut more: Vec<(&str, Unit, usize, f64)> = Vec::new();
-    for gap in gaps {
-        let step = match gap {
-            Gap::Role(role) => format!(
+    for undecided in all {
+        let step = match undecided {
+            Undecided::NoFramework(role) => format!(
                 "A framework that stands for {}; one of another kind is named under `hypotheses: {{ roles: {{ {}: … }} }}`.",
                 role.shown(),
                 role.key()
             ),
-            Gap::Scenario(kind) => format!("A scenario of kind {kind} in the plan."),
-            Gap::OneOnly(kind) => format!("A second framework, or a second concurrency, that runs {kind}."),
-            Gap::Missing(absent) => {
+            Undecided::NoScenario(kind) => format!("A scenario of kind {kind} in the plan."),
+            Undecided::NothingToCompare(kind) => {
+                format!("A second framework, or a second concurrency, that runs {kind}.")
+            }
+            Undecided::Missing(absent) => {
                 let cell = format!("`{}`", absent.cell);
                 match missing
                     .iter_mut()
@@ -217,7 +218,7 @@ fn to_decide<'g>(gaps: impl Iterator<Item = &'g Gap>) -> Vec<String> {
                 }
                 continue;
             }
-            Gap::Void {
+            Undecided::Flagged {
                 framework,
                 cell,
                 kind,
@@ -226,7 +227,7 @@ fn to_decide<'g>(gaps: impl Iterator<Item = &'g Gap>) -> Vec<String> {
                 shown(framework),
                 kind.remedy()
             ),
-            Gap::TooFew { has, unit, scenario } => match unit {
+            Undecided::TooFew { has, unit, scenario } => match unit {
                 Unit::Passes | Unit::Rounds => format!(
                     "{COMPARED_VALUES} passes of `{scenario}` instead of {} (`passes: {COMPARED_VALUES}`); \
                      `--only scenario={scenario}` narrows such a run to it.",
@@ -240,11 +241,11 @@ fn to_decide<'g>(gaps: impl Iterator<Item = &'g Gap>) -> Vec<String> {
                     count(*has as u64)
                 ),
             },
-            Gap::BelowClientError => {
+            Undecided::BelowClientError => {
                 "Longer prompts or a larger model: the difference is smaller than the client's own error."
                     .to_owned()
             }
-            Gap::Near {
+            Undecided::NearThreshold {
                 has,
                 unit,
                 scenario,

@@ -1,15 +1,15 @@
 //! The sentences of a verdict.
 
-use benchd_core::stats::{
-    Interval,
-    number::{chosen, chosen_percent, count, number},
+use benchd_core::{
+    format::{chosen, chosen_percent, count, number},
+    stats::Interval,
 };
 use benchd_plan::{Bound, Cell, CellInput, Figure, ScenarioKind};
 
-use super::super::{VerdictOutcome, cell::asked_prompt_tokens};
+use super::super::{VerdictOutcome, context::asked_prompt_tokens};
 
 /// Where a figure was taken, to be put behind what was seen: ` at 16 streams`.
-pub(super) fn place(cell: &Cell) -> String {
+pub(super) fn setting(cell: &Cell) -> String {
     let streams = match cell.concurrency {
         1 => String::new(),
         n => format!(" at {} streams", count(n.into())),
@@ -63,17 +63,17 @@ pub(super) fn seen(
     figure: Figure,
     of: &str,
     against: &str,
-    place: &str,
+    setting: &str,
     effect: f64,
     interval: Option<&Interval>,
 ) -> String {
     let (times, brackets) = (number(effect), brackets(interval));
     match figure {
         Figure::OutputTokensPerS => {
-            format!("{of} generated {times} times {against}'s tokens per second{brackets}{place}")
+            format!("{of} generated {times} times {against}'s tokens per second{brackets}{setting}")
         }
         figure => format!(
-            "{of}'s {} was {times} times {against}'s{brackets}{place}",
+            "{of}'s {} was {times} times {against}'s{brackets}{setting}",
             noun(figure)
         ),
     }
@@ -97,18 +97,6 @@ pub(super) fn stands(bound: Bound, outcome: VerdictOutcome) -> String {
         }
         (Bound::DiffersBy(share) | Bound::Within(share), Inconclusive) => {
             format!("; the interval holds the line of {}", chosen_percent(share))
-        }
-    }
-}
-
-/// `a`, `a and b`, `a, b and c`.
-pub(super) fn list<T: AsRef<str>>(items: &[T]) -> String {
-    match items {
-        [] => String::new(),
-        [one] => one.as_ref().to_owned(),
-        [all @ .., last] => {
-            let all: Vec<&str> = all.iter().map(AsRef::as_ref).collect();
-            format!("{} and {}", all.join(", "), last.as_ref())
         }
     }
 }

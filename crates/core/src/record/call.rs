@@ -34,7 +34,7 @@ impl Method {
 /// One call: never retried by the client itself, never through a proxy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HttpCall {
-    /// The method.
+    /// `GET`, `HEAD`, `POST` or `DELETE`.
     pub method: Method,
     /// Path with its query, from `/`.
     pub path: String,
@@ -103,28 +103,28 @@ pub enum DoneWhen {
     Status(Vec<u16>),
     /// Status 200 and this value at this place.
     JsonEquals {
-        /// The place.
+        /// Where in the answer.
         pointer: String,
-        /// The value.
+        /// What must stand there, types included: `1` is not `"1"`.
         value: Value,
     },
     /// Status 200 and something other than `null` at this place.
     JsonPresent {
-        /// The place.
+        /// Where in the answer.
         pointer: String,
     },
     /// Status 200 and the same value, not absent, at both places (Ollama's `size_vram` and `size`).
     JsonPathsEqual {
-        /// One place.
+        /// Where one of them is.
         a: String,
-        /// The other.
+        /// Where the other is.
         b: String,
     },
     /// Status 200 and a body of JSON lines (Ollama's `/api/create`) whose last one has this value at this place.
     LastLineEquals {
-        /// The place in the last line.
+        /// Where in the last line that is not empty.
         pointer: String,
-        /// The value.
+        /// What must stand there, types included: `1` is not `"1"`.
         value: Value,
     },
     /// All of them.
@@ -201,7 +201,7 @@ pub struct Step {
     pub what: String,
     /// A question asked first: where its answer shows what it must, the step is not needed.
     pub unless: Option<(HttpCall, DoneWhen)>,
-    /// The call.
+    /// Made again until it shows `done`.
     pub call: HttpCall,
     /// What its answer must show.
     pub done: DoneWhen,

@@ -25,7 +25,7 @@ pub use process::ProcessIdentity;
 pub use redact::{
     REDACTED, Redactor, SHORTEST_SECRET, is_secret_name, secrets_of_arguments, secrets_of_environment,
 };
-pub use request::{Outcome, Phase, REQUEST_RECORD_VERSION, RequestRecord, TokenSource, Transcript};
+pub use request::{Outcome, Phase, REQUEST_RECORD_VERSION, RequestRecord, TokenSource};
 pub use stream::{EndMarker, StreamShape};
 
 /// The name under which a lane's results are stored and reported: one framework serving one model, in one
@@ -64,4 +64,13 @@ impl std::fmt::Display for LaneId {
 /// Microseconds, saturating: a stored time never wraps.
 pub fn micros(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Wall clock, microseconds since the Unix epoch.
+pub fn unix_us() -> u64 {
+    micros(
+        std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default(),
+    )
 }

@@ -7,11 +7,23 @@ pub const REQUEST_RECORD_VERSION: u32 = 1;
 
 /// How a request ended. Everything but `Ok` is a failure.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// HTTP 200, no error event, a finish reason, and the usage and end marker this server showed when ready.
+    #[default]
     Ok,
     /// No connection, or no status line.
     Connect,
@@ -64,38 +76,31 @@ impl std::fmt::Display for Outcome {
 }
 
 /// Whether a request counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Sent to warm the server; stored, never counted.
     Warmup,
     /// Counted.
+    #[default]
     Measured,
 }
 
 /// Where a token count comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenSource {
     /// The server's `usage`.
     Usage,
     /// The server sent none; there is no count, only a number of chunks (which is not a number of tokens).
+    #[default]
     None,
-}
-
-/// The text that a request brought back.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Transcript {
-    /// The answer.
-    pub text: String,
-    /// The reasoning before it, where the server sends it apart.
-    pub reasoning: String,
 }
 
 /// One line of `requests.jsonl`. Times with `_us` are integer microseconds; those without another origin in
 /// their description count from the send (the instant before the request's first byte was written, with the
 /// connection already open).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RequestRecord {
     /// Layout version, [`REQUEST_RECORD_VERSION`].
     pub v: u32,

@@ -7,7 +7,7 @@ use super::{Interval, IntervalMethod};
 
 /// An estimate is never taken for more exact than this share of itself: a sample without spread has an interval
 /// without width, which says that nothing varied, not that nothing can.
-pub const LEAST_ERROR_SHARE: f64 = 1e-3;
+const LEAST_ERROR_SHARE: f64 = 1e-3;
 
 /// One night's estimate of something positive, with its 95 % interval.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -6,21 +6,20 @@ mod between;
 mod bootstrap;
 mod contrast;
 mod effect;
-pub mod number;
 mod quantile;
 mod steady;
 mod trend;
 
-pub use between::{Estimate, Heterogeneity, LEAST_ERROR_SHARE, heterogeneity};
+pub use between::{Estimate, Heterogeneity, heterogeneity};
 pub use bootstrap::{
-    DEFAULT_LEVEL, Interval, IntervalMethod, REPLICATES, mean_interval, median_difference_interval,
-    median_interval, median_ratio_interval, stratified_median_interval, stratified_ratio_interval,
+    DEFAULT_LEVEL, Interval, IntervalMethod, REPLICATES, median_interval, median_ratio_interval,
+    stratified_median_interval, stratified_ratio_interval,
 };
 pub use contrast::{LogContrast, Term};
-pub use effect::{MannWhitney, cliffs_delta, fails_more_often, mann_whitney};
+pub use effect::{cliffs_delta, fails_more_often};
 pub use quantile::{CERTAINTY, Sorted, is_certain, samples_needed};
 pub use steady::{STEADY_SHARE, Window, overlap_share, steady_window};
-pub use trend::{TREND_POINTS, Trend, pooled_trend, trend};
+pub use trend::{Trend, pooled_trend, trend};
 
 #[cfg(test)]
 pub(crate) mod fixtures {

@@ -6,10 +6,8 @@ pub const STEADY_SHARE: f64 = 0.95;
 /// A stretch of time, microseconds from the start of the pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    /// Its start.
-    pub start_us: u64,
-    /// Its end.
-    pub end_us: u64,
+    start_us: u64,
+    end_us: u64,
 }
 
 impl Window {

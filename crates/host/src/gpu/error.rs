@@ -58,13 +58,13 @@ pub enum GpuError {
     /// One device is named twice.
     #[error("the plan names GPU {uuid} twice")]
     NamedTwice {
-        /// The device.
+        /// UUID of the device.
         uuid: String,
     },
     /// A MIG instance together with another device.
     #[error("the plan names the MIG instance {uuid} beside another device")]
     MigBesideOthers {
-        /// The MIG instance.
+        /// UUID of the MIG instance.
         uuid: String,
     },
     /// The device fell off the bus, or needs a reset.
@@ -222,7 +222,7 @@ impl CallErrorKind {
 pub struct CallError {
     /// The NVML function.
     pub call: &'static str,
-    /// What kind of failure.
+    /// Whether the value can come yet.
     pub kind: CallErrorKind,
     /// NVML's words.
     pub detail: String,

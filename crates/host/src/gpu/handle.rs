@@ -9,11 +9,14 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    CallError, CallErrorKind, GpuError, OurPids, SamplerReport, Sampling,
-    place::{Placement, place},
+    error::{CallError, CallErrorKind, GpuError},
+    observation::{DeviceHealth, Observation},
+    placement::{Placement, placement},
+    sample::{SamplerReport, Sampling},
+    watch::OurPids,
     worker::{self, Command},
 };
-use benchd_core::record::{GpuHost, GpuProcess, ThrottleReason};
+use benchd_core::record::{GpuHost, GpuProcess};
 use benchd_plan::GpuSelection;
 
 /// The environment variable that names the NVML library.
@@ -21,43 +24,6 @@ const LIBRARY_VARIABLE: &str = "BENCHD_NVML_LIB";
 
 /// The driver's own name for it.
 const DEFAULT_LIBRARY: &str = "libnvidia-ml.so.1";
-
-/// What the devices say at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Observation {
-    /// The chosen devices, in the plan's order.
-    pub devices: Vec<DeviceObservation>,
-}
-
-/// What one device says at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeviceObservation {
-    /// Device index.
-    pub index: u32,
-    /// Memory in use, bytes, without what the driver reserves.
-    pub used_bytes: Result<u64, CallError>,
-    /// Compute processes.
-    pub processes: Result<Vec<GpuProcess>, CallError>,
-    /// Graphics processes, where NVML lists them; they hold memory too.
-    pub graphics: Vec<GpuProcess>,
-}
-
-/// How well one device is, beyond what it holds. A value that the driver does not give is `None`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeviceHealth {
-    /// Device index.
-    pub index: u32,
-    /// Why clocks are low now.
-    pub throttle: Option<Vec<ThrottleReason>>,
-    /// Degrees Celsius.
-    pub temperature_c: Option<u32>,
-    /// Whether the driver stays awake without a client.
-    pub persistence: Option<bool>,
-    /// Whether memory pages wait for a reset to be retired.
-    pub retirement_pending: Option<bool>,
-    /// Share of the last driver period in which a kernel ran, percent.
-    pub util_gpu_pct: Option<u32>,
-}
 
 /// The chosen devices. Cheap to clone; the NVML thread ends when the last clone is dropped.
 #[derive(Debug, Clone)]
@@ -68,7 +34,7 @@ struct Open {
     host: GpuHost,
     ours: OurPids,
     commands: mpsc::Sender<Command>,
-    /// Why NVML's process lists prove nothing, as [`Gpu::devices_of`] last found.
+    /// Why NVML's process lists prove nothing, as [`Gpu::placement`] last found.
     not_listed: Mutex<Option<String>>,
 }
 
@@ -110,7 +76,7 @@ impl Gpu {
         }))))
     }
 
-    /// No GPU.
+    /// The handle for `gpu: none`: no library, no thread, every answer is empty.
     pub fn none() -> Self {
         Self(None)
     }
@@ -192,18 +158,18 @@ impl Gpu {
     ///
     /// # Errors
     /// NVML does not list its devices.
-    pub async fn devices_of(&self, pids: &[i32]) -> Result<Option<Placement>, GpuError> {
+    pub async fn placement(&self, pids: &[i32]) -> Result<Option<Placement>, GpuError> {
         let Some(open) = &self.0 else { return Ok(None) };
-        let listings = open.ask(Command::List).await??;
-        let placement = place(&listings, pids);
+        let devices = open.ask(Command::Processes).await??;
+        let placement = placement(&devices, pids);
         *open.not_listed.lock().unwrap_or_else(PoisonError::into_inner) = match &placement {
             Placement::NotListed { why } => Some(why.clone()),
-            Placement::OnChosen(_) | Placement::Astray(_) => None,
+            Placement::OnChosen(_) | Placement::OnOthers(_) => None,
         };
         Ok(Some(placement))
     }
 
-    /// Why NVML's process lists prove nothing of this server: it ran, and [`Gpu::devices_of`] did not find it.
+    /// Why NVML's process lists prove nothing of this server: it ran, and [`Gpu::placement`] did not find it.
     pub(super) fn not_listed(&self) -> Option<String> {
         self.0
             .as_ref()?

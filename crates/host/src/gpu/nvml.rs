@@ -11,11 +11,11 @@ use nvml_wrapper::{
 };
 
 use super::{
-    CallError, CallErrorKind, GpuError,
-    handle::{DeviceHealth, DeviceObservation},
-    place::Listing,
-    watch,
+    error::{CallError, CallErrorKind, GpuError},
+    observation::{DeviceHealth, DeviceObservation},
+    placement::DeviceProcesses,
 };
+use crate::process::Seen;
 use benchd_core::record::{GpuDevice, GpuHost, GpuProcess, ThrottleReason};
 use benchd_plan::DeviceSelector;
 
@@ -189,7 +189,10 @@ fn to_process(device: u32, process: &ProcessInfo) -> GpuProcess {
             UsedGpuMemory::Used(bytes) => Some(bytes),
             UsedGpuMemory::Unavailable => None,
         },
-        name: watch::name(process.pid),
+        name: i32::try_from(process.pid)
+            .ok()
+            .and_then(Seen::read)
+            .map(|seen| seen.identity.name),
     }
 }
 
@@ -339,7 +342,7 @@ fn present(nvml: &Nvml) -> String {
     }
 }
 
-/// Driver and devices.
+/// The driver, and the chosen devices with what each is.
 pub(super) fn inventory(nvml: &Nvml, chosen: &[Chosen<'_>]) -> Result<GpuHost, GpuError> {
     let driver = nvml.sys_driver_version().map_err(|error| GpuError::Call {
         call: "nvmlSystemGetDriverVersion",
@@ -364,7 +367,7 @@ pub(super) fn inventory(nvml: &Nvml, chosen: &[Chosen<'_>]) -> Result<GpuHost, G
 }
 
 /// The compute processes of all devices of the machine.
-pub(super) fn listings(nvml: &Nvml, chosen: &[Chosen<'_>]) -> Result<Vec<Listing>, GpuError> {
+pub(super) fn processes(nvml: &Nvml, chosen: &[Chosen<'_>]) -> Result<Vec<DeviceProcesses>, GpuError> {
     let count = nvml.device_count().map_err(|error| GpuError::Call {
         call: "nvmlDeviceGetCount_v2",
         detail: error.to_string(),
@@ -385,8 +388,8 @@ pub(super) fn listings(nvml: &Nvml, chosen: &[Chosen<'_>]) -> Result<Vec<Listing
                     })
                     .map_err(|error| format!("{COMPUTE}: {error}")),
             };
-            Listing {
-                device: index,
+            DeviceProcesses {
+                index,
                 chosen: ours.is_some(),
                 processes,
             }

@@ -17,10 +17,12 @@ use std::{
 };
 
 use super::{
-    Gpu, Observation,
+    handle::Gpu,
+    observation::Observation,
     verdict::{HeldReason, Verdict, judge, listed},
     watch,
 };
+use crate::process::Seen;
 use benchd_core::record::GpuProcess;
 
 /// On what the proof rests.
@@ -152,7 +154,7 @@ fn describe(process: &GpuProcess) -> String {
 
 /// How long to wait before the next observation, `elapsed` into the proof: memory mostly comes back within a
 /// second or so, and that time is a result; later a slower pace is enough.
-pub fn next_poll(elapsed: Duration) -> Duration {
+fn next_poll(elapsed: Duration) -> Duration {
     const FAST: Duration = Duration::from_millis(20);
     const SLOW: Duration = Duration::from_millis(100);
     const FAST_FOR: Duration = Duration::from_secs(2);
@@ -260,7 +262,7 @@ fn with_family(observation: &Observation, ours: &[i32]) -> Vec<i32> {
         .devices
         .iter()
         .flat_map(listed)
-        .filter(|process| watch::is_ours(process.pid, &set, benchd, &watch::kin))
+        .filter(|process| watch::is_ours(process.pid, &set, benchd, &Seen::read))
         .filter_map(|process| i32::try_from(process.pid).ok());
     ours.iter().copied().chain(family).collect()
 }

@@ -3,18 +3,19 @@
 use std::{
     collections::{BTreeMap, HashSet},
     ops::ControlFlow,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::mpsc;
 
 use super::{
-    CallError, CallErrorKind,
+    error::{CallError, CallErrorKind},
     nvml::Chosen,
     ticks::{ErrorLog, Ticks},
-    watch::{Stranger, Watch, kin},
+    watch::{Stranger, Watch},
 };
-use benchd_core::record::{GPU_SAMPLE_VERSION, GpuProcess, GpuSample, micros};
+use crate::process::Seen;
+use benchd_core::record::{GPU_SAMPLE_VERSION, GpuProcess, GpuSample, micros, unix_us};
 
 /// Default time between samples. NVML's own utilisation figure covers the last 1/6 s to 1 s (nvml.h,
 /// `nvmlUtilization_t`), so a faster rate would only repeat it; memory, power and clocks are instantaneous, and
@@ -23,7 +24,7 @@ use benchd_core::record::{GPU_SAMPLE_VERSION, GpuProcess, GpuSample, micros};
 pub const DEFAULT_SAMPLE_PERIOD: Duration = Duration::from_millis(100);
 
 /// The shortest period; a shorter one is taken as this.
-pub const MIN_SAMPLE_PERIOD: Duration = Duration::from_millis(5);
+const MIN_SAMPLE_PERIOD: Duration = Duration::from_millis(5);
 
 /// A lost device is asked again only every so many ticks (5 s at the default period): it hardly ever comes
 /// back without a reset, and each failed call may take long.
@@ -37,26 +38,26 @@ pub struct Sampling {
     /// Takes the samples. The NVML thread never waits for room: what does not fit is dropped and counted. The
     /// sampler ends when the receiver is closed.
     pub samples: mpsc::Sender<GpuSample>,
-    /// Takes what is noticed.
+    /// Takes what is noticed on the way; unbounded, for it is rare.
     pub events: mpsc::UnboundedSender<GpuEvent>,
     /// Processes that were on the devices before the first server.
     pub baseline: Vec<GpuProcess>,
 }
 
-/// Noticed while sampling.
+/// What the sampler notices beside its samples.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GpuEvent {
     /// The device fell off the bus or needs a reset. Reported once; the sampler goes on to ask at a slower pace
     /// and writes no samples of this device meanwhile.
     Lost {
-        /// Device index.
+        /// NVML index.
         device: u32,
         /// The call and NVML's words.
         detail: String,
     },
     /// A lost device answers again.
     Back {
-        /// Device index.
+        /// NVML index.
         device: u32,
     },
     /// A process appeared that is not ours. Reported once.
@@ -70,7 +71,7 @@ pub struct SamplerReport {
     pub ticks: u64,
     /// Ticks skipped because the calls before them took too long.
     pub missed: u64,
-    /// Samples sent.
+    /// Samples that found room, of all devices together.
     pub samples: u64,
     /// Samples dropped for want of room.
     pub dropped: u64,
@@ -136,7 +137,7 @@ impl Sampler {
                 .filter_map(|error| self.errors.note(device.index, error))
                 .collect();
             if let Some(processes) = &sample.processes {
-                for stranger in self.watch.look(processes, ours, benchd, &kin) {
+                for stranger in self.watch.look(processes, ours, benchd, &Seen::read) {
                     self.tell(GpuEvent::Stranger(stranger));
                 }
             }
@@ -179,13 +180,13 @@ impl Sampler {
 /// Reads one sample. A lost device is not asked for the rest.
 fn read(device: &Chosen<'_>) -> (GpuSample, Vec<CallError>) {
     let started = Instant::now();
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let started_unix_us = unix_us();
     let mut asked = Asked::default();
     let memory = asked.ask(|| device.memory());
     let utilisation = asked.ask(|| device.utilisation());
     let sample = GpuSample {
         v: GPU_SAMPLE_VERSION,
-        unix_us: micros(since_epoch),
+        unix_us: started_unix_us,
         device: device.index,
         memory_used_bytes: memory.map(|memory| memory.used_bytes),
         memory_reserved_bytes: memory.map(|memory| memory.reserved_bytes),

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::CallError;
+use super::error::{CallError, CallErrorKind};
 
 /// A grid of absolute times: tick `n` is due at `start + n × period`, however long earlier ticks took, so the
 /// samples of a night don't drift. A tick whose time has passed before it could begin is skipped and counted.
@@ -86,7 +86,7 @@ impl ErrorLog {
             return Some(error.to_string());
         }
         seen.unwritten += 1;
-        if error.kind == super::CallErrorKind::Unsupported || seen.unwritten < REPEATS_PER_LINE {
+        if error.kind == CallErrorKind::Unsupported || seen.unwritten < REPEATS_PER_LINE {
             return None;
         }
         let repeats = std::mem::take(&mut seen.unwritten);
@@ -105,7 +105,6 @@ impl ErrorLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::CallErrorKind;
 
     const PERIOD: Duration = Duration::from_millis(100);
 

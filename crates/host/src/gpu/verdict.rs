@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use super::{CallErrorKind, DeviceObservation, Observation};
+use super::{
+    error::CallErrorKind,
+    observation::{DeviceObservation, Observation},
+};
 use benchd_core::record::GpuProcess;
 
 /// What one observation says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// The memory is back.
     Released,
     /// Not yet, or not known; ask again.
@@ -56,7 +59,7 @@ pub enum HeldReason {
 ///
 /// Where a device does not list its processes, memory alone decides; [`Witness`](super::Witness) says so. A list
 /// that merely failed is asked for again until the deadline.
-pub fn judge(
+pub(super) fn judge(
     observation: &Observation,
     baseline: &[u64],
     tolerance_bytes: u64,

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use crate::process::Seen;
 use benchd_core::record::GpuProcess;
 
 /// The process ids of the server that runs now: written by whoever owns the server, read by the NVML thread.
@@ -34,39 +35,11 @@ impl OurPids {
 /// A process on a chosen device that is neither ours nor was there before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stranger {
-    /// The process.
+    /// As NVML lists it.
     pub process: GpuProcess,
     /// Whether this system knows the process id. If not, NVML shows the ids of another pid namespace (benchd
     /// runs in a container), and the process may be the server itself.
     pub visible: bool,
-}
-
-/// What /proc says of a process's family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Kin {
-    parent: i32,
-    group: i32,
-}
-
-/// Reads parent and process group from `/proc/PID/stat`; `None` where there is no such process here.
-pub(super) fn kin(pid: i32) -> Option<Kin> {
-    parse_kin(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
-}
-
-/// `pid (comm) state ppid pgrp …` (proc_pid_stat(5)); `comm` may contain spaces and parentheses.
-fn parse_kin(stat: &str) -> Option<Kin> {
-    let (_, rest) = stat.rsplit_once(") ")?;
-    let mut fields = rest.split(' ').skip(1);
-    Some(Kin {
-        parent: fields.next()?.parse().ok()?,
-        group: fields.next()?.parse().ok()?,
-    })
-}
-
-/// The name of a process by /proc, where it can be seen.
-pub(super) fn name(pid: u32) -> Option<String> {
-    let name = std::fs::read(format!("/proc/{pid}/comm")).ok()?;
-    Some(String::from_utf8_lossy(&name).trim_end().to_owned())
 }
 
 /// No line of ancestors is longer; a bound against a table that changes while it is walked.
@@ -74,21 +47,26 @@ const MAX_ANCESTORS: usize = 64;
 
 /// Whether `pid` is ours: in the set, in a process group that a process of the set leads, or a descendant of
 /// the set or of benchd itself. The set alone would be late: a server may start a worker at any moment.
-pub(super) fn is_ours(pid: u32, ours: &HashSet<i32>, benchd: i32, kin: &dyn Fn(i32) -> Option<Kin>) -> bool {
+pub(super) fn is_ours(
+    pid: u32,
+    ours: &HashSet<i32>,
+    benchd: i32,
+    read: &dyn Fn(i32) -> Option<Seen>,
+) -> bool {
     let Ok(pid) = i32::try_from(pid) else { return false };
     if ours.contains(&pid) {
         return true;
     }
     let mut at = pid;
     for _ in 0..MAX_ANCESTORS {
-        let Some(found) = kin(at) else { return false };
-        if ours.contains(&found.group) || ours.contains(&found.parent) || found.parent == benchd {
+        let Some(found) = read(at) else { return false };
+        if ours.contains(&found.identity.pgid) || ours.contains(&found.ppid) || found.ppid == benchd {
             return true;
         }
-        if found.parent <= 1 {
+        if found.ppid <= 1 {
             return false;
         }
-        at = found.parent;
+        at = found.ppid;
     }
     false
 }
@@ -118,7 +96,7 @@ impl Watch {
         processes: &[GpuProcess],
         ours: &HashSet<i32>,
         benchd: i32,
-        kin: &dyn Fn(i32) -> Option<Kin>,
+        read: &dyn Fn(i32) -> Option<Seen>,
     ) -> Vec<Stranger> {
         let mut strangers = Vec::new();
         for process in processes {
@@ -126,12 +104,12 @@ impl Watch {
             if self.known.contains(&key) {
                 continue;
             }
-            if is_ours(process.pid, ours, benchd, kin) {
+            if is_ours(process.pid, ours, benchd, read) {
                 self.ours_listed = true;
                 continue;
             }
             self.known.insert(key);
-            let visible = i32::try_from(process.pid).is_ok_and(|pid| kin(pid).is_some());
+            let visible = i32::try_from(process.pid).is_ok_and(|pid| read(pid).is_some());
             strangers.push(Stranger {
                 process: process.clone(),
                 visible,
@@ -149,12 +127,13 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::seen;
 
     const BENCHD: i32 = 50;
 
     /// 100 leads group 100; 101 is its child; 102 is 101's child in a session of its own; 103 was adopted by
     /// init and stays in group 100; 104 was adopted by benchd; 200 is someone else's, below shell 199.
-    fn table(pid: i32) -> Option<Kin> {
+    fn table(pid: i32) -> Option<Seen> {
         let (parent, group) = match pid {
             100 => (BENCHD, 100),
             101 => (100, 100),
@@ -165,7 +144,7 @@ mod tests {
             199 => (1, 199),
             _ => return None,
         };
-        Some(Kin { parent, group })
+        Some(seen(pid, 1, parent, group, group))
     }
 
     fn process(pid: u32) -> GpuProcess {
@@ -194,12 +173,7 @@ mod tests {
 
     #[test]
     fn a_circle_in_the_table_ends() {
-        let circle = |pid: i32| {
-            Some(Kin {
-                parent: if pid == 300 { 301 } else { 300 },
-                group: 1,
-            })
-        };
+        let circle = |pid: i32| Some(seen(pid, 1, if pid == 300 { 301 } else { 300 }, 1, 1));
         assert!(!is_ours(300, &HashSet::from([100]), BENCHD, &circle));
     }
 
@@ -220,19 +194,5 @@ mod tests {
         );
         assert!(watch.ours_listed());
         assert_eq!(watch.look(&seen, &ours, BENCHD, &table), []);
-    }
-
-    #[test]
-    fn the_stat_line_of_a_strangely_named_process_is_read() {
-        assert_eq!(
-            parse_kin("4242 (VLLM::Engine) (x) S 100 101 102 0 -1"),
-            Some(Kin {
-                parent: 100,
-                group: 101
-            })
-        );
-        assert_eq!(parse_kin("4242 (half"), None);
-        let own = i32::try_from(std::process::id()).expect("a pid is positive");
-        assert!(kin(own).is_some_and(|kin| kin.parent > 0));
     }
 }

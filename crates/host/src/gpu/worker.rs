@@ -12,11 +12,12 @@ use nvml_wrapper::Nvml;
 use tokio::sync::oneshot;
 
 use super::{
-    GpuError, OurPids, SamplerReport, Sampling,
-    handle::{DeviceHealth, Observation},
+    error::GpuError,
     nvml::{self, Chosen},
-    place::Listing,
-    sample::Sampler,
+    observation::{DeviceHealth, Observation},
+    placement::DeviceProcesses,
+    sample::{Sampler, SamplerReport, Sampling},
+    watch::OurPids,
 };
 use benchd_core::record::GpuHost;
 use benchd_plan::DeviceSelector;
@@ -25,7 +26,7 @@ use benchd_plan::DeviceSelector;
 pub(super) enum Command {
     Observe(oneshot::Sender<Observation>),
     Health(oneshot::Sender<Vec<DeviceHealth>>),
-    List(oneshot::Sender<Result<Vec<Listing>, GpuError>>),
+    Processes(oneshot::Sender<Result<Vec<DeviceProcesses>, GpuError>>),
     StartSampling(Sampling),
     StopSampling(oneshot::Sender<SamplerReport>),
 }
@@ -107,7 +108,7 @@ fn serve(nvml: &Nvml, chosen: &[Chosen<'_>], ours: &OurPids, commands: &Receiver
                 );
             }
             Command::Health(reply) => reply_to(reply, chosen.iter().map(Chosen::health).collect()),
-            Command::List(reply) => reply_to(reply, nvml::listings(nvml, chosen)),
+            Command::Processes(reply) => reply_to(reply, nvml::processes(nvml, chosen)),
             Command::StartSampling(settings) => sampler = Some(Sampler::new(settings, Instant::now())),
             Command::StopSampling(reply) => {
                 if let Some(stopped) = sampler.take() {

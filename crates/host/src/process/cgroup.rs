@@ -16,7 +16,7 @@ pub struct Cgroup {
 impl Cgroup {
     /// Where the cgroup of the server with this token is, below a delegated directory: known to a later benchd
     /// from the token alone.
-    pub fn place(delegated: &Path, token: &str) -> PathBuf {
+    pub fn dir_of(delegated: &Path, token: &str) -> PathBuf {
         delegated.join(format!("server-{token}"))
     }
 
@@ -25,7 +25,7 @@ impl Cgroup {
     /// # Errors
     /// The directory is no cgroup v2, or benchd may not write there.
     pub fn create(delegated: &Path, token: &str) -> io::Result<Self> {
-        let dir = Self::place(delegated, token);
+        let dir = Self::dir_of(delegated, token);
         std::fs::create_dir(&dir)?;
         let cgroup = Self { dir };
         if !cgroup.dir.join("cgroup.kill").exists() {
@@ -38,11 +38,11 @@ impl Cgroup {
     }
 
     /// A cgroup that a dead benchd left, by its directory; `None` where it is gone.
-    pub fn open(dir: &Path) -> Option<Self> {
+    pub(super) fn open(dir: &Path) -> Option<Self> {
         dir.join("cgroup.kill").exists().then(|| Self { dir: dir.into() })
     }
 
-    /// Its directory.
+    /// Where it is in the cgroup file system.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -63,7 +63,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn kill(&self) -> io::Result<()> {
+    pub(super) fn kill(&self) -> io::Result<()> {
         let mut file = OpenOptions::new()
             .write(true)
             .open(self.dir.join("cgroup.kill"))?;

@@ -44,7 +44,7 @@ const REMEMBERED: usize = 4096;
 
 /// What is known of a server's processes.
 #[derive(Debug, Clone)]
-pub struct Family {
+pub(super) struct Family {
     leader: Option<ProcessIdentity>,
     known: BTreeMap<i32, ProcessIdentity>,
 }
@@ -83,12 +83,12 @@ pub(super) fn adopted<'a>(
 
 impl Family {
     /// A family of which only the leader is known.
-    pub fn new(leader: ProcessIdentity) -> Self {
+    pub(super) fn new(leader: ProcessIdentity) -> Self {
         Self::recall(Some(leader), [])
     }
 
     /// A family as journalled: its leader, if it came to one, and the members seen before.
-    pub fn recall(
+    pub(super) fn recall(
         leader: Option<ProcessIdentity>,
         members: impl IntoIterator<Item = ProcessIdentity>,
     ) -> Self {
@@ -101,7 +101,7 @@ impl Family {
     }
 
     /// Everyone ever seen as a member, by pid.
-    pub fn known(&self) -> impl Iterator<Item = &ProcessIdentity> {
+    pub(super) fn known(&self) -> impl Iterator<Item = &ProcessIdentity> {
         self.known.values()
     }
 

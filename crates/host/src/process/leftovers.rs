@@ -7,16 +7,15 @@
 
 use std::{path::PathBuf, sync::Mutex};
 
-use nix::sys::signal::Signal;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     cgroup::Cgroup,
     family::{Family, Membership, Surroundings},
-    hunt::{Hunt, Quarry},
     log::lock,
-    signal, spawn,
+    spawn,
     stop::{StopPolicy, StopReport},
+    stopping::{StopTarget, Stopping},
     table::{self, ProcessTable, Seen},
 };
 use benchd_core::record::ProcessIdentity;
@@ -34,30 +33,30 @@ pub struct Witnesses {
     pub members: Vec<ProcessIdentity>,
     /// Inode numbers of the pipes that took its output.
     pub output_pipes: Vec<u64>,
-    /// Its cgroup.
+    /// Directory of its cgroup, where it had one.
     pub cgroup: Option<PathBuf>,
 }
 
 /// A process that a dead benchd left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leftover {
-    /// Who.
+    /// Pid and start time, so that it is never taken for another.
     pub identity: ProcessIdentity,
-    /// By which witness.
+    /// The witness by which it was found.
     pub by: Membership,
 }
 
-/// What is still there.
+/// Processes of a dead benchd's server that still run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Leftovers {
-    /// Surely the server's.
+    /// Surely the server's: [`clear`] ends them.
     pub ours: Vec<Leftover>,
     /// In a group or session of the leader's number, started after it, but with no witness that it is the
     /// same group: named, never touched.
     pub suspects: Vec<ProcessIdentity>,
 }
 
-/// How clearing went.
+/// What [`clear`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cleared {
     /// What was found, and what could not be killed.
@@ -67,7 +66,7 @@ pub struct Cleared {
 }
 
 /// The server's processes, as far as witnesses tell.
-struct Remains {
+struct AbandonedServer {
     token: Option<String>,
     leader: Option<ProcessIdentity>,
     family: Mutex<Family>,
@@ -75,7 +74,7 @@ struct Remains {
     cgroup: Option<Cgroup>,
 }
 
-impl Remains {
+impl AbandonedServer {
     /// `None` where nothing can be left: another boot ended everything.
     fn of(witnesses: &Witnesses) -> Option<Self> {
         if let (Some(then), Some(now)) = (&witnesses.boot_id, table::boot_id())
@@ -113,7 +112,7 @@ impl Remains {
     }
 }
 
-impl Quarry for Remains {
+impl StopTarget for AbandonedServer {
     fn look(&self, _deep: bool) -> Vec<(Seen, Membership)> {
         let table = ProcessTable::read();
         let carriers = self
@@ -128,29 +127,19 @@ impl Quarry for Remains {
             .map(|leader| table::pipe_holders(&table, &self.output_pipes, leader.start_ticks))
             .unwrap_or_default();
         let around = Surroundings {
-            own_pid: table::own_pid(),
-            own_pgid: table::own_pgid(),
-            adopts: false,
-            leaders: spawn::leaders(),
             carriers,
             pipe_holders,
-            in_cgroup: self.cgroup.as_ref().map(Cgroup::pids).unwrap_or_default(),
+            ..spawn::surroundings(self.cgroup.as_ref())
         };
         lock(&self.family).update(&table, &around)
     }
 
-    fn signal_group(&self, members: &[ProcessIdentity], signal: Signal) -> bool {
-        self.leader
-            .as_ref()
-            .is_some_and(|l| signal::signal_group(l.pgid, members, signal))
+    fn pgid(&self) -> Option<i32> {
+        self.leader.as_ref().map(|leader| leader.pgid)
     }
 
-    fn kill_cgroup(&self) {
-        if let Some(cgroup) = &self.cgroup
-            && let Err(error) = cgroup.kill()
-        {
-            tracing::warn!(dir = %cgroup.dir().display(), %error, "cgroup.kill failed; the sweep goes on without");
-        }
+    fn cgroup(&self) -> Option<&Cgroup> {
+        self.cgroup.as_ref()
     }
 
     fn reaps(&self, ended: &Seen) -> bool {
@@ -160,11 +149,11 @@ impl Quarry for Remains {
 
 /// What is still there of a dead benchd's server. Reads `/proc` only.
 pub fn leftovers(witnesses: &Witnesses) -> Leftovers {
-    let Some(remains) = Remains::of(witnesses) else {
+    let Some(abandoned) = AbandonedServer::of(witnesses) else {
         return Leftovers::default();
     };
-    let members = remains.look(true);
-    let suspects = remains.suspects(&members);
+    let members = abandoned.look(true);
+    let suspects = abandoned.suspects(&members);
     let ours = members
         .into_iter()
         .filter(|(s, _)| !s.is_zombie())
@@ -178,15 +167,15 @@ pub fn leftovers(witnesses: &Witnesses) -> Leftovers {
 
 /// Clears what is still there: TERM, grace, KILL, sweep, as for a living server. Ends in any case.
 pub async fn clear(witnesses: &Witnesses, policy: &StopPolicy, hurry: &CancellationToken) -> Cleared {
-    let Some(remains) = Remains::of(witnesses) else {
+    let Some(abandoned) = AbandonedServer::of(witnesses) else {
         return Cleared {
             report: StopReport::nothing(),
             suspects: Vec::new(),
         };
     };
-    let mut hunt = Hunt::new(&remains, policy);
-    hunt.run(hurry, None).await;
-    let report = hunt.report(None);
-    let suspects = remains.suspects(&remains.look(true));
+    let mut stopping = Stopping::new(&abandoned, policy);
+    stopping.run(hurry, None).await;
+    let report = stopping.report(None);
+    let suspects = abandoned.suspects(&abandoned.look(true));
     Cleared { report, suspects }
 }

@@ -12,18 +12,18 @@ const PROGRESS_PERIOD: Duration = Duration::from_secs(1);
 
 /// A line of output.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
+pub(super) struct Line {
     /// The text: invalid UTF-8 replaced, escape sequences and control characters removed.
-    pub text: String,
+    pub(super) text: String,
     /// Whether it goes on in the next one (it was longer than the cap).
-    pub continues: bool,
+    pub(super) continues: bool,
     /// Whether a lone carriage return ended it: the program means to write over it.
-    pub overwritten: bool,
+    pub(super) overwritten: bool,
 }
 
 /// Cuts bytes into lines at `\n`, `\r` and `\r\n`.
 #[derive(Debug, Default)]
-pub struct LineSplitter {
+pub(super) struct LineSplitter {
     line: Vec<u8>,
     /// A `\r` was the last byte: whether the line ends or is written over depends on the next one.
     after_return: bool,
@@ -32,7 +32,7 @@ pub struct LineSplitter {
 
 impl LineSplitter {
     /// A splitter whose lines show no secret, also where one is cut at the cap.
-    pub fn redacting(redactor: Redactor) -> Self {
+    pub(super) fn redacting(redactor: Redactor) -> Self {
         Self {
             redactor,
             ..Self::default()
@@ -40,7 +40,7 @@ impl LineSplitter {
     }
 
     /// Takes bytes and gives the lines that they end to `sink`.
-    pub fn push(&mut self, bytes: &[u8], mut sink: impl FnMut(Line)) {
+    pub(super) fn push(&mut self, bytes: &[u8], mut sink: impl FnMut(Line)) {
         let mut rest = bytes;
         while !rest.is_empty() {
             if self.after_return {
@@ -76,7 +76,7 @@ impl LineSplitter {
     }
 
     /// Gives what is there as a line, at the end of the output or when nothing more is awaited.
-    pub fn flush(&mut self, mut sink: impl FnMut(Line)) {
+    pub(super) fn flush(&mut self, mut sink: impl FnMut(Line)) {
         let overwritten = std::mem::take(&mut self.after_return);
         if !self.line.is_empty() {
             self.end_line(overwritten, &mut sink);
@@ -160,14 +160,14 @@ fn clean(bytes: &[u8]) -> String {
 
 /// Thins out progress bars: of lines that are written over, the first, one a second, and the last.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub(super) struct Progress {
     let_through: Option<Instant>,
     held: Option<String>,
 }
 
 impl Progress {
     /// What of a line that came at `now` is to be written: none, it, or the held last state of a bar and it.
-    pub fn pass(&mut self, line: Line, now: Instant) -> impl Iterator<Item = Line> + use<> {
+    pub(super) fn pass(&mut self, line: Line, now: Instant) -> impl Iterator<Item = Line> + use<> {
         let (held, line) = if line.overwritten {
             let due = self
                 .let_through
@@ -188,7 +188,7 @@ impl Progress {
     }
 
     /// The last state of a bar that was not written yet.
-    pub fn flush(&mut self) -> Option<Line> {
+    pub(super) fn flush(&mut self) -> Option<Line> {
         self.held.take().map(|text| Line {
             text,
             continues: false,

@@ -15,7 +15,7 @@ pub enum LockError {
         "{what} is held by another benchd: {holder}\n  hint: wait for it, or stop it (`benchd status` shows where it stands)"
     )]
     Held {
-        /// What is locked.
+        /// What the lock is for, in words that an error can use: `GPU <uuid>`.
         what: String,
         /// Who holds it, as written in the lock's file.
         holder: String,
@@ -23,9 +23,9 @@ pub enum LockError {
     /// The lock's file can't be used.
     #[error("the lock file {path} can't be used: {source}")]
     Io {
-        /// The file.
+        /// The lock's own file.
         path: PathBuf,
-        /// Why.
+        /// The system's answer.
         source: std::io::Error,
     },
 }

@@ -69,10 +69,10 @@ impl LogSettings {
     }
 }
 
-/// How the log fares.
+/// Lines that a log received and lost.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogState {
-    /// Lines received, as cut.
+    /// Lines received; one that was cut at the cap counts as several.
     pub lines: u64,
     /// Lines that did not reach the disk.
     pub lost_lines: u64,
@@ -83,9 +83,7 @@ pub struct LogState {
 /// Which stream a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// Standard output.
     Out,
-    /// Standard error.
     Err,
     /// benchd itself.
     Remark,
@@ -101,17 +99,16 @@ impl Origin {
     }
 }
 
-/// What the pump and those who ask share.
+/// State and last lines of a log: the writer and its disk thread write them, whoever asks reads them.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
+pub(super) struct LogView {
     state: Mutex<LogState>,
     ring: Mutex<VecDeque<String>>,
     /// Bytes that wait for the disk.
     queued: AtomicUsize,
 }
 
-impl Shared {
-    /// How the log fares.
+impl LogView {
     pub(super) fn state(&self) -> LogState {
         lock(&self.state).clone()
     }
@@ -153,7 +150,7 @@ impl Batch {
 /// The pump's end of the log.
 #[derive(Debug)]
 pub(super) struct LogWriter {
-    shared: Arc<Shared>,
+    view: Arc<LogView>,
     ring_lines: usize,
     queue: Sender<Batch>,
     thread: JoinHandle<()>,
@@ -167,14 +164,14 @@ impl LogWriter {
     /// Opens the log and starts its thread.
     pub(super) fn open(settings: &LogSettings) -> io::Result<Self> {
         let files = LogFiles::open(&settings.path, settings.limit_bytes)?;
-        let shared = Arc::new(Shared::default());
+        let view = Arc::new(LogView::default());
         let (queue, batches) = channel();
         let thread = std::thread::Builder::new().name("server-log".into()).spawn({
-            let shared = Arc::clone(&shared);
-            move || write_all(files, &batches, &shared)
+            let view = Arc::clone(&view);
+            move || write_all(files, &batches, &view)
         })?;
         Ok(Self {
-            shared,
+            view,
             ring_lines: settings.ring_lines,
             queue,
             thread,
@@ -184,9 +181,9 @@ impl LogWriter {
         })
     }
 
-    /// What others may ask.
-    pub(super) fn shared(&self) -> Arc<Shared> {
-        Arc::clone(&self.shared)
+    /// To be read by others while the log is written.
+    pub(super) fn view(&self) -> Arc<LogView> {
+        Arc::clone(&self.view)
     }
 
     /// Adds a line to the batch in hand, and to the memory of last lines.
@@ -195,7 +192,7 @@ impl LogWriter {
         // Writing to a Vec can't fail.
         let _ = writeln!(self.pending, "{now} {} {mark} {}", origin.tag(), line.text);
         self.pending_lines += 1;
-        let mut ring = lock(&self.shared.ring);
+        let mut ring = lock(&self.view.ring);
         while ring.len() >= self.ring_lines.max(1) {
             ring.pop_front();
         }
@@ -209,7 +206,7 @@ impl LogWriter {
         }
         let mut bytes = std::mem::take(&mut self.pending);
         let lines = std::mem::take(&mut self.pending_lines);
-        lock(&self.shared.state).lines += lines;
+        lock(&self.view.state).lines += lines;
         if self.dropped > 0 {
             let mut told = remark(&format!("{} lines lost: the disk was too slow", self.dropped));
             told.append(&mut bytes);
@@ -217,22 +214,20 @@ impl LogWriter {
         }
         let batch = Batch { bytes, lines };
         let cost = batch.cost();
-        let waiting = self.shared.queued.load(Ordering::Relaxed);
+        let waiting = self.view.queued.load(Ordering::Relaxed);
         let fits = waiting + cost <= QUEUE_BYTES;
         if fits {
             // Before the send: the disk's thread takes it off again at once.
-            self.shared.queued.fetch_add(cost, Ordering::Relaxed);
+            self.view.queued.fetch_add(cost, Ordering::Relaxed);
         }
         if fits && self.queue.send(batch).is_ok() {
             self.dropped = 0;
         } else {
             self.dropped += lines;
-            self.shared.lost(lines, None);
+            self.view.lost(lines, None);
         }
     }
-}
 
-impl LogWriter {
     /// Hands over what is in hand and lets the disk's thread end when all is written. The caller decides how
     /// long to wait for it: the disk may hang.
     pub(super) fn close(mut self) -> JoinHandle<()> {
@@ -260,7 +255,7 @@ fn remark(text: &str) -> Vec<u8> {
     format!("{} {} | {text}\n", stamp(), Origin::Remark.tag()).into_bytes()
 }
 
-fn write_all(mut files: LogFiles, batches: &Receiver<Batch>, shared: &Shared) {
+fn write_all(mut files: LogFiles, batches: &Receiver<Batch>, view: &LogView) {
     let mut lost_before = 0;
     while let Ok(mut batch) = batches.recv() {
         let cost = batch.cost();
@@ -273,10 +268,10 @@ fn write_all(mut files: LogFiles, batches: &Receiver<Batch>, shared: &Shared) {
             Ok(()) => lost_before = 0,
             Err(error) => {
                 lost_before += batch.lines;
-                shared.lost(batch.lines, Some(&error));
+                view.lost(batch.lines, Some(&error));
             }
         }
-        shared.queued.fetch_sub(cost, Ordering::Relaxed);
+        view.queued.fetch_sub(cost, Ordering::Relaxed);
     }
 }
 
@@ -401,7 +396,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_costs_lines_and_is_told_once() {
-        let shared = Shared::default();
+        let view = LogView::default();
         let (queue, batches) = channel();
         for _ in 0..3 {
             queue
@@ -412,7 +407,7 @@ mod tests {
                 .unwrap();
         }
         drop(queue);
-        shared.queued.store(QUEUE_BYTES, Ordering::Relaxed);
+        view.queued.store(QUEUE_BYTES, Ordering::Relaxed);
         // /dev/full takes the open and refuses every write with ENOSPC.
         let files = LogFiles {
             path: "/dev/full".into(),
@@ -422,8 +417,8 @@ mod tests {
             file: OpenOptions::new().append(true).open("/dev/full").unwrap(),
             written: 0,
         };
-        write_all(files, &batches, &shared);
-        let state = shared.state();
+        write_all(files, &batches, &view);
+        let state = view.state();
         assert_eq!(state.lost_lines, 3);
         assert!(state.error.unwrap().contains("No space left"));
     }
@@ -446,7 +441,7 @@ mod tests {
             };
             log.line("T", Origin::Out, &line);
         }
-        let tail = log.shared().tail();
+        let tail = log.view().tail();
         assert_eq!(tail[0], "two");
         assert!(tail[1].ends_with('…') && tail[1].len() < 2100);
     }

@@ -1,6 +1,6 @@
 //! Processes: who they are, how they are started, read, stopped and found again.
 //!
-//! Nothing here knows what a framework is. A server's processes are a [`Family`]: its leader, what shares the
+//! Nothing here knows what a framework is. A server's processes are its family: its leader, what shares the
 //! leader's group or session, what descends from it, what carries its token, and, since benchd is subreaper,
 //! what it left to benchd. The family is told by [`ProcessIdentity`](benchd_core::record::ProcessIdentity) (pid and
 //! start time), so that a pid which the kernel gave to somebody else is never signalled.
@@ -11,14 +11,14 @@
 //! - `cgroup`: a delegated cgroup, where there is one.
 //! - `lines`, `log`: output cut into lines; the bounded log.
 //! - `spawn`: the start; `pump`: the reading of its output, which never stops.
-//! - `stop`: the stop sequence as a decision (pure); `hunt`: its execution.
+//! - `stop`: the stop sequence as a decision (pure); `stopping`: its execution; `exit`: how a leader ended.
 //! - `leftovers`: what a dead benchd left, by its witnesses.
 //! - `ports`: who listens where.
 //! - `lock`: one benchd a GPU.
 
 mod cgroup;
+mod exit;
 mod family;
-mod hunt;
 mod leftovers;
 mod lines;
 mod lock;
@@ -28,21 +28,20 @@ mod pump;
 mod signal;
 mod spawn;
 mod stop;
+mod stopping;
 mod table;
 
 pub use cgroup::Cgroup;
-pub use family::{Family, Membership};
+pub use exit::LeaderExit;
+pub use family::Membership;
 pub use leftovers::{Cleared, Leftover, Leftovers, Witnesses, clear, leftovers};
-pub use lines::{Line, LineSplitter, Progress};
 pub use lock::{Lock, LockError};
 pub use log::{LogSettings, LogState};
 pub use ports::{Holder, PortTaken, describe, listener_owners, port_is_free};
 pub use signal::{ProcessHandle, become_subreaper};
-pub use spawn::{LeaderExit, ServerProcess, SpawnError, SpawnSpec};
-pub use stop::{Observation, StopAction, StopPolicy, StopReport, StopState, Stuck, decide};
-pub use table::{
-    ProcessTable, Seen, adopted_children, boot_id, carriers, descendants, group_members, identity, new_token,
-};
+pub use spawn::{ServerProcess, SpawnError, SpawnSpec};
+pub use stop::{StopPolicy, StopReport, Stuck};
+pub use table::{ProcessTable, Seen, boot_id, carriers, identity, new_token};
 
-/// The variable of a server's environment that carries its token.
-pub const TOKEN_VARIABLE: &str = "BENCHD_TOKEN";
+#[cfg(test)]
+pub(crate) use table::tests::seen;

@@ -19,7 +19,7 @@ use super::table;
 /// A process that has a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// Its pid.
+    /// Pid, as `/proc` names it.
     pub pid: i32,
     /// Its command line, shortened.
     pub command: String,
@@ -34,12 +34,12 @@ impl std::fmt::Display for Holder {
 /// Why a port can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PortTaken {
-    /// Somebody has it.
+    /// Another process listens there.
     #[error("port {port} on {host} is taken by {}", held_by(holders))]
     Held {
-        /// Address as asked.
+        /// Address or name, as asked for.
         host: String,
-        /// Port.
+        /// TCP port.
         port: u16,
         /// By whom; empty where benchd may not see it.
         holders: Vec<Holder>,
@@ -47,11 +47,11 @@ pub enum PortTaken {
     /// It can't be bound for another reason.
     #[error("cannot listen on {host}:{port}: {source}")]
     Unusable {
-        /// Address as asked.
+        /// Address or name, as asked for.
         host: String,
-        /// Port.
+        /// TCP port.
         port: u16,
-        /// Why.
+        /// The system's answer.
         source: io::Error,
     },
 }
@@ -111,19 +111,13 @@ fn plain_bind(address: SocketAddr) -> nix::Result<()> {
 }
 
 /// Pids that listen on `address`, or on all addresses of its port. The second list holds sockets (inodes)
-/// whose process benchd may not see.
-///
-/// # Errors
-/// `/proc/net` can't be read.
-pub fn listener_owners(address: SocketAddr) -> io::Result<(Vec<i32>, Vec<u64>)> {
+/// whose process benchd may not see. Both are empty where `/proc/net` can't be read.
+pub fn listener_owners(address: SocketAddr) -> (BTreeSet<i32>, BTreeSet<u64>) {
     let (listening, _) = inodes_on(address);
     let owners = owners(&listening);
     let seen: BTreeSet<u64> = owners.iter().map(|(_, inode)| *inode).collect();
-    let pids: BTreeSet<i32> = owners.into_iter().map(|(pid, _)| pid).collect();
-    Ok((
-        pids.into_iter().collect(),
-        listening.difference(&seen).copied().collect(),
-    ))
+    let pids = owners.into_iter().map(|(pid, _)| pid).collect();
+    (pids, listening.difference(&seen).copied().collect())
 }
 
 /// Sockets that listen on an overlapping address of the port, and all sockets that use the port there.
@@ -223,8 +217,8 @@ mod tests {
         assert_eq!(holders.len(), 1);
         assert_eq!(holders[0].pid, table::own_pid());
         assert_eq!(
-            listener_owners(address).unwrap(),
-            (vec![table::own_pid()], vec![])
+            listener_owners(address),
+            (BTreeSet::from([table::own_pid()]), BTreeSet::new())
         );
         // Also when one asks for every address, and the listener has only one.
         assert!(port_is_free("0.0.0.0", address.port()).is_err());

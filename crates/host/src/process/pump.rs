@@ -18,10 +18,10 @@ use tokio::{
 use tokio_process_stream::{Item, ProcessChunkStream};
 
 use super::{
+    exit::LeaderExit,
     lines::{Line, LineSplitter, Progress},
     log::{LogWriter, Origin, stamp},
     signal,
-    spawn::LeaderExit,
 };
 use benchd_core::record::Redactor;
 

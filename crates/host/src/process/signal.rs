@@ -12,7 +12,7 @@ use nix::{
 };
 
 use super::{
-    spawn::LeaderExit,
+    exit::LeaderExit,
     table::{self, ProcessTable},
 };
 use benchd_core::record::ProcessIdentity;
@@ -27,10 +27,7 @@ pub fn become_subreaper() -> std::io::Result<()> {
 
 /// A process held by a pidfd: signals reach this process or nobody.
 #[derive(Debug)]
-pub struct ProcessHandle {
-    identity: ProcessIdentity,
-    fd: OwnedFd,
-}
+pub struct ProcessHandle(OwnedFd);
 
 impl ProcessHandle {
     /// Takes hold of the process with this identity; `None` where it is no more, or its pid is another's now.
@@ -51,34 +48,17 @@ impl ProcessHandle {
         let now = table::identity(identity.pid);
         Ok(now
             .filter(|n| n.start_ticks == identity.start_ticks)
-            .map(|_| Self {
-                identity: identity.clone(),
-                fd,
-            }))
-    }
-
-    /// Who it is.
-    pub fn identity(&self) -> &ProcessIdentity {
-        &self.identity
+            .map(|_| Self(fd)))
     }
 
     /// Sends a signal. `false` where the process is no more.
     ///
     /// # Errors
     /// The kernel's: no permission.
-    pub fn signal(&self, signal: Signal) -> std::io::Result<bool> {
-        let signal = match signal {
-            Signal::SIGKILL => rustix::process::Signal::KILL,
-            Signal::SIGCONT => rustix::process::Signal::CONT,
-            Signal::SIGTERM => rustix::process::Signal::TERM,
-            other => {
-                return Err(std::io::Error::new(
-                    std::io::ErrorKind::InvalidInput,
-                    format!("benchd never sends {other}"),
-                ));
-            }
-        };
-        match rustix::process::pidfd_send_signal(&self.fd, signal) {
+    fn signal(&self, signal: Signal) -> std::io::Result<bool> {
+        let signal = rustix::process::Signal::from_named_raw(signal as i32)
+            .ok_or_else(|| std::io::Error::other(format!("{signal} is no signal that a pidfd takes")))?;
+        match rustix::process::pidfd_send_signal(&self.0, signal) {
             Ok(()) => Ok(true),
             Err(rustix::io::Errno::SRCH) => Ok(false),
             Err(e) => Err(e.into()),
@@ -87,7 +67,7 @@ impl ProcessHandle {
 
     /// The pidfd, readable once the process has ended.
     pub(super) fn into_fd(self) -> OwnedFd {
-        self.fd
+        self.0
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     os::fd::OwnedFd,
     path::PathBuf,
-    process::{ExitStatus, Stdio},
+    process::Stdio,
     sync::{Arc, Mutex},
 };
 
@@ -18,20 +18,21 @@ use tokio_process_stream::ProcessChunkStream;
 
 use super::{
     cgroup::Cgroup,
+    exit::LeaderExit,
     family::{Family, Membership, Surroundings},
-    log::{LogSettings, LogState, LogWriter, Shared, lock},
+    log::{LogSettings, LogState, LogView, LogWriter, lock},
     pump,
     signal::{self, ProcessHandle},
     table::{self, ProcessTable, Seen},
 };
 use benchd_core::record::ProcessIdentity;
 
-/// What to start.
+/// A server to be started.
 #[derive(Debug)]
 pub struct SpawnSpec {
-    /// The program.
+    /// Path, or a name that is looked for in `PATH`.
     pub program: PathBuf,
-    /// Its arguments.
+    /// Arguments, without the program itself.
     pub args: Vec<String>,
     /// Environment on top of benchd's own.
     pub env: Vec<(String, String)>,
@@ -41,7 +42,7 @@ pub struct SpawnSpec {
     pub cwd: Option<PathBuf>,
     /// The token that its environment carries as `BENCHD_TOKEN`.
     pub token: String,
-    /// Its log.
+    /// Where its output goes.
     pub log: LogSettings,
     /// Its own cgroup, where one is delegated.
     pub cgroup: Option<Cgroup>,
@@ -53,9 +54,9 @@ pub enum SpawnError {
     /// Its log can't be opened.
     #[error("cannot open the server's log `{}`: {source}", path.display())]
     Log {
-        /// The log.
+        /// The log's first part.
         path: PathBuf,
-        /// Why.
+        /// The system's answer.
         source: std::io::Error,
     },
     /// The working directory is no directory.
@@ -64,9 +65,9 @@ pub enum SpawnError {
     /// The program can't be run.
     #[error("cannot run `{}`: {source}{}", program.display(), run_hint(source))]
     Run {
-        /// The program.
+        /// As in the [`SpawnSpec`].
         program: PathBuf,
-        /// Why.
+        /// The system's answer.
         source: std::io::Error,
     },
     /// It was started, but can't be watched; it was killed.
@@ -84,57 +85,19 @@ fn run_hint(error: &std::io::Error) -> &'static str {
     }
 }
 
-/// How a leader ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LeaderExit {
-    /// By itself, with this code.
-    Code(i32),
-    /// By a signal.
-    Signal {
-        /// Its number.
-        number: i32,
-        /// Whether core was dumped.
-        core: bool,
-    },
-}
-
-impl LeaderExit {
-    pub(super) fn from_status(status: ExitStatus) -> Self {
-        use std::os::unix::process::ExitStatusExt;
-        match (status.code(), status.signal()) {
-            (Some(code), _) => Self::Code(code),
-            (None, signal) => Self::Signal {
-                number: signal.unwrap_or_default(),
-                core: status.core_dumped(),
-            },
-        }
-    }
-}
-
-impl std::fmt::Display for LeaderExit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Code(code) => write!(f, "exit {code}"),
-            Self::Signal { number, core } => {
-                write!(f, "signal {number}")?;
-                if let Ok(signal) = nix::sys::signal::Signal::try_from(*number) {
-                    write!(f, " ({signal})")?;
-                }
-                if *core {
-                    write!(f, ", core dumped")?;
-                }
-                Ok(())
-            }
-        }
-    }
-}
-
 /// Leaders of all servers that this benchd runs: what each sweep must leave alone.
 static LEADERS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 
-/// Pids of the leaders of all servers that this benchd runs.
-pub(super) fn leaders() -> BTreeSet<i32> {
-    lock(&LEADERS).clone()
+/// benchd itself, the leaders of all servers that it runs, and who is in `cgroup`. To be called after the look at
+/// `/proc`, see [`ServerProcess::spawn`].
+pub(super) fn surroundings(cgroup: Option<&Cgroup>) -> Surroundings {
+    Surroundings {
+        own_pid: table::own_pid(),
+        own_pgid: table::own_pgid(),
+        leaders: lock(&LEADERS).clone(),
+        in_cgroup: cgroup.map(Cgroup::pids).unwrap_or_default(),
+        ..Surroundings::default()
+    }
 }
 
 /// A server's entry among the leaders.
@@ -155,7 +118,7 @@ pub struct ServerProcess {
     token: String,
     family: Mutex<Family>,
     exit: watch::Receiver<Option<LeaderExit>>,
-    output: Arc<Shared>,
+    output: Arc<LogView>,
     pump: Mutex<Option<Pump>>,
     cgroup: Option<Cgroup>,
     registered: Mutex<Option<Registered>>,
@@ -210,7 +173,7 @@ impl ServerProcess {
         drop(leaders);
 
         let (exit_tx, exit) = watch::channel(None);
-        let output = log.shared();
+        let output = log.view();
         let (release, released) = oneshot::channel();
         let task = tokio::spawn(pump::pump(
             stream,
@@ -233,7 +196,7 @@ impl ServerProcess {
         })
     }
 
-    /// The leader.
+    /// The process that was started; it leads the server's session and group.
     pub fn leader(&self) -> &ProcessIdentity {
         &self.leader
     }
@@ -268,7 +231,7 @@ impl ServerProcess {
         self.output.tail()
     }
 
-    /// How its log fares.
+    /// Lines received and lost so far.
     pub fn log_state(&self) -> LogState {
         self.output.state()
     }
@@ -297,20 +260,15 @@ impl ServerProcess {
             Vec::new()
         };
         let around = Surroundings {
-            own_pid: table::own_pid(),
-            own_pgid: table::own_pgid(),
             adopts: true,
-            // After the look at /proc, see `spawn`.
-            leaders: leaders(),
             carriers,
-            // benchd is subreaper: who held one only would have come to it.
-            pipe_holders: Vec::new(),
-            in_cgroup: self.cgroup.as_ref().map(Cgroup::pids).unwrap_or_default(),
+            // Nobody is asked for its pipes: benchd is subreaper, who held one only would have come to it.
+            ..surroundings(self.cgroup.as_ref())
         };
         lock(&self.family).update(&table, &around)
     }
 
-    /// Its cgroup.
+    /// The cgroup of its own, where one was delegated.
     pub fn cgroup(&self) -> Option<&Cgroup> {
         self.cgroup.as_ref()
     }
@@ -355,7 +313,7 @@ fn command(spec: &SpawnSpec) -> std::io::Result<Command> {
     }
     command
         .envs(spec.env.iter().map(|(k, v)| (k, v)))
-        .env(super::TOKEN_VARIABLE, &spec.token);
+        .env(table::TOKEN_VARIABLE, &spec.token);
     if let Some(cwd) = &spec.cwd {
         command.current_dir(cwd);
     }

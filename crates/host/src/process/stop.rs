@@ -9,11 +9,11 @@
 //!                                                             +-- patience over --+ (names who won't die)
 //! ```
 //!
-//! [`decide`] is the whole sequence without I/O; the `hunt` module carries it out.
+//! [`decide`] is the whole sequence without I/O; the `stopping` module carries it out.
 
 use std::time::Duration;
 
-use super::spawn::LeaderExit;
+use super::exit::LeaderExit;
 use benchd_core::record::ProcessIdentity;
 
 /// How long a stop may take.
@@ -38,7 +38,7 @@ impl StopPolicy {
 
 /// Where a stop is. Times count from its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StopState {
+pub(super) enum StopState {
     /// Nothing was done yet.
     Start,
     /// TERM was sent.
@@ -57,7 +57,7 @@ pub enum StopState {
 
 /// What one look shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Observation {
+pub(super) struct Observation {
     /// Members of the server's group that run.
     pub in_group: usize,
     /// Other processes of the server that run.
@@ -70,7 +70,7 @@ pub struct Observation {
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StopAction {
+pub(super) enum StopAction {
     /// TERM to the group.
     Terminate,
     /// KILL to the group and to every stray.
@@ -86,7 +86,7 @@ pub enum StopAction {
 }
 
 /// The next step of a stop: from where it is, what was seen, and the time since its start.
-pub fn decide(
+pub(super) fn decide(
     policy: &StopPolicy,
     state: StopState,
     seen: Observation,

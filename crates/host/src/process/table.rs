@@ -8,12 +8,15 @@ use procfs::process::Process;
 
 use benchd_core::record::ProcessIdentity;
 
+/// The variable of a server's environment that carries its token.
+pub(super) const TOKEN_VARIABLE: &str = "BENCHD_TOKEN";
+
 /// A process at the moment of the look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
-    /// Who it is.
+    /// Pid, start time, group, session and name.
     pub identity: ProcessIdentity,
-    /// Its parent.
+    /// Pid of its parent.
     pub ppid: i32,
     /// State letter of `/proc/PID/stat`: `R`, `S`, `D`, `Z`, …
     pub state: char,
@@ -30,6 +33,11 @@ impl Seen {
 
     fn lost_its_main_thread(&self) -> bool {
         matches!(self.state, 'Z' | 'X' | 'x')
+    }
+
+    /// The process that has this pid now; `None` where nobody has.
+    pub(crate) fn read(pid: i32) -> Option<Self> {
+        Self::of(&Process::new(pid).ok()?)
     }
 
     fn of(process: &Process) -> Option<Self> {
@@ -73,7 +81,7 @@ impl ProcessTable {
     }
 
     /// The process that has this pid now.
-    pub fn get(&self, pid: i32) -> Option<&Seen> {
+    pub(super) fn get(&self, pid: i32) -> Option<&Seen> {
         self.by_pid.get(&pid)
     }
 
@@ -88,28 +96,8 @@ impl ProcessTable {
         self.by_pid.values()
     }
 
-    /// Everything below `root` by the parents' chain, without `root` itself.
-    pub fn descendants(&self, root: i32) -> Vec<&Seen> {
-        let mut below = BTreeSet::from([root]);
-        // A child may have a smaller pid than its parent (pids wrap), so one pass is not enough.
-        loop {
-            let before = below.len();
-            let children: Vec<i32> = self
-                .iter()
-                .filter(|s| below.contains(&s.ppid))
-                .map(|s| s.identity.pid)
-                .collect();
-            below.extend(children);
-            if below.len() == before {
-                break;
-            }
-        }
-        below.remove(&root);
-        below.iter().filter_map(|pid| self.get(*pid)).collect()
-    }
-
     /// `pid` and its parents up to the first.
-    pub fn ancestry(&self, pid: i32) -> BTreeSet<i32> {
+    pub(super) fn ancestry(&self, pid: i32) -> BTreeSet<i32> {
         let mut line = BTreeSet::new();
         let mut next = pid;
         while next > 0 && line.insert(next) {
@@ -121,50 +109,27 @@ impl ProcessTable {
 
 /// Who has this pid now; `None` where nobody has.
 pub fn identity(pid: i32) -> Option<ProcessIdentity> {
-    Seen::of(&Process::new(pid).ok()?).map(|s| s.identity)
-}
-
-/// Everything below `root`, ended but not reaped ones included.
-pub fn descendants(root: i32) -> Vec<ProcessIdentity> {
-    let table = ProcessTable::read();
-    table
-        .descendants(root)
-        .into_iter()
-        .map(|s| s.identity.clone())
-        .collect()
-}
-
-/// Members of a process group.
-pub fn group_members(pgid: i32) -> Vec<ProcessIdentity> {
-    let table = ProcessTable::read();
-    table
-        .iter()
-        .filter(|s| s.identity.pgid == pgid)
-        .map(|s| s.identity.clone())
-        .collect()
-}
-
-/// Children of benchd that it did not start itself: what servers left to their subreaper. `own` are the pids
-/// that benchd started.
-pub fn adopted_children(own: &BTreeSet<i32>) -> Vec<ProcessIdentity> {
-    let table = ProcessTable::read();
-    super::family::adopted(&table, own_pid(), own_pgid(), own)
-        .map(|s| s.identity.clone())
-        .collect()
+    Seen::read(pid).map(|s| s.identity)
 }
 
 /// Processes with `BENCHD_TOKEN=<token>` in their environment. Environments that benchd may not read (other
 /// users', ended processes') are passed over.
 pub fn carriers(table: &ProcessTable, token: &str) -> Vec<ProcessIdentity> {
-    let wanted = format!("{}={token}", super::TOKEN_VARIABLE);
+    let wanted = format!("{TOKEN_VARIABLE}={token}");
+    find_below(table, |s| {
+        !s.is_zombie()
+            && environment(s)
+                .is_some_and(|env| env.split(|b| *b == 0).any(|entry| entry == wanted.as_bytes()))
+    })
+}
+
+/// The processes for which `has` holds, but for benchd and what is above it. What `has` reads of `/proc` is read
+/// after the table: a pid that passed to another process in between does not count.
+fn find_below(table: &ProcessTable, has: impl Fn(&Seen) -> bool) -> Vec<ProcessIdentity> {
     let skipped = table.ancestry(own_pid());
     table
         .iter()
-        .filter(|s| !s.is_zombie() && !skipped.contains(&s.identity.pid))
-        .filter(|s| {
-            environment(s).is_some_and(|env| env.split(|b| *b == 0).any(|entry| entry == wanted.as_bytes()))
-        })
-        // The pid may have passed to another process between the two reads.
+        .filter(|s| !skipped.contains(&s.identity.pid) && has(s))
         .filter(|s| identity(s.identity.pid).is_some_and(|now| now.start_ticks == s.identity.start_ticks))
         .map(|s| s.identity.clone())
         .collect()
@@ -200,19 +165,12 @@ pub(super) fn pipe_holders(table: &ProcessTable, wanted: &[u64], since_ticks: u6
     if wanted.is_empty() {
         return Vec::new();
     }
-    let skipped = table.ancestry(own_pid());
-    table
-        .iter()
-        .filter(|s| s.identity.start_ticks >= since_ticks && !skipped.contains(&s.identity.pid))
-        .filter(|s| {
-            pipes(s.identity.pid)
+    find_below(table, |s| {
+        s.identity.start_ticks >= since_ticks
+            && pipes(s.identity.pid)
                 .iter()
                 .any(|(_, inode)| wanted.contains(inode))
-        })
-        // The pid may have passed to another process between the two reads.
-        .filter(|s| identity(s.identity.pid).is_some_and(|now| now.start_ticks == s.identity.start_ticks))
-        .map(|s| s.identity.clone())
-        .collect()
+    })
 }
 
 /// State letters of a process's threads, each with its folder in `/proc`; empty once it is gone.
@@ -272,7 +230,7 @@ pub(super) fn own_pgid() -> i32 {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A process for pure tests.
@@ -292,7 +250,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn descendants_are_found_whatever_the_order_of_pids() {
+    fn the_line_of_parents_is_followed_to_its_end() {
         let table: ProcessTable = [
             seen(10, 1, 1, 10, 10),
             seen(900, 2, 10, 10, 10),
@@ -302,8 +260,6 @@ pub(super) mod tests {
         ]
         .into_iter()
         .collect();
-        let pids: Vec<i32> = table.descendants(10).iter().map(|s| s.identity.pid).collect();
-        assert_eq!(pids, [20, 30, 900]);
         assert_eq!(table.ancestry(30), BTreeSet::from([30, 20, 900, 10, 1]));
     }
 

@@ -14,72 +14,28 @@
 //!
 //! Times and text up to the failure are kept in every case.
 
-use benchd_core::record::{EndMarker, Outcome, StreamShape, TokenSource};
+use benchd_core::record::{
+    EndMarker, Outcome, REQUEST_RECORD_VERSION, RequestRecord, StreamShape, TokenSource,
+};
 
 use super::block::{Block, Event, EventKind};
 use super::chunk::{self, Chunk, Text, Usage};
 use super::intake::End;
 use super::sse::is_done;
 
-/// What one request did: the part of a [`RequestRecord`](benchd_core::record::RequestRecord) that the client
-/// knows. Fields mean what they mean there.
-#[derive(Debug, Clone, PartialEq)]
+/// What one request brought.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Answer {
-    /// The server's id of the answer.
-    pub response_id: Option<String>,
-    /// The model's name as the server's chunks give it.
-    pub response_model: Option<String>,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// What went wrong, for people; `None` when ok.
-    pub error: Option<String>,
-    /// HTTP status, where a status line came.
-    pub status: Option<u16>,
-    /// Wall clock at the send (of a request that was never sent: at its failure), microseconds since the
-    /// Unix epoch.
-    pub sent_unix_us: u64,
+    /// Its record. Which lane, cell, attempt, pass and prompt it belongs to is the caller's to fill in; a batch fills in
+    /// index and stream.
+    pub record: RequestRecord,
     /// The send by CLOCK_MONOTONIC, nanoseconds, for comparing with a server on the same machine that stamps
     /// by that clock; `None` where nothing was sent.
     pub sent_monotonic_ns: Option<u64>,
-    /// From the planned send to the actual one, open loop only, microseconds.
-    pub queued_us: Option<u64>,
-    /// Time that opening the connection took, microseconds; `None` where none was opened.
-    pub connect_us: Option<u64>,
-    /// First event of any kind, microseconds from the send.
-    pub first_chunk_us: Option<u64>,
-    /// First token, reasoning or content, microseconds from the send.
-    pub first_token_us: Option<u64>,
-    /// First token of the answer itself, microseconds from the send.
-    pub first_content_us: Option<u64>,
-    /// Last token-bearing event, microseconds from the send.
-    pub last_token_us: Option<u64>,
-    /// Arrival of the last event (`[DONE]` included), of the body's end where that ends the stream, or the
-    /// moment of the failure, microseconds from the send. Of a request that was never sent: 0.
-    pub end_us: u64,
-    /// Arrival of each token-bearing event, microseconds from the send.
-    pub chunks_us: Vec<u64>,
-    /// How many of those came in the same read as the token-bearing one before.
-    pub coalesced: u32,
-    /// Prompt tokens by the server's usage.
-    pub prompt_tokens: Option<u64>,
-    /// Output tokens by the server's usage.
-    pub output_tokens: Option<u64>,
-    /// Prompt tokens served from a cache, where the server says so.
-    pub cached_tokens: Option<u64>,
-    /// Where the counts come from.
-    pub token_source: TokenSource,
-    /// `length`, `stop`, …
-    pub finish_reason: Option<String>,
     /// Whether `data: [DONE]` came.
     pub saw_done: bool,
-    /// The answer's text.
-    pub text: String,
-    /// The reasoning's text.
-    pub reasoning: String,
-    /// Durations that the server gave (llama-server's `timings`), untouched.
-    pub server_timings: Option<serde_json::Value>,
     /// The simulated server's stamps of the token-bearing events that have one, in order; only where they
-    /// were asked for ([`Assembly::keeping_stamps`]).
+    /// were asked for ([`LoadOptions::keep_stamps`](crate::LoadOptions::keep_stamps)).
     pub server_stamps: Vec<ServerStamp>,
 }
 
@@ -105,15 +61,10 @@ fn server_stamp(data: &[u8]) -> Option<ServerStamp> {
 }
 
 impl Answer {
-    /// Whether it is a success.
-    pub fn is_ok(&self) -> bool {
-        self.outcome == Outcome::Ok
-    }
-
     /// The shape that this answer's stream showed, for those that follow.
     pub fn shown_shape(&self) -> StreamShape {
         StreamShape {
-            usage: self.token_source == TokenSource::Usage,
+            usage: self.record.token_source == TokenSource::Usage,
             end: if self.saw_done {
                 EndMarker::Done
             } else {
@@ -125,26 +76,26 @@ impl Answer {
 
 /// What the timed path knows of a request when it is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Closing {
-    /// How it ended.
-    pub end: End,
-    /// Status, where one came.
-    pub status: Option<u16>,
-    /// See [`Answer::sent_unix_us`].
-    pub sent_unix_us: u64,
-    /// See [`Answer::sent_monotonic_ns`].
-    pub sent_monotonic_ns: Option<u64>,
-    /// See [`Answer::queued_us`].
-    pub queued_us: Option<u64>,
-    /// See [`Answer::connect_us`].
-    pub connect_us: Option<u64>,
-    /// When it ended, microseconds from the send.
-    pub end_us: u64,
+pub(crate) struct Closing {
+    pub(crate) end: End,
+    pub(super) status: Option<u16>,
+    /// Wall clock at the send (of a request that was never sent: at its failure), microseconds since the
+    /// Unix epoch.
+    pub(crate) sent_unix_us: u64,
+    /// By CLOCK_MONOTONIC, see [`Answer::sent_monotonic_ns`].
+    pub(super) sent_monotonic_ns: Option<u64>,
+    /// From the planned send to the actual one, open loop only, microseconds.
+    pub(super) queued_us: Option<u64>,
+    /// Time that opening the connection took, microseconds; `None` where none was opened.
+    pub(super) connect_us: Option<u64>,
+    /// Arrival of the last byte, or the moment of the failure, microseconds from the send. Of a request that was never
+    /// sent: 0.
+    pub(crate) end_us: u64,
 }
 
 /// Puts an answer together, block by block.
 #[derive(Debug)]
-pub struct Assembly {
+pub(crate) struct Assembly {
     keep_stamps: bool,
     shape: StreamShape,
     reasoning_fields: &'static [&'static str],
@@ -159,40 +110,18 @@ pub struct Assembly {
 impl Assembly {
     /// An answer of which nothing has come. `reasoning_fields`: names under which this kind of server sends
     /// its reasoning, the first that is present wins.
-    pub fn new(shape: StreamShape, reasoning_fields: &'static [&'static str]) -> Self {
-        let answer = Answer {
-            response_id: None,
-            response_model: None,
-            outcome: Outcome::Ok,
-            error: None,
-            status: None,
-            sent_unix_us: 0,
-            sent_monotonic_ns: None,
-            queued_us: None,
-            connect_us: None,
-            first_chunk_us: None,
-            first_token_us: None,
-            first_content_us: None,
-            last_token_us: None,
-            end_us: 0,
-            chunks_us: Vec::new(),
-            coalesced: 0,
-            prompt_tokens: None,
-            output_tokens: None,
-            cached_tokens: None,
-            token_source: TokenSource::None,
-            finish_reason: None,
-            saw_done: false,
-            text: String::new(),
-            reasoning: String::new(),
-            server_timings: None,
-            server_stamps: Vec::new(),
-        };
+    pub(crate) fn new(shape: StreamShape, reasoning_fields: &'static [&'static str]) -> Self {
         Self {
             keep_stamps: false,
             shape,
             reasoning_fields,
-            answer,
+            answer: Answer {
+                record: RequestRecord {
+                    v: REQUEST_RECORD_VERSION,
+                    ..RequestRecord::default()
+                },
+                ..Answer::default()
+            },
             usage: None,
             last_event_us: None,
             last_token_read: None,
@@ -201,13 +130,13 @@ impl Assembly {
     }
 
     /// Keeps the simulated server's stamps as well.
-    pub fn keeping_stamps(mut self, keep: bool) -> Self {
+    pub(crate) fn keeping_stamps(mut self, keep: bool) -> Self {
         self.keep_stamps = keep;
         self
     }
 
     /// Decodes the completed events of a block.
-    pub fn block(&mut self, block: &Block) {
+    pub(crate) fn block(&mut self, block: &Block) {
         for event in block.events() {
             if self.failure.is_some() || self.answer.saw_done {
                 return;
@@ -235,7 +164,7 @@ impl Assembly {
             }
         };
         self.last_event_us = Some(at_us);
-        self.answer.first_chunk_us.get_or_insert(at_us);
+        self.answer.record.first_chunk_us.get_or_insert(at_us);
         if event.kind == EventKind::Error {
             return self.fail(Outcome::StreamError, chunk::error_text(text), at_us);
         }
@@ -253,25 +182,25 @@ impl Assembly {
     }
 
     fn chunk(&mut self, chunk: Chunk<'_>, event: Event<'_>) {
-        let answer = &mut self.answer;
-        if answer.response_id.is_none() {
-            answer.response_id = chunk.id.non_empty().map(str::to_owned);
+        let record = &mut self.answer.record;
+        if record.response_id.is_none() {
+            record.response_id = chunk.id.non_empty().map(str::to_owned);
         }
-        if answer.response_model.is_none() {
-            answer.response_model = chunk.model.non_empty().map(str::to_owned);
+        if record.response_model.is_none() {
+            record.response_model = chunk.model.non_empty().map(str::to_owned);
         }
         if chunk.usage.is_some() {
             // With continuous usage every chunk has one; the last is the whole.
             self.usage = chunk.usage;
         }
         if chunk.timings.is_some() {
-            answer.server_timings = chunk.timings;
+            record.server_timings = chunk.timings;
         }
         let Some(choice) = chunk.choices.and_then(|choices| choices.0) else {
             return;
         };
         if let Some(reason) = choice.finish_reason.non_empty() {
-            answer.finish_reason = Some(reason.to_owned());
+            record.finish_reason = Some(reason.to_owned());
         }
         let delta = choice.delta.unwrap_or_default();
         if delta.content == Text::Other || choice.text == Text::Other {
@@ -290,21 +219,21 @@ impl Assembly {
             return;
         }
         let at_us = event.stamp.at_us;
-        answer.chunks_us.push(at_us);
+        record.chunks_us.push(at_us);
         if self.keep_stamps {
-            answer.server_stamps.extend(server_stamp(event.data));
+            self.answer.server_stamps.extend(server_stamp(event.data));
         }
-        answer.first_token_us.get_or_insert(at_us);
-        answer.last_token_us = Some(at_us);
+        record.first_token_us.get_or_insert(at_us);
+        record.last_token_us = Some(at_us);
         if self.last_token_read.replace(event.stamp.read) == Some(event.stamp.read) {
-            answer.coalesced += 1;
+            record.coalesced += 1;
         }
         if let Some(reasoning) = reasoning {
-            answer.reasoning.push_str(reasoning);
+            record.reasoning.push_str(reasoning);
         }
         if let Some(content) = content {
-            answer.first_content_us.get_or_insert(at_us);
-            answer.text.push_str(content);
+            record.first_content_us.get_or_insert(at_us);
+            record.text.push_str(content);
         }
     }
 
@@ -312,28 +241,29 @@ impl Assembly {
         self.failure = Some((outcome, what, at_us));
     }
 
-    /// The whole answer.
-    pub fn finish(mut self, closing: Closing) -> Answer {
+    /// The answer, once nothing more comes.
+    pub(crate) fn finish(mut self, closing: Closing) -> Answer {
         let missing = self.missing();
         let mut answer = self.answer;
-        answer.status = closing.status;
-        answer.sent_unix_us = closing.sent_unix_us;
         answer.sent_monotonic_ns = closing.sent_monotonic_ns;
-        answer.queued_us = closing.queued_us;
-        answer.connect_us = closing.connect_us;
-        answer.end_us = closing.end_us;
+        let record = &mut answer.record;
+        record.status = closing.status;
+        record.sent_unix_us = closing.sent_unix_us;
+        record.queued_us = closing.queued_us;
+        record.connect_us = closing.connect_us;
+        record.end_us = closing.end_us;
         if let Some(usage) = self.usage {
-            answer.prompt_tokens = usage.prompt_tokens;
-            answer.output_tokens = usage.completion_tokens;
-            answer.cached_tokens = usage
+            record.prompt_tokens = usage.prompt_tokens;
+            record.output_tokens = usage.completion_tokens;
+            record.cached_tokens = usage
                 .prompt_tokens_details
                 .and_then(|details| details.cached_tokens);
-            if answer.output_tokens.is_some() {
-                answer.token_source = TokenSource::Usage;
+            if record.output_tokens.is_some() {
+                record.token_source = TokenSource::Usage;
             }
         }
         let verdict = if let Some((outcome, what, at_us)) = self.failure.take() {
-            answer.end_us = at_us;
+            record.end_us = at_us;
             Some((outcome, what))
         } else {
             match closing.end {
@@ -357,12 +287,12 @@ impl Assembly {
             }
         };
         if let Some((outcome, what)) = verdict {
-            answer.outcome = outcome;
-            answer.error = Some(what);
+            record.outcome = outcome;
+            record.error = Some(what);
         }
-        if answer.saw_done && answer.is_ok() {
+        if answer.saw_done && record.is_ok() {
             // The stream ended with its marker; when the connection ended is of no interest.
-            answer.end_us = self.last_event_us.unwrap_or(answer.end_us);
+            record.end_us = self.last_event_us.unwrap_or(record.end_us);
         }
         answer
     }
@@ -371,7 +301,7 @@ impl Assembly {
     fn missing(&self) -> Option<&'static str> {
         if self.shape.end == EndMarker::Done && !self.answer.saw_done {
             Some("its end marker [DONE]")
-        } else if self.answer.finish_reason.is_none() {
+        } else if self.answer.record.finish_reason.is_none() {
             Some("a finish reason")
         } else if self.shape.usage && self.usage.and_then(|usage| usage.completion_tokens).is_none() {
             Some("usage")

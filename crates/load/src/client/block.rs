@@ -1,11 +1,11 @@
 //! Completed events on their way from the timed path to the decoder.
 
 /// A block is handed on when it holds this much, bytes.
-pub const BLOCK_BYTES: usize = 8 << 10;
+pub(super) const BLOCK_BYTES: usize = 8 << 10;
 
 /// What the `event` field says of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum EventKind {
+pub(super) enum EventKind {
     /// Anything but an error.
     #[default]
     Data,
@@ -29,15 +29,13 @@ struct Mark {
     kind: EventKind,
 }
 
-/// One completed event.
+/// One completed event of a [`Block`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Event<'a> {
-    /// What the `event` field says.
-    pub kind: EventKind,
-    /// When it came.
-    pub stamp: Stamp,
+pub(super) struct Event<'a> {
+    pub(super) kind: EventKind,
+    pub(super) stamp: Stamp,
     /// Its data, lines joined with LF.
-    pub data: &'a [u8],
+    pub(super) data: &'a [u8],
 }
 
 /// Events of one stream, one after the other in one buffer; the last may be unfinished.
@@ -54,7 +52,7 @@ impl Block {
     }
 
     /// The completed events, in order.
-    pub fn events(&self) -> impl Iterator<Item = Event<'_>> {
+    pub(super) fn events(&self) -> impl Iterator<Item = Event<'_>> {
         let mut start = 0;
         self.marks.iter().map(move |mark| {
             let data = &self.bytes[start..mark.end];
@@ -67,7 +65,7 @@ impl Block {
         })
     }
 
-    /// Number of completed events.
+    /// How many events are complete.
     pub fn len(&self) -> usize {
         self.marks.len()
     }
@@ -84,7 +82,7 @@ impl Block {
     }
 
     /// Takes the completed events out; what is unfinished stays.
-    pub fn take(&mut self) -> Self {
+    pub(super) fn take(&mut self) -> Self {
         let unfinished = &self.bytes[self.completed_bytes()..];
         let mut kept = Self::new();
         if !unfinished.is_empty() {
@@ -102,7 +100,8 @@ impl Block {
     }
 
     /// Memory held, bytes.
-    pub fn capacity_bytes(&self) -> usize {
+    #[cfg(test)]
+    pub(super) fn capacity_bytes(&self) -> usize {
         self.bytes.capacity() + self.marks.capacity() * size_of::<Mark>()
     }
 

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
@@ -22,7 +22,7 @@ use super::block::Block;
 use super::intake::{End, Intake};
 use super::receive::{Clock, Received, ask_for_stamps, poll_receive};
 use super::target::Request;
-use benchd_core::record::micros;
+use benchd_core::record::{micros, unix_us};
 
 /// The longest limit of a request; a longer one is taken as this, so that no addition of times overflows.
 const MAX_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -33,14 +33,14 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
 /// An open connection on which nothing was sent yet.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     took: Duration,
 }
 
 /// A connection that did not come about.
 #[derive(Debug)]
-pub struct ConnectFailure {
+pub(crate) struct ConnectFailure {
     end: End,
 }
 
@@ -49,7 +49,7 @@ impl Connection {
     ///
     /// # Errors
     /// Refused, unreachable, not open within `limit`, or cancelled.
-    pub async fn open(
+    pub(crate) async fn open(
         addr: SocketAddr,
         limit: Duration,
         cancel: &CancellationToken,
@@ -77,7 +77,7 @@ impl Connection {
 
 impl ConnectFailure {
     /// The end of a request that was never sent.
-    pub fn closing(self, planned: Option<Instant>) -> Closing {
+    pub(crate) fn closing(self, planned: Option<Instant>) -> Closing {
         Closing {
             end: self.end,
             status: None,
@@ -91,7 +91,7 @@ impl ConnectFailure {
 }
 
 /// Where a request's events go.
-pub trait Sink {
+pub(crate) trait Sink {
     /// The request is being sent; `at` is where its times count from.
     fn sent(&mut self, _at: Instant) {}
     /// One read brought the end of this many events; `lag`: how long the kernel had had its last byte by
@@ -103,7 +103,7 @@ pub trait Sink {
 
 /// Sends `request` and reads the answer to its end. The limit counts from the send; `planned` is when the
 /// send should have been.
-pub async fn exchange(
+pub(crate) async fn exchange(
     connection: Connection,
     request: Request,
     limit: Duration,
@@ -274,16 +274,8 @@ async fn drain(stream: TcpStream) {
     let _ = tokio::time::timeout(DRAIN_LIMIT, rest).await;
 }
 
-/// Wall clock, microseconds since the Unix epoch.
-pub fn unix_us() -> u64 {
-    micros(
-        SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default(),
-    )
-}
-
-/// `at` by CLOCK_MONOTONIC, nanoseconds, to within 100 ns. On Linux both are the same clock, but an [`Instant`] does not tell its value.
+/// `at` by CLOCK_MONOTONIC, nanoseconds, to within 100 ns. On Linux both are the same clock, but an [`Instant`] does not tell its
+/// value.
 fn monotonic_ns(at: Instant) -> Option<u64> {
     static ANCHOR: OnceLock<Option<(Instant, Duration)>> = OnceLock::new();
     let (instant, monotonic) = (*ANCHOR.get_or_init(|| {

@@ -12,16 +12,15 @@ const MAX_CHUNK_LINE_BYTES: usize = 4 << 10;
 
 /// What of a response's head matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
-    /// Status code.
-    pub status: u16,
+pub(super) struct Head {
+    pub(super) status: u16,
     /// `content-type`, lower case.
-    pub content_type: Option<String>,
+    pub(super) content_type: Option<String>,
 }
 
 /// A step through a response.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Part<'a> {
+pub(super) enum Part<'a> {
     /// The final head; comes once, first.
     Head(Head),
     /// The next bytes of the body, never empty.
@@ -32,7 +31,7 @@ pub enum Part<'a> {
 
 /// Why the bytes are no response.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum HttpError {
+pub(super) enum HttpError {
     /// What came first is no status line of HTTP/1.
     #[error("what came is no HTTP/1 status line: {0}")]
     NoStatusLine(String),
@@ -54,7 +53,7 @@ enum State {
     ChunkLine {
         size: u64,
         digits: u8,
-        place: Place,
+        part: SizeLinePart,
         line_bytes: usize,
     },
     ChunkBytes {
@@ -73,7 +72,7 @@ enum State {
 
 /// Where in a chunk's size line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum SizeLinePart {
     Size,
     Extension,
     Lf,
@@ -82,13 +81,13 @@ enum Place {
 const CHUNK_LINE: State = State::ChunkLine {
     size: 0,
     digits: 0,
-    place: Place::Size,
+    part: SizeLinePart::Size,
     line_bytes: 0,
 };
 
 /// The incremental reader of one response.
 #[derive(Debug)]
-pub struct ResponseReader {
+pub(super) struct ResponseReader {
     state: State,
     /// The start of a head whose end has not come.
     head: Vec<u8>,
@@ -102,7 +101,7 @@ impl Default for ResponseReader {
 
 impl ResponseReader {
     /// A reader at the start of a response.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             state: State::Head,
             head: Vec::new(),
@@ -110,18 +109,18 @@ impl ResponseReader {
     }
 
     /// Whether the final head has come.
-    pub fn has_head(&self) -> bool {
+    pub(super) fn has_head(&self) -> bool {
         self.state != State::Head
     }
 
     /// Whether the whole response has been read.
-    pub fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         matches!(self.state, State::Ended | State::Over)
     }
 
     /// The connection ended: whether that is a legal end here (of a body that ends with the connection, or
     /// after the end).
-    pub fn may_close(&self) -> bool {
+    pub(super) fn may_close(&self) -> bool {
         matches!(self.state, State::UntilClose | State::Ended | State::Over)
     }
 
@@ -131,7 +130,7 @@ impl ResponseReader {
     /// # Errors
     /// [`HttpError`]; the response is of no use after it.
     #[inline]
-    pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Part<'a>>, HttpError> {
+    pub(super) fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Part<'a>>, HttpError> {
         loop {
             match &mut self.state {
                 State::Head => {
@@ -282,9 +281,9 @@ fn framing_byte(state: State, byte: u8) -> Result<State, HttpError> {
         State::ChunkLine {
             size,
             digits,
-            place,
+            part,
             line_bytes,
-        } => chunk_line_byte(size, digits, place, line_bytes + 1, byte)?,
+        } => chunk_line_byte(size, digits, part, line_bytes + 1, byte)?,
         State::ChunkCr if byte == b'\r' => State::ChunkLf,
         State::ChunkLf if byte == b'\n' => CHUNK_LINE,
         State::ChunkCr | State::ChunkLf => return Err(HttpError::Chunk("a chunk is longer than its size")),
@@ -320,7 +319,7 @@ fn framing_byte(state: State, byte: u8) -> Result<State, HttpError> {
 fn chunk_line_byte(
     size: u64,
     digits: u8,
-    place: Place,
+    part: SizeLinePart,
     line_bytes: usize,
     byte: u8,
 ) -> Result<State, HttpError> {
@@ -328,8 +327,8 @@ fn chunk_line_byte(
         return Err(HttpError::Chunk("the line with the size is too long"));
     }
     let no_number = Err(HttpError::Chunk("the size is no hexadecimal number"));
-    match place {
-        Place::Lf => match (byte, size) {
+    match part {
+        SizeLinePart::Lf => match (byte, size) {
             (b'\n', 0) => Ok(State::Trailer {
                 line_bytes: 0,
                 all_bytes: 0,
@@ -338,7 +337,7 @@ fn chunk_line_byte(
             (b'\n', left_bytes) => Ok(State::ChunkBytes { left_bytes }),
             _ => Err(HttpError::Chunk("a lone CR after the size")),
         },
-        Place::Size => {
+        SizeLinePart::Size => {
             let digit = match byte {
                 b'0'..=b'9' => byte - b'0',
                 b'a'..=b'f' => byte - b'a' + 10,
@@ -347,7 +346,7 @@ fn chunk_line_byte(
                     return Ok(State::ChunkLine {
                         size,
                         digits,
-                        place: Place::Lf,
+                        part: SizeLinePart::Lf,
                         line_bytes,
                     });
                 }
@@ -355,7 +354,7 @@ fn chunk_line_byte(
                     return Ok(State::ChunkLine {
                         size,
                         digits,
-                        place: Place::Extension,
+                        part: SizeLinePart::Extension,
                         line_bytes,
                     });
                 }
@@ -368,22 +367,22 @@ fn chunk_line_byte(
             Ok(State::ChunkLine {
                 size,
                 digits: digits + 1,
-                place,
+                part,
                 line_bytes,
             })
         }
-        Place::Extension => match byte {
+        SizeLinePart::Extension => match byte {
             b'\r' => Ok(State::ChunkLine {
                 size,
                 digits,
-                place: Place::Lf,
+                part: SizeLinePart::Lf,
                 line_bytes,
             }),
             b'\n' => Err(HttpError::Chunk("a lone LF after the size")),
             _ => Ok(State::ChunkLine {
                 size,
                 digits,
-                place,
+                part,
                 line_bytes,
             }),
         },

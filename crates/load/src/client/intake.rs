@@ -6,7 +6,7 @@ use super::http::{HttpError, Part, ResponseReader};
 use super::sse::{Flow, Framer};
 
 /// How much of a body that is no event stream is kept for the error's text, bytes.
-pub const MAX_ERROR_BODY_BYTES: usize = 16 << 10;
+pub(super) const MAX_ERROR_BODY_BYTES: usize = 16 << 10;
 
 /// How a request ended, as far as the timed path can see. What the events say comes on top (see
 /// [`Assembly`](super::answer::Assembly)).
@@ -52,12 +52,12 @@ impl Intake {
     }
 
     /// The status, where the head has come.
-    pub fn status(&self) -> Option<u16> {
+    pub(super) fn status(&self) -> Option<u16> {
         self.status
     }
 
     /// Whether the body was read to its end, so that nothing more will come.
-    pub fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.response.is_over()
     }
 
@@ -121,7 +121,7 @@ impl Intake {
     }
 
     /// The connection broke (reset).
-    pub fn broken(&mut self, error: &std::io::Error) -> End {
+    pub(super) fn broken(&mut self, error: &std::io::Error) -> End {
         if self.response.has_head() {
             self.or_status(End::Truncated(format!(
                 "the connection broke within the body: {error}"
@@ -133,7 +133,7 @@ impl Intake {
 
     /// The request was given up for `end`. A status that says by itself that the request failed came first
     /// and decides.
-    pub fn or_status(&mut self, end: End) -> End {
+    pub(super) fn or_status(&mut self, end: End) -> End {
         match (self.status, &mut self.body) {
             (Some(status), Some(body)) if status != 200 => End::HttpStatus(text_of(std::mem::take(body))),
             _ => end,

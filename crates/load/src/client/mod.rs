@@ -35,14 +35,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-pub use answer::{Answer, Assembly, Closing, ServerStamp};
-pub use block::{BLOCK_BYTES, Block, Event, EventKind, Stamp};
-pub use exchange::unix_us;
-pub use exchange::{ConnectFailure, Connection, Sink, exchange};
-pub use http::{Head, HttpError, Part, ResponseReader};
-pub use intake::{End, Intake, MAX_ERROR_BODY_BYTES};
-pub use sse::{EventTooLong, Flow, Framer, MAX_EVENT_BYTES};
-pub use target::{Request, RequestHead, Target, TargetError};
+pub use answer::{Answer, ServerStamp};
+pub(crate) use answer::{Assembly, Closing};
+pub use block::{Block, Stamp};
+pub(crate) use exchange::{ConnectFailure, Connection, Sink, exchange};
+pub use intake::{End, Intake};
+pub use sse::{EventTooLong, Flow, Framer};
+pub(crate) use target::{Request, RequestHead};
+pub use target::{Target, TargetError};
 pub use untimed::untimed_client;
 
 use benchd_core::record::StreamShape;

@@ -15,7 +15,7 @@ use memchr::memchr2;
 use super::block::{Block, EventKind, Stamp};
 
 /// The longest event that is accepted, bytes. A server that never ends its event would otherwise fill memory.
-pub const MAX_EVENT_BYTES: usize = 64 << 20;
+pub(super) const MAX_EVENT_BYTES: usize = 64 << 20;
 
 /// A buffer for an unfinished line that grew beyond this is given back after the line, bytes.
 const KEEP_CARRY_BYTES: usize = 4 << 10;
@@ -131,7 +131,8 @@ impl Framer {
     }
 
     /// Whether the stream stands between two events, with nothing of a next one.
-    pub fn is_between_events(&self) -> bool {
+    #[cfg(test)]
+    pub(super) fn is_between_events(&self) -> bool {
         self.carry.is_empty() && !self.has_data
     }
 

@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-/// Where requests go.
+/// Address, path and headers of an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// Address; names are resolved before, so that no lookup stands in the measured time.
     pub addr: SocketAddr,
-    /// The `host` header.
+    /// Value of the `host` header: the name that was resolved, with its port.
     pub host_header: String,
     /// Path with query, `/v1/chat/completions`.
     pub path: String,
@@ -45,7 +45,7 @@ impl Target {
     ///
     /// # Errors
     /// Where a part of the target would break the request apart.
-    pub fn request_head(&self) -> Result<RequestHead, TargetError> {
+    pub(crate) fn request_head(&self) -> Result<RequestHead, TargetError> {
         let plain = |text: &str| text.bytes().all(|b| b.is_ascii_graphic());
         if !self.path.starts_with('/') || !plain(&self.path) {
             return Err(TargetError::Path(self.path.clone()));
@@ -73,13 +73,13 @@ impl Target {
 
 /// The lines of a request's head that do not depend on its body.
 #[derive(Debug, Clone)]
-pub struct RequestHead {
+pub(crate) struct RequestHead {
     text: std::sync::Arc<str>,
 }
 
 impl RequestHead {
     /// The whole request with `body`, ready to be written.
-    pub fn with_body(&self, body: Bytes) -> Request {
+    pub(crate) fn with_body(&self, body: Bytes) -> Request {
         let head = format!("{}content-length: {}\r\n\r\n", self.text, body.len());
         Request {
             head: head.into(),
@@ -90,7 +90,7 @@ impl RequestHead {
 
 /// A request, ready to be written.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub(crate) struct Request {
     pub(super) head: Bytes,
     pub(super) body: Bytes,
 }

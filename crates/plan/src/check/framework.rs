@@ -8,30 +8,14 @@ use super::{At, Checker};
 use crate::{
     Framework, FrameworkKind, Provision, Source,
     diagnostic::KeyPath,
+    kind::{SourceKeys, names},
     name::nearest,
     raw::RawFramework,
     values::{EnvText, is_variable_name},
 };
 
-const KINDS: [FrameworkKind; 4] = [
-    FrameworkKind::Sglang,
-    FrameworkKind::Vllm,
-    FrameworkKind::Ollama,
-    FrameworkKind::Openai,
-];
-
 /// What a command may hold in braces.
 const PLACEHOLDERS: [&str; 4] = ["host", "port", "model", "gguf"];
-
-/// The port that a kind's server takes by itself.
-fn usual_port(kind: FrameworkKind) -> Option<u16> {
-    match kind {
-        FrameworkKind::Sglang => Some(30_000),
-        FrameworkKind::Vllm => Some(8_000),
-        FrameworkKind::Ollama => Some(11_434),
-        FrameworkKind::Openai => None,
-    }
-}
 
 /// Arguments and variables that benchd sets from the plan's own keys.
 fn set_by_benchd(name: &str) -> Option<&'static str> {
@@ -62,23 +46,26 @@ impl Checker<'_> {
 
     /// The kind written, or the name where that is a kind's.
     pub(super) fn framework_kind(name: &str, raw: &RawFramework) -> Option<FrameworkKind> {
-        raw.kind
-            .or_else(|| KINDS.into_iter().find(|k| k.as_str() == name))
+        raw.kind.or_else(|| FrameworkKind::named(name))
     }
 
     fn framework(&mut self, name: &str, raw: &RawFramework) -> Option<Framework> {
         let path = KeyPath::of(&["frameworks", name]);
         let kind = Self::framework_kind(name, raw);
         if kind.is_none() && !self.written(&path.key("kind")) {
-            let help = "add `kind:` sglang, vllm, ollama, or openai (any other OpenAI-compatible server)";
-            self.problem(At::Key, &path, format!("`{name}` has no `kind`"), Some(help));
+            let own = names(|kind| (kind != FrameworkKind::Openai).then(|| kind.to_string()));
+            let help = format!(
+                "add `kind:` {}, or openai (any other OpenAI-compatible server)",
+                own.join(", ")
+            );
+            self.problem(At::Key, &path, format!("`{name}` has no `kind`"), Some(&help));
         }
         let source = kind.and_then(|kind| self.source(&path, name, kind, raw));
-        if let (Some(kind), Some(Source::Url(_))) = (kind, &source) {
-            self.refuse_with_url(&path, kind, raw);
+        if let Some(Source::Url(_)) = &source {
+            self.refuse_with_url(&path, raw);
         }
         let url = match &source {
-            Some(Source::Url(url)) => reqwest::Url::parse(url).ok(),
+            Some(Source::Url(url)) => url::Url::parse(url).ok(),
             _ => None,
         };
         let host = match (&url, &raw.host) {
@@ -91,7 +78,7 @@ impl Checker<'_> {
         };
         let port = match &url {
             Some(url) => url.port_or_known_default(),
-            None => raw.port.or_else(|| kind.and_then(usual_port)),
+            None => raw.port.or_else(|| kind.and_then(FrameworkKind::usual_port)),
         };
         let by_command = matches!(source, Some(Source::Command { .. }));
         if port.is_none() && by_command && !self.written(&path.key("port")) {
@@ -111,11 +98,16 @@ impl Checker<'_> {
         let provision = raw.provision.unwrap_or(Provision::None);
         if provision == Provision::Auto {
             let here = path.key("provision");
-            if kind == Some(FrameworkKind::Openai) {
+            // The program of a command can lie in an environment with a recipe; a bare name and a URL can't.
+            let lies_somewhere = matches!(&source, Some(Source::Command { command, .. })
+                if command.first().is_some_and(|program| program.contains('/')));
+            let comes_from_nowhere =
+                |kind: &FrameworkKind| kind.source_keys() == SourceKeys::CommandOrUrl && !lies_somewhere;
+            if let Some(kind) = kind.filter(comes_from_nowhere) {
                 self.problem(
                     At::Value,
                     &here,
-                    "benchd can't make an `openai` server's environment",
+                    format!("benchd can't make an `{kind}` server's environment"),
                     Some("take `provision` out"),
                 );
             } else if version.is_none() && !self.written(&path.key("version")) {
@@ -173,10 +165,10 @@ impl Checker<'_> {
         kind: FrameworkKind,
         raw: &RawFramework,
     ) -> Option<Source> {
-        let wanted: &[&str] = match kind {
-            FrameworkKind::Sglang | FrameworkKind::Vllm => &["venv"],
-            FrameworkKind::Ollama => &["binary"],
-            FrameworkKind::Openai => &["command", "url"],
+        let wanted: &[&str] = match kind.source_keys() {
+            SourceKeys::Venv => &["venv"],
+            SourceKeys::Binary => &["binary"],
+            SourceKeys::CommandOrUrl => &["command", "url"],
         };
         for key in ["venv", "binary", "command", "url"] {
             let here = path.key(key);
@@ -201,16 +193,16 @@ impl Checker<'_> {
             self.problem(At::Key, &ready, message, Some("take it out"));
         }
         if wanted.iter().all(|key| !self.written(&path.key(key))) {
-            let (message, help) = match kind {
-                FrameworkKind::Sglang | FrameworkKind::Vllm => (
+            let (message, help) = match kind.source_keys() {
+                SourceKeys::Venv => (
                     format!("`{name}` has no `venv`"),
                     "add the folder of its Python venv: `venv: envs/…/.venv`",
                 ),
-                FrameworkKind::Ollama => (
+                SourceKeys::Binary => (
                     format!("`{name}` has no `binary`"),
                     "add the path of ollama: `binary: envs/ollama/bin/ollama`",
                 ),
-                FrameworkKind::Openai => (
+                SourceKeys::CommandOrUrl => (
                     format!("`{name}` has neither `command` nor `url`"),
                     "add `command: [..]` for a server that benchd starts, or `url: http://…` for one that runs already",
                 ),
@@ -218,14 +210,12 @@ impl Checker<'_> {
             self.problem(At::Key, path, message, Some(help));
             return None;
         }
-        match kind {
-            FrameworkKind::Sglang | FrameworkKind::Vllm => {
-                self.file(&path.key("venv"), raw.venv.as_ref()).map(Source::Venv)
-            }
-            FrameworkKind::Ollama => self
+        match kind.source_keys() {
+            SourceKeys::Venv => self.file(&path.key("venv"), raw.venv.as_ref()).map(Source::Venv),
+            SourceKeys::Binary => self
                 .file(&path.key("binary"), raw.binary.as_ref())
                 .map(Source::Binary),
-            FrameworkKind::Openai => match (&raw.command, &raw.url) {
+            SourceKeys::CommandOrUrl => match (&raw.command, &raw.url) {
                 (Some(command), Some(url)) => {
                     let message = "`command` and `url` exclude each other";
                     let help =
@@ -297,7 +287,7 @@ impl Checker<'_> {
     }
 
     fn url(&mut self, path: &KeyPath, text: &str) -> Option<String> {
-        let url = match reqwest::Url::parse(text) {
+        let url = match url::Url::parse(text) {
             Ok(url) if url.scheme() == "http" && url.has_host() => url,
             Ok(url) if url.scheme() == "https" => {
                 let help = "TLS would be part of every time measured: give the server's plain http address";
@@ -335,7 +325,7 @@ impl Checker<'_> {
         (self.problems.len() == before).then(|| url.as_str().trim_end_matches('/').to_owned())
     }
 
-    fn refuse_with_url(&mut self, path: &KeyPath, kind: FrameworkKind, raw: &RawFramework) {
+    fn refuse_with_url(&mut self, path: &KeyPath, raw: &RawFramework) {
         let given = [
             ("host", raw.host.is_some()),
             ("port", raw.port.is_some()),
@@ -344,11 +334,6 @@ impl Checker<'_> {
             ("stop_grace", raw.stop_grace.is_some()),
             ("release_timeout", raw.release_timeout.is_some()),
             ("release_tolerance_mb", raw.release_tolerance_mb.is_some()),
-            // For `openai`, `provision: auto` is refused anyway.
-            (
-                "provision",
-                raw.provision.is_some() && kind != FrameworkKind::Openai,
-            ),
         ];
         for (key, _) in given.into_iter().filter(|(_, given)| *given) {
             let message = format!("`{key}` has no effect with `url`: someone else runs that server");

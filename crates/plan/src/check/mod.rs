@@ -338,7 +338,7 @@ impl Checker<'_> {
     fn webhook(&mut self, path: &KeyPath, raw: &EnvText) -> Option<String> {
         let (text, _) = self.filled(path, raw)?;
         // Never shown, also where it is wrong.
-        let address = reqwest::Url::parse(&text)
+        let address = url::Url::parse(&text)
             .ok()
             .filter(|u| matches!(u.scheme(), "http" | "https") && u.has_host());
         if address.is_none() {

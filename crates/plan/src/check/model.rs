@@ -8,6 +8,7 @@ use super::{At, Checker};
 use crate::{
     Framework, FrameworkKind, Model, Source,
     diagnostic::KeyPath,
+    kind::{ModelIdKey, SourceKeys, names},
     name::nearest,
     raw::{RawModel, RawPlan},
 };
@@ -52,9 +53,9 @@ impl Checker<'_> {
         path: &KeyPath,
         raw: Option<&IndexMap<String, Vec<String>>>,
     ) -> BTreeMap<String, Vec<String>> {
-        const KINDS: [&str; 4] = ["sglang", "vllm", "ollama", "openai"];
+        let kinds = names(|kind| Some(kind.to_string()));
         let mut known = self.names("frameworks");
-        known.extend(KINDS.map(str::to_owned));
+        known.extend(kinds.iter().cloned());
         let mut out = BTreeMap::new();
         for (name, args) in raw.into_iter().flatten() {
             let here = path.key(name);
@@ -62,7 +63,7 @@ impl Checker<'_> {
                 let help = match nearest(name, known.iter().map(String::as_str)) {
                     Some(meant) => format!("did you mean `{meant}`?"),
                     None => {
-                        "name a framework of the plan, or a kind: sglang, vllm, ollama, openai".to_owned()
+                        format!("name a framework of the plan, or a kind: {}", kinds.join(", "))
                     }
                 };
                 self.problem(
@@ -76,7 +77,8 @@ impl Checker<'_> {
                 .tree
                 .at(&KeyPath::of(&["frameworks", name, "command"]))
                 .is_some()
-                || name == "openai";
+                || FrameworkKind::named(name)
+                    .is_some_and(|kind| kind.source_keys() == SourceKeys::CommandOrUrl);
             self.arguments(&here, args, by_command);
             out.insert(name.clone(), args.clone());
         }
@@ -100,13 +102,10 @@ impl Checker<'_> {
         for (name, model) in models {
             let path = KeyPath::of(&["models", name]);
             for (kind, users) in &by_kind {
-                let key = match kind {
-                    FrameworkKind::Sglang | FrameworkKind::Vllm => "hf",
-                    FrameworkKind::Ollama => "ollama",
-                    FrameworkKind::Openai => "openai",
-                };
+                let id = kind.model_id_key();
+                let key = id.as_str();
                 // An `openai` server may also take the hub id.
-                let hub_id_will_do = *kind == FrameworkKind::Openai && self.written(&path.key("hf"));
+                let hub_id_will_do = id == ModelIdKey::Openai && self.written(&path.key("hf"));
                 let absent = !hub_id_will_do && !self.written(&path.key(key));
                 if model.id_for(*kind).is_none() && absent {
                     let users = users

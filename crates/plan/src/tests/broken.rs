@@ -63,7 +63,7 @@ hypotheses: [H1, H9]
      --> plan.yaml:8:17 (frameworks.vllm.kind)
       |
     8 |   vllm: { kind: vlm, version: 0.15, venv: envs/vllm, port: 70000 }
-      |                 ^^^ expected one of `sglang`, `vllm`, `ollama`, `openai`
+      |                 ^^^ expected one of `sglang`, `vllm`, `ollama`, `lmdeploy`, `openai`
       = help: did you mean `vllm`?
 
     error: `version` must be a string

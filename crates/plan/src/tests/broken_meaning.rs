@@ -89,7 +89,7 @@ scenarios:
       |
     8 |   mine: { version: "1" }
       |   ^^^^
-      = help: add `kind:` sglang, vllm, ollama, or openai (any other OpenAI-compatible server)
+      = help: add `kind:` sglang, vllm, ollama, lmdeploy, or openai (any other OpenAI-compatible server)
 
     error: `llama` has neither `command` nor `url`
      --> plan.yaml:9:3 (frameworks.llama)

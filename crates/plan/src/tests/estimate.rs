@@ -3,10 +3,37 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use super::{GOOD, plan, with};
-use crate::{Assumptions, Estimate, Only, Plan, estimate, lanes};
+use crate::{Assumptions, Estimate, Framework, FrameworkKind, Only, Pace, Plan, estimate, lanes};
+
+/// Ollama answers as many at once as its environment says; the others batch.
+fn pace(framework: &Framework) -> Pace {
+    let secs = Duration::from_secs;
+    match framework.kind {
+        FrameworkKind::Ollama => Pace {
+            start: secs(10),
+            cache_reset: secs(7),
+            slots: Some(
+                framework
+                    .env
+                    .get("SLOTS")
+                    .map_or(1, |slots| slots.parse().unwrap()),
+            ),
+        },
+        _ => Pace {
+            start: secs(100),
+            cache_reset: secs(1),
+            slots: None,
+        },
+    }
+}
 
 fn estimated(plan: &Plan) -> Estimate {
-    estimate(plan, &lanes(plan, &Only::default()), &Assumptions::default())
+    estimate(
+        plan,
+        &lanes(plan, &Only::default()),
+        &Assumptions::default(),
+        pace,
+    )
 }
 
 #[test]
@@ -32,11 +59,7 @@ fn one_cell_by_hand() {
         prefill_tokens_per_s: 1000.0,
         decode_tokens_per_s: 100.0,
         half_rate_streams: 1e12,
-        start_large: Duration::from_secs(100),
-        start_small: Duration::from_secs(10),
         stop_and_release: Duration::from_secs(5),
-        cache_reset: Duration::from_secs(1),
-        cache_reload: Duration::from_secs(7),
         probes_per_length: 0.0,
     };
     let plan = plan(
@@ -44,7 +67,7 @@ fn one_cell_by_hand() {
          scenarios: { concurrent: { concurrency: 4, input_tokens: 1000, output_tokens: 100, requests: 8, passes: 2, warmup: 4 } }\n\
          request: { warmup: 1 }\n",
     );
-    let estimate = estimate(&plan, &lanes(&plan, &Only::default()), &a);
+    let estimate = estimate(&plan, &lanes(&plan, &Only::default()), &a, pace);
     // vLLM: a wave of 4 reads 4000 tokens (4 s) and writes (1 s): 5 s; 1 wave of warm-up, 2 of a pass, 2 passes; 1 s reset.
     assert_eq!(
         estimate.lanes[0].scenarios[0].1.as_secs_f64().round(),
@@ -89,10 +112,7 @@ fn one_after_another_takes_longer_than_batching() {
         concurrent(0)
     );
     let estimate = estimated(&plan(GOOD));
-    let parallel = with(
-        "bin/ollama }",
-        "bin/ollama, env: { OLLAMA_NUM_PARALLEL: \"8\" } }",
-    );
+    let parallel = with("bin/ollama }", "bin/ollama, env: { SLOTS: \"8\" } }");
     assert!(estimated(&plan(&parallel)).lanes[1].total < estimate.lanes[1].total);
 }
 
@@ -134,17 +154,4 @@ fn the_greatest_plan_does_not_overflow() {
     ));
     huge.repeats = NonZeroU32::new(100).unwrap();
     assert!(estimated(&huge).total > Duration::from_secs(100_000_000));
-}
-
-/// A night: more than an hour, less than a day, and most of it Ollama's queue.
-#[test]
-fn the_a100_plan_takes_a_night() {
-    let path = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join("plans/a100.yaml");
-    let plan = crate::load(&path, &super::env)
-        .unwrap_or_else(|e| panic!("{e}"))
-        .plan;
-    let estimate = estimated(&plan);
-    assert!(estimate.total > Duration::from_secs(3600) && estimate.total < Duration::from_secs(24 * 3600));
-    let ollama = estimate.lanes[2].total + estimate.lanes[6].total;
-    assert!(ollama > estimate.total / 2, "{ollama:?} of {:?}", estimate.total);
 }

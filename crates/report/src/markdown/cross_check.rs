@@ -118,9 +118,10 @@ fn silent(summary: &RunSummary) -> String {
         if !whole || lane.cells.iter().any(|c| !c.server_says.checks.is_empty()) {
             continue;
         }
-        let why = match (lane.framework_kind.as_str(), &lane.server) {
+        let kind = benchd_frameworks::named(&lane.framework_kind);
+        let why = match (kind.and_then(|kind| kind.metrics_flag), &lane.server) {
             (_, None) => "someone else runs it, and the plan names no place of its metrics",
-            ("openai", Some(server)) if !server.argv.iter().any(|arg| arg == "--metrics") => {
+            (Some(flag), Some(server)) if !server.argv.iter().any(|arg| arg == flag) => {
                 "its command has no `--metrics`, and its answers no `timings`"
             }
             _ => "its metrics could not be read, or have none of the figures",

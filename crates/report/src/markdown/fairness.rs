@@ -246,13 +246,12 @@ fn cache_precisions(summary: &RunSummary, model: &str) -> String {
     })
 }
 
-/// Arguments by which servers reserve a share of the GPU's memory.
-const RESERVED: [&str; 2] = ["--gpu-memory-utilization", "--mem-fraction-static"];
-
 fn reserved_shares(summary: &RunSummary, model: &str) -> String {
     let told = by_value(summary, model, |lane| {
         let argv = &lane.server.as_ref()?.argv;
-        let at = argv.iter().position(|arg| RESERVED.contains(&arg.as_str()))?;
+        let at = argv
+            .iter()
+            .position(|arg| benchd_frameworks::reserves_share(arg))?;
         Some(format!("{} (`{}`)", escape(argv.get(at + 1)?), argv[at]))
     });
     sides(&told).map_or(String::new(), |sides| {
@@ -268,11 +267,15 @@ fn reserved_shares(summary: &RunSummary, model: &str) -> String {
 fn at_once(summary: &RunSummary) -> String {
     let mut text = String::new();
     for lane in &summary.lanes {
+        let kind = benchd_frameworks::named(&lane.framework_kind);
+        let Some(variable) = kind.and_then(|kind| kind.parallel_variable) else {
+            continue;
+        };
         let env = lane.server.iter().flat_map(|s| &s.env);
-        if let Some((_, parallel)) = env.into_iter().find(|(name, _)| name == "OLLAMA_NUM_PARALLEL") {
+        if let Some((_, parallel)) = env.into_iter().find(|(name, _)| name == variable) {
             let _ = writeln!(
                 text,
-                "- **{} / {}: requests at once are limited by a setting** (`OLLAMA_NUM_PARALLEL={}`). What it does under load \
+                "- **{} / {}: requests at once are limited by a setting** (`{variable}={}`). What it does under load \
                  is decided by this, not by how fast it could batch.",
                 framework(&lane.lane),
                 escape(&lane.lane.model),

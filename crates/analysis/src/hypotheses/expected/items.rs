@@ -1,7 +1,7 @@
 //! The lines of the document, in its order.
 
-use super::{Finding, Looker};
-use crate::hypotheses::evidence::Role;
+use super::{Finding, ModelEvidence};
+use crate::hypotheses::roles::Role;
 use benchd_plan::ScenarioKind;
 
 /// One line of the document.
@@ -10,7 +10,7 @@ pub(super) struct Item {
     pub(super) scenario: Option<ScenarioKind>,
     pub(super) expected: &'static str,
     pub(super) expected_ko: &'static str,
-    pub(super) find: fn(&Looker<'_, '_>) -> Finding,
+    pub(super) find: fn(&ModelEvidence<'_, '_>) -> Finding,
 }
 
 /// All of them, in the document's order.

@@ -2,26 +2,26 @@
 
 use super::{
     super::{
+        decision::{TestCells, outcome},
         effect::{Absent, Effect},
-        evidence::{Role, shown},
-        question::{Place, outcome},
+        roles::{Role, shown},
     },
-    Finding, KOREAN_TOKENS, Looker, NOT_BELOW, SAME_TOKENS, SIMILAR, of_outcome,
+    Finding, KOREAN_TOKENS, ModelEvidence, NOT_BELOW, SAME_TOKENS, SIMILAR, of_outcome,
 };
 use crate::Seen;
-use benchd_core::stats::{
-    DEFAULT_LEVEL,
-    number::{number, with_interval},
+use benchd_core::{
+    format::{number, with_interval},
+    stats::DEFAULT_LEVEL,
 };
 use benchd_plan::{Bound, Figure};
 
-impl<'a> Looker<'_, 'a> {
+impl<'a> ModelEvidence<'_, 'a> {
     /// Korean over English of each of the three, where it runs.
     fn ko_over_en(&self, figure: Figure) -> Vec<(&'a str, Result<Effect, Absent>)> {
         let cells = self.korean();
         [Role::Sglang, Role::Vllm, Role::Ollama]
             .into_iter()
-            .filter_map(|role| self.cast.get(role))
+            .filter_map(|role| self.roles.get(role))
             .map(|framework| {
                 let effect = self.evidence.korean(self.model, figure, framework, None, &cells);
                 (framework, effect)
@@ -102,12 +102,12 @@ impl<'a> Looker<'_, 'a> {
         Finding::all(parts)
     }
 
-    fn korean_place(&self) -> Vec<Place> {
+    fn korean_setting(&self) -> Vec<TestCells> {
         let cells = self.korean();
         cells
             .first()
             .map(|c| c.concurrency)
-            .map(|concurrency| Place::Korean { concurrency, cells })
+            .map(|concurrency| TestCells::Korean { concurrency, cells })
             .into_iter()
             .collect()
     }
@@ -120,7 +120,7 @@ impl<'a> Looker<'_, 'a> {
                 Role::Ollama,
                 against,
                 bound,
-                self.korean_place(),
+                self.korean_setting(),
             )
         };
         Finding::all(vec![of(Role::Sglang), of(Role::Vllm)])
@@ -132,7 +132,7 @@ impl<'a> Looker<'_, 'a> {
             Role::Sglang,
             Role::Vllm,
             Bound::Within(SAME_TOKENS),
-            self.korean_place(),
+            self.korean_setting(),
         )
     }
 }

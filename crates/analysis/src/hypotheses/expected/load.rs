@@ -1,21 +1,21 @@
 //! 5.2: many requests at once.
 
 use super::{
-    super::evidence::{Role, shown},
-    Finding, LINEAR, Looker, RISES, STANDS_STILL,
+    super::roles::{Role, shown},
+    Finding, LINEAR, ModelEvidence, RISES, STANDS_STILL,
 };
 use crate::Seen;
-use benchd_core::stats::number::{chosen, count};
+use benchd_core::format::{chosen, count};
 use benchd_plan::{Bound, Figure};
 
-impl Looker<'_, '_> {
+impl ModelEvidence<'_, '_> {
     pub(super) fn batching(&self) -> Finding {
         let Some((fewest, most)) = self.ends() else {
             return Finding::not_measured("the plan has one concurrency only");
         };
         let parts = [Role::Sglang, Role::Vllm].map(|role| {
-            let Some(framework) = self.cast.get(role) else {
-                return Self::nobody(role);
+            let Some(framework) = self.roles.get(role) else {
+                return Self::no_framework(role);
             };
             let said = format!(
                 "{} generated {{}} times the tokens per second of {} at {} streams",
@@ -33,8 +33,8 @@ impl Looker<'_, '_> {
         let Some((fewest, most)) = self.ends() else {
             return Finding::not_measured("the plan has one concurrency only");
         };
-        let Some(ollama) = self.cast.ollama else {
-            return Self::nobody(Role::Ollama);
+        let Some(ollama) = self.roles.ollama else {
+            return Self::no_framework(Role::Ollama);
         };
         let times = f64::from(most.concurrency) / f64::from(fewest.concurrency);
         let more = count(most.concurrency.into());
@@ -64,8 +64,8 @@ impl Looker<'_, '_> {
         let Some((_, most)) = self.ends() else {
             return Finding::not_measured("the plan has one concurrency only");
         };
-        let Some(ollama) = self.cast.ollama else {
-            return Self::nobody(Role::Ollama);
+        let Some(ollama) = self.roles.ollama else {
+            return Self::no_framework(Role::Ollama);
         };
         let strata = self.evidence.strata(self.model, ollama, &most.id);
         if strata.is_empty() {

@@ -2,24 +2,24 @@
 
 use super::{
     super::{
-        evidence::{Role, shown},
-        question::Place,
-        words::{list, prompt_tokens},
+        decision::TestCells,
+        roles::{Role, shown},
+        words::prompt_tokens,
     },
-    Finding, Looker, NOT_BELOW, RISES_A_LOT,
+    Finding, ModelEvidence, NOT_BELOW, RISES_A_LOT,
 };
 use crate::Seen;
-use benchd_core::stats::number::{duration, number};
+use benchd_core::format::{duration, list, number};
 use benchd_plan::{Bound, Figure, ScenarioKind};
 
-impl Looker<'_, '_> {
+impl ModelEvidence<'_, '_> {
     pub(super) fn at_scale(&self) -> Finding {
         let Some((_, most)) = self.ends() else {
             return Finding::not_measured("the plan has no concurrency of several levels");
         };
         let of = |of, against, bound| {
-            let places = vec![Place::Cell(most.clone())];
-            self.against(Figure::OutputTokensPerS, of, against, bound, places)
+            let settings = vec![TestCells::Cell(most.clone())];
+            self.against(Figure::OutputTokensPerS, of, against, bound, settings)
         };
         Finding::all(vec![
             of(Role::Sglang, Role::Vllm, Bound::AtLeast(NOT_BELOW)),
@@ -35,8 +35,8 @@ impl Looker<'_, '_> {
             return Finding::not_measured("the plan has no single requests");
         };
         let of = |against, bound| {
-            let places = vec![Place::Cell(middle.clone())];
-            self.against(Figure::LatencyMs, Role::Ollama, against, bound, places)
+            let settings = vec![TestCells::Cell(middle.clone())];
+            self.against(Figure::LatencyMs, Role::Ollama, against, bound, settings)
         };
         let within = Bound::AtMost(1.0 + self.margin());
         let found = Finding::all(vec![of(Role::Sglang, within), of(Role::Vllm, within)]);
@@ -61,12 +61,18 @@ impl Looker<'_, '_> {
 
     pub(super) fn shared_prefix(&self) -> Finding {
         let of = |of, against| {
-            let places = self
+            let settings = self
                 .cells(ScenarioKind::PrefixCache)
                 .into_iter()
-                .map(Place::Cell)
+                .map(TestCells::Cell)
                 .collect();
-            self.against(Figure::OutputTokensPerS, of, against, Bound::AtLeast(1.0), places)
+            self.against(
+                Figure::OutputTokensPerS,
+                of,
+                against,
+                Bound::AtLeast(1.0),
+                settings,
+            )
         };
         Finding::all(vec![of(Role::Sglang, Role::Vllm), of(Role::Vllm, Role::Ollama)])
     }
@@ -77,7 +83,7 @@ impl Looker<'_, '_> {
         let mut times = 0;
         for framework in [Role::Ollama, Role::Vllm, Role::Sglang]
             .into_iter()
-            .filter_map(|role| self.cast.get(role))
+            .filter_map(|role| self.roles.get(role))
         {
             let Some(environment) = self.evidence.environment(framework) else {
                 continue;
@@ -107,8 +113,8 @@ impl Looker<'_, '_> {
     pub(super) fn ease(&self) -> Finding {
         let mut starts: Vec<(&str, u64)> = Vec::new();
         for role in [Role::Ollama, Role::Vllm, Role::Sglang] {
-            let Some(framework) = self.cast.get(role) else {
-                return Self::nobody(role);
+            let Some(framework) = self.roles.get(role) else {
+                return Self::no_framework(role);
             };
             let mut ready: Vec<u64> = self
                 .evidence

@@ -2,28 +2,36 @@
 
 use super::{
     super::{
+        decision::TestCells,
         effect::Part,
-        evidence::{Role, shown},
-        question::Place,
-        words::{list, prompt_tokens},
+        roles::{Role, shown},
+        words::prompt_tokens,
     },
-    FALLS, Finding, Looker, RISES_A_LOT, SIMILAR, STABLE,
+    FALLS, Finding, ModelEvidence, RISES_A_LOT, SIMILAR, STABLE,
 };
 use crate::Seen;
-use benchd_core::stats::number::{chosen, count, number};
+use benchd_core::format::{chosen, count, list, number};
 use benchd_plan::{Bound, Cell, Figure, ScenarioKind};
 
-impl Looker<'_, '_> {
-    fn single_places(&self) -> Vec<Place> {
+impl ModelEvidence<'_, '_> {
+    fn single_settings(&self) -> Vec<TestCells> {
         self.cells(ScenarioKind::Single)
             .into_iter()
-            .map(Place::Cell)
+            .map(TestCells::Cell)
             .collect()
     }
 
     pub(super) fn single_ttft(&self) -> Finding {
         let bound = Bound::AtMost(1.0 + self.margin());
-        let of = |against| self.against(Figure::TtftMs, Role::Ollama, against, bound, self.single_places());
+        let of = |against| {
+            self.against(
+                Figure::TtftMs,
+                Role::Ollama,
+                against,
+                bound,
+                self.single_settings(),
+            )
+        };
         Finding::all(vec![of(Role::Sglang), of(Role::Vllm)])
     }
 
@@ -34,7 +42,7 @@ impl Looker<'_, '_> {
             Role::Sglang,
             Role::Vllm,
             bound,
-            self.single_places(),
+            self.single_settings(),
         )
     }
 
@@ -50,8 +58,8 @@ impl Looker<'_, '_> {
     pub(super) fn memory(&self) -> Finding {
         let mut peaks: Vec<(&str, u64)> = Vec::new();
         for role in [Role::Sglang, Role::Vllm, Role::Ollama] {
-            let Some(framework) = self.cast.get(role) else {
-                return Self::nobody(role);
+            let Some(framework) = self.roles.get(role) else {
+                return Self::no_framework(role);
             };
             match self.memory_peak(framework) {
                 Some(peak) => peaks.push((shown(framework), peak)),
@@ -88,8 +96,8 @@ impl Looker<'_, '_> {
 
     pub(super) fn stable_prefill(&self) -> Finding {
         let cells = self.long();
-        let Some(sglang) = self.cast.sglang else {
-            return Self::nobody(Role::Sglang);
+        let Some(sglang) = self.roles.sglang else {
+            return Self::no_framework(Role::Sglang);
         };
         let (Some(short), Some(long)) = (cells.first(), cells.last()) else {
             return Finding::not_measured("the plan has no cell for it");
@@ -110,26 +118,26 @@ impl Looker<'_, '_> {
     }
 
     pub(super) fn like_prefill(&self) -> Finding {
-        let places = self.long().into_iter().map(Place::Cell).collect();
+        let settings = self.long().into_iter().map(TestCells::Cell).collect();
         self.against(
             Figure::TtftMs,
             Role::Vllm,
             Role::Sglang,
             Bound::Within(SIMILAR),
-            places,
+            settings,
         )
     }
 
     pub(super) fn slow_prefill(&self) -> Finding {
         let longest: Vec<Cell> = self.long().into_iter().next_back().into_iter().collect();
         let of = |against| {
-            let places = longest.iter().cloned().map(Place::Cell).collect();
+            let settings = longest.iter().cloned().map(TestCells::Cell).collect();
             self.against(
                 Figure::TtftMs,
                 Role::Ollama,
                 against,
                 Bound::AtLeast(RISES_A_LOT),
-                places,
+                settings,
             )
         };
         Finding::all(vec![of(Role::Sglang), of(Role::Vllm)])
@@ -137,18 +145,14 @@ impl Looker<'_, '_> {
 
     /// Later over first TTFT of one framework.
     fn later_over_first(&self, role: Role, bound: Bound) -> Finding {
-        let Some(framework) = self.cast.get(role) else {
-            return Self::nobody(role);
+        let Some(framework) = self.roles.get(role) else {
+            return Self::no_framework(role);
         };
         let parts = self
             .cells(ScenarioKind::PrefixCache)
             .iter()
             .map(|cell| {
-                let part = Part {
-                    power: 1.0,
-                    framework,
-                    cell,
-                };
+                let part = Part::new(1.0, framework, cell);
                 let said = format!(
                     "{}'s later requests had {{}} times the first one's time to first token",
                     shown(framework)

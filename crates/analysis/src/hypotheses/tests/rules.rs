@@ -7,7 +7,7 @@ use rand_distr::{Distribution as _, LogNormal};
 
 use super::super::{
     super::{Side, TestRole, VerdictOutcome, VerdictTest},
-    question::{Answer, outcome},
+    decision::{TestResult, outcome},
     settle::combine,
 };
 use benchd_core::stats::{Interval, IntervalMethod, LogContrast, Sorted, Term, stratified_median_interval};
@@ -22,8 +22,8 @@ fn interval(low: f64, high: f64) -> Interval {
     }
 }
 
-fn answer(shown: VerdictOutcome, strict: VerdictOutcome) -> Answer {
-    Answer {
+fn result(shown: VerdictOutcome, strict: VerdictOutcome) -> TestResult {
+    TestResult {
         test: VerdictTest {
             what: String::new(),
             role: TestRole::Deciding,
@@ -43,7 +43,7 @@ fn answer(shown: VerdictOutcome, strict: VerdictOutcome) -> Answer {
         margin: None,
         sentence: String::new(),
         weaknesses: Vec::new(),
-        gap: None,
+        undecided: None,
     }
 }
 
@@ -81,8 +81,9 @@ fn an_interval_has_a_side_or_none() {
 #[test]
 fn families_combine_by_their_rule() {
     use VerdictOutcome::{Inconclusive, Refuted, Supported};
-    let of =
-        |outcomes: &[VerdictOutcome]| -> Vec<Answer> { outcomes.iter().map(|o| answer(*o, *o)).collect() };
+    let of = |outcomes: &[VerdictOutcome]| -> Vec<TestResult> {
+        outcomes.iter().map(|o| result(*o, *o)).collect()
+    };
     let all = |outcomes: &[VerdictOutcome]| combine(Rule::All, &of(outcomes), true);
     let any = |outcomes: &[VerdictOutcome]| combine(Rule::Any, &of(outcomes), true);
     assert_eq!(all(&[Supported, Supported]), Supported);
@@ -99,7 +100,7 @@ fn families_combine_by_their_rule() {
     assert_eq!(combine(Rule::Any, &of(&[Supported]), false), Supported);
     assert_eq!(combine(Rule::Any, &of(&[Refuted]), false), Inconclusive);
     // One of many that falls short at 95 %, but not at the corrected level, refutes nothing.
-    let by_chance = [answer(Supported, Supported), answer(Refuted, Inconclusive)];
+    let by_chance = [result(Supported, Supported), result(Refuted, Inconclusive)];
     assert_eq!(combine(Rule::All, &by_chance, true), Inconclusive);
 }
 
@@ -169,7 +170,7 @@ fn one_of_many_at_the_threshold_is_seldom_called_a_difference() {
     let passes = rate(0.02);
     let mut called = 0;
     for _ in 0..RUNS {
-        let answers: Vec<Answer> = (0..tests)
+        let answers: Vec<TestResult> = (0..tests)
             .map(|_| {
                 let terms = vec![
                     Term {
@@ -191,7 +192,7 @@ fn one_of_many_at_the_threshold_is_seldom_called_a_difference() {
                 ];
                 let interval = LogContrast::within(&[terms]).and_then(|c| c.interval(level));
                 let o = outcome(Bound::DiffersBy(0.1), &interval.expect("five values"));
-                answer(o, o)
+                result(o, o)
             })
             .collect();
         called += u32::from(combine(Rule::Any, &answers, true) == VerdictOutcome::Supported);

@@ -7,6 +7,11 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
+use crate::client::{
+    block::EventKind,
+    http::{HttpError, Part, ResponseReader},
+    sse::MAX_EVENT_BYTES,
+};
 
 /// Events that the framer finds when the bytes come in pieces of these sizes.
 fn events_of(bytes: &[u8], pieces: &[usize]) -> Vec<(EventKind, Vec<u8>)> {
@@ -116,8 +121,8 @@ fn check_stream(text: &[u8], pieces: &[usize]) -> Result<(), TestCaseError> {
 /// What is read of any bytes does not hang on how they came.
 fn check_bytes(head: &str, bytes: &[u8], pieces: &[usize]) -> Result<(), TestCaseError> {
     let bytes = [head.as_bytes(), bytes].concat();
-    let whole = answer_to(&bytes, &[usize::MAX], FULL);
-    let parts = answer_to(&bytes, pieces, FULL);
+    let whole = record_of(&bytes, &[usize::MAX], FULL);
+    let parts = record_of(&bytes, pieces, FULL);
     prop_assert_eq!(
         whole.outcome,
         parts.outcome,
@@ -266,7 +271,7 @@ fn check_answer(
     {
         body += &format!(": note{line_end}data: {data}{line_end}{line_end}");
     }
-    let answer = answer_to(&chunked_response(body.as_bytes(), http_chunks), pieces, FULL);
+    let answer = record_of(&chunked_response(body.as_bytes(), http_chunks), pieces, FULL);
     prop_assert_eq!(
         answer.outcome,
         benchd_core::record::Outcome::Ok,
@@ -471,7 +476,7 @@ fn broken_chunk_framing_is_seen() {
     ] {
         let bytes = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{body}");
         for size in [1, usize::MAX] {
-            let answer = answer_to(bytes.as_bytes(), &[size], FULL);
+            let answer = record_of(bytes.as_bytes(), &[size], FULL);
             assert_eq!(
                 answer.outcome,
                 benchd_core::record::Outcome::Malformed,

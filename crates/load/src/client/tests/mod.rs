@@ -5,13 +5,18 @@ mod outcomes;
 mod streams;
 
 use super::*;
-use benchd_core::record::EndMarker;
+use benchd_core::record::{EndMarker, RequestRecord};
 
 pub(super) const FULL: StreamShape = StreamShape {
     usage: true,
     end: EndMarker::Done,
 };
 pub(super) const REASONING: &[&str] = &["reasoning", "reasoning_content"];
+
+/// The record of the answer to `bytes`, see [`answer_to`].
+pub(super) fn record_of(bytes: &[u8], pieces: &[usize], shape: StreamShape) -> RequestRecord {
+    answer_to(bytes, pieces, shape).record
+}
 
 /// The answer to `bytes`, a whole connection's worth, arriving in pieces of these sizes (the last repeats).
 /// Time is the number of the read in milliseconds.

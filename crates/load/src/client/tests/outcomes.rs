@@ -9,11 +9,15 @@ use benchd_core::record::Outcome;
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(150);
 
-async fn ask(addr: std::net::SocketAddr, timeout: Duration) -> Answer {
+async fn ask(addr: std::net::SocketAddr, timeout: Duration) -> RequestRecord {
     ask_until(addr, timeout, CancellationToken::new()).await
 }
 
-async fn ask_until(addr: std::net::SocketAddr, timeout: Duration, cancel: CancellationToken) -> Answer {
+async fn ask_until(
+    addr: std::net::SocketAddr,
+    timeout: Duration,
+    cancel: CancellationToken,
+) -> RequestRecord {
     let target = Target::new(addr, "/v1/chat/completions");
     let how = OneOff {
         timeout,
@@ -24,14 +28,15 @@ async fn ask_until(addr: std::net::SocketAddr, timeout: Duration, cancel: Cancel
     request_once(&target, Bytes::from_static(b"{\"q\":1}"), how)
         .await
         .unwrap()
+        .record
 }
 
 /// The answer of a server that serves each connection so.
-async fn answer_of(timeout: Duration, serve: impl Fn(Served) + Send + Sync + 'static) -> Answer {
+async fn answer_of(timeout: Duration, serve: impl Fn(Served) + Send + Sync + 'static) -> RequestRecord {
     ask(TestServer::start(serve).addr, timeout).await
 }
 
-fn assert_two_tokens_kept(answer: &Answer) {
+fn assert_two_tokens_kept(answer: &RequestRecord) {
     assert_eq!(answer.text, "t0 t1 ");
     assert_eq!(answer.chunks_us.len(), 2);
     assert_eq!(answer.status, Some(200));
@@ -211,7 +216,7 @@ async fn a_refusal_before_the_whole_request_was_read_is_read() {
     let body = Bytes::from(vec![b'x'; 32 << 20]);
     let (stream, answer) = tokio::join!(server, request_once(&target, body, how));
     drop(stream);
-    let answer = answer.unwrap();
+    let answer = answer.unwrap().record;
     assert_eq!(
         (answer.outcome, answer.error.as_deref()),
         (Outcome::HttpStatus, Some("413: big"))
@@ -333,7 +338,7 @@ async fn a_reset_after_what_was_read_is_truncated() {
         .with_body(Bytes::new());
     let mut sink = Telling(Assembly::new(FULL, REASONING), Some(go), 0);
     let closing = exchange(connection, request, LONG, None, &cancel, &mut sink).await;
-    let answer = sink.0.finish(closing);
+    let answer = sink.0.finish(closing).record;
     assert_eq!(answer.outcome, Outcome::Truncated, "{:?}", answer.error);
     assert_two_tokens_kept(&answer);
 }
@@ -389,7 +394,11 @@ async fn a_server_that_accepts_nothing_is_bounded() {
         let cancel = CancellationToken::new();
         match Connection::open(addr, SHORT, &cancel).await {
             Ok(connection) => held.push(connection),
-            Err(failure) => break Assembly::new(FULL, REASONING).finish(failure.closing(None)),
+            Err(failure) => {
+                break Assembly::new(FULL, REASONING)
+                    .finish(failure.closing(None))
+                    .record;
+            }
         }
         assert!(held.len() < 64, "the queue does not fill");
     };

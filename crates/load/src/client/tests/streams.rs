@@ -1,6 +1,7 @@
 //! What is made of streams: those of real servers, and odd ones.
 
 use super::*;
+use crate::client::block::BLOCK_BYTES;
 use benchd_core::record::{Outcome, TokenSource};
 
 struct Expected {
@@ -56,7 +57,9 @@ fn recorded_streams_of_real_servers_decode_to_the_right_counts() {
         );
         let body = std::fs::read(&path).unwrap();
         for (chunks, pieces) in [(usize::MAX, usize::MAX), (100, 7), (1, 1), (333, 64)] {
-            let answer = answer_to(&chunked_response(&body, &[chunks]), &[pieces], FULL);
+            let whole = answer_to(&chunked_response(&body, &[chunks]), &[pieces], FULL);
+            assert_eq!(whole.shown_shape(), FULL);
+            let answer = whole.record;
             let name = expected.file;
             assert_eq!(answer.outcome, Outcome::Ok, "{name}: {:?}", answer.error);
             assert_eq!(answer.chunks_us.len(), expected.token_events, "{name}");
@@ -68,7 +71,6 @@ fn recorded_streams_of_real_servers_decode_to_the_right_counts() {
             assert_eq!(answer.text, expected.text, "{name}");
             assert_eq!(answer.reasoning, "");
             assert_eq!(answer.response_model.as_deref(), Some(expected.model));
-            assert_eq!(answer.shown_shape(), FULL);
             // The role chunk comes first and is no token.
             assert!(answer.first_chunk_us <= answer.first_token_us);
             if pieces == 1 {
@@ -83,8 +85,12 @@ fn recorded_streams_of_real_servers_decode_to_the_right_counts() {
     }
 }
 
-/// The answer to these events, one a read.
-fn answer_to_events(events: &[&str], shape: StreamShape) -> Answer {
+/// The record of the answer to these events, one a read.
+fn answer_to_events(events: &[&str], shape: StreamShape) -> RequestRecord {
+    whole_answer_to_events(events, shape).record
+}
+
+fn whole_answer_to_events(events: &[&str], shape: StreamShape) -> Answer {
     let mut bytes = test_server::SSE_HEAD.as_bytes().to_vec();
     let mut sizes = vec![bytes.len()];
     for event in events {
@@ -135,10 +141,11 @@ fn transformers_serve_ends_with_the_body_and_sends_usage_in_the_last_choice() {
         r#"{"id":"a","model":"/m@main","choices":[{"delta":{"content":"Hi"},"index":0}]}"#,
         r#"{"id":"a","model":"/m@main","choices":[{"delta":{},"finish_reason":"stop","index":0}],"usage":{"completion_tokens":2,"prompt_tokens":3,"total_tokens":5}}"#,
     ];
-    let answer = answer_to_events(&events, shape);
+    let whole = whole_answer_to_events(&events, shape);
+    assert_eq!(whole.shown_shape(), shape);
+    let answer = whole.record;
     assert_eq!(answer.outcome, Outcome::Ok, "{:?}", answer.error);
     assert_eq!(answer.output_tokens, Some(2));
-    assert_eq!(answer.shown_shape(), shape);
     // The end of the body is the end of the answer.
     assert_eq!(answer.end_us, 5_000);
     // A server that showed [DONE] when it was ready owes it.
@@ -272,11 +279,11 @@ fn what_is_no_chunk_is_malformed_and_the_first_failure_decides() {
     }
     let mut body = b"data: {\"choices\":[{\"delta\":{\"content\":\"".to_vec();
     body.extend_from_slice(b"\xEA\xB0\"}}]}\n\n");
-    let answer = answer_to(&chunked_response(&body, &[100]), &[10], FULL);
+    let answer = record_of(&chunked_response(&body, &[100]), &[10], FULL);
     assert_eq!(answer.outcome, Outcome::Malformed);
     assert!(answer.error.unwrap().contains("UTF-8"));
     // Skipped keys are looked at too: bytes that are no text are no event, wherever they stand.
-    let answer = answer_to(
+    let answer = record_of(
         &chunked_response(b"data: {\"other\":\"\xFF\"}\n\n", &[100]),
         &[10],
         FULL,
@@ -287,7 +294,7 @@ fn what_is_no_chunk_is_malformed_and_the_first_failure_decides() {
 #[test]
 fn blank_events_and_comments_are_no_chunks() {
     let body = b": hello\n\ndata:\n\ndata:  \n\nid: 3\n\n";
-    let answer = answer_to(&chunked_response(body, &[100]), &[10], FULL);
+    let answer = record_of(&chunked_response(body, &[100]), &[10], FULL);
     assert_eq!(
         (answer.outcome, answer.first_chunk_us),
         (Outcome::Truncated, None)
@@ -299,7 +306,7 @@ fn json_instead_of_a_stream_is_told_as_such() {
     let response = |body: &str| {
         let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\n";
         let bytes = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
-        answer_to(bytes.as_bytes(), &[30], FULL)
+        record_of(bytes.as_bytes(), &[30], FULL)
     };
     let answer = response(r#"{"choices":[{"message":{"content":"whole"}}]}"#);
     assert_eq!(answer.outcome, Outcome::Malformed);

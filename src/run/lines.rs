@@ -1,0 +1,293 @@
+//! What a run says to people, all of it: the lines that stay, and the status that does not.
+
+use std::{fmt, path::Path, time::Duration};
+
+use super::{duration::short_duration, lane_end::LaneEnd};
+use crate::scenario::CellProgress;
+use benchd_core::record::LaneId;
+use benchd_journal::{LaneOutcome, RunDir};
+
+/// How a line is meant. Colour only repeats what the word at its start says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tone {
+    Plain,
+    /// Something ended well.
+    Good,
+    /// Something to look at.
+    Warn,
+    /// Something failed.
+    Bad,
+}
+
+/// A line that stays, in about the order in which a run says them.
+pub(super) enum Line<'a> {
+    Run(&'a RunDir),
+    Logs(&'a RunDir),
+    Note(&'a dyn fmt::Display),
+    Client(&'a str),
+    ClientUnknown(&'a dyn fmt::Display),
+    LaneStarted {
+        lane: &'a LaneId,
+        /// Position in the run, 1 on, and lanes in all.
+        position: (usize, usize),
+        attempt: u32,
+    },
+    Provisioning(&'a Path),
+    AlsoOnGpu(&'a str),
+    ServerReady(Duration),
+    TextsFound {
+        probes: u32,
+        took: Duration,
+    },
+    TextsLeftOut {
+        what: &'a str,
+        why: &'a str,
+    },
+    TextOff {
+        asked: u32,
+        reached: u32,
+    },
+    CellMeasured {
+        summary: &'a str,
+        failed: u64,
+    },
+    CellUnreadable {
+        cell: &'a str,
+        error: &'a dyn fmt::Display,
+    },
+    CellFailed {
+        cell: &'a str,
+        reason: &'a str,
+    },
+    ServerStopped {
+        killed: bool,
+        took: Duration,
+        /// How long the GPU's memory took to come back, where there is a GPU.
+        memory_back: Option<Duration>,
+    },
+    LaneEnded(&'a LaneId, &'a LaneEnd),
+    RunStopped(&'a str),
+    EndNotJournalled(&'a dyn fmt::Display),
+    NoReport {
+        run: &'a RunDir,
+        error: &'a dyn fmt::Display,
+    },
+    NoRunJson(&'a dyn fmt::Display),
+    Took(Duration),
+}
+
+impl Line<'_> {
+    pub(super) fn tone(&self) -> Tone {
+        match self {
+            Self::CellMeasured { failed: 0, .. } => Tone::Good,
+            Self::LaneEnded(_, end) => match end.outcome {
+                LaneOutcome::Finished => Tone::Good,
+                LaneOutcome::Interrupted => Tone::Warn,
+                LaneOutcome::Failed => Tone::Bad,
+            },
+            Self::Note(_)
+            | Self::ClientUnknown(_)
+            | Self::AlsoOnGpu(_)
+            | Self::TextsLeftOut { .. }
+            | Self::TextOff { .. }
+            | Self::CellMeasured { .. } => Tone::Warn,
+            Self::CellUnreadable { .. }
+            | Self::CellFailed { .. }
+            | Self::RunStopped(_)
+            | Self::EndNotJournalled(_)
+            | Self::NoReport { .. }
+            | Self::NoRunJson(_) => Tone::Bad,
+            _ => Tone::Plain,
+        }
+    }
+}
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Run(run) => write!(f, "run {}  results in {}", run.id(), run.root().display()),
+            Self::Logs(run) => write!(f, "logs {}", run.logs().display()),
+            Self::Note(text) => write!(f, "note  {text}"),
+            Self::Client(summary) => f.write_str(summary),
+            Self::ClientUnknown(error) => {
+                write!(
+                    f,
+                    "note  the client could not be measured, its error is not known: {error}"
+                )
+            }
+            Self::LaneStarted {
+                lane,
+                position: (position, lanes),
+                attempt,
+            } => {
+                write!(f, "lane {lane}  ({position} of {lanes})")?;
+                match attempt {
+                    1 => Ok(()),
+                    attempt => write!(f, ", attempt {attempt}"),
+                }
+            }
+            Self::Provisioning(recipe) => write!(f, "  making what is missing: {}", recipe.display()),
+            Self::AlsoOnGpu(named) => write!(f, "note  also on the GPU: {named}"),
+            Self::ServerReady(after) => write!(f, "  ready after {:.1} s", after.as_secs_f64()),
+            Self::TextsFound { probes, took } => write!(
+                f,
+                "  texts of exact length found with {probes} counts in {:.1} s",
+                took.as_secs_f64()
+            ),
+            Self::TextsLeftOut { what, why } => write!(
+                f,
+                "  note  {what} can't be had from this server, and cells of them will fail: {why}"
+            ),
+            Self::TextOff { asked, reached } => write!(
+                f,
+                "  note  a text of {asked} tokens can't be made; the nearest has {reached}"
+            ),
+            Self::CellMeasured { summary, .. } => write!(f, "  {summary}"),
+            Self::CellUnreadable { cell, error } => write!(f, "  {cell}  {error}"),
+            Self::CellFailed { cell, reason } => write!(f, "  {cell}  failed: {reason}"),
+            Self::ServerStopped {
+                killed,
+                took,
+                memory_back,
+            } => {
+                let how = if *killed { "killed" } else { "stopped" };
+                write!(f, "  {how} in {:.1} s", took.as_secs_f64())?;
+                match memory_back {
+                    Some(after) => write!(f, ", GPU memory back after {:.2} s", after.as_secs_f64()),
+                    None => Ok(()),
+                }
+            }
+            Self::LaneEnded(lane, end) => match end.outcome {
+                LaneOutcome::Finished => write!(f, "lane {lane}  finished"),
+                LaneOutcome::Interrupted => write!(f, "lane {lane}  interrupted"),
+                LaneOutcome::Failed => {
+                    let reason = end.reason.as_deref().unwrap_or("no reason given");
+                    write!(f, "lane {lane}  failed at {}: {reason}", end.stage)
+                }
+            },
+            Self::RunStopped(reason) => write!(f, "stopped: {reason}"),
+            Self::EndNotJournalled(error) => {
+                write!(f, "the end of the run could not be journalled: {error}")
+            }
+            Self::NoReport { run, error } => write!(
+                f,
+                "the report could not be written: {error}\n  hint: `benchd report {}` tries again",
+                run.id()
+            ),
+            Self::NoRunJson(error) => write!(f, "run.json could not be written: {error}"),
+            Self::Took(time) => write!(f, "took {}", short_duration(*time)),
+        }
+    }
+}
+
+/// What is going on now.
+pub(super) enum Status<'a> {
+    Client(&'a str),
+    Provisioning(&'a str),
+    Starting { lane: &'a LaneId, pid: i32 },
+    ChatTemplate(&'a LaneId),
+    Texts(&'a LaneId),
+    LaneWarmup(&'a LaneId),
+    CacheReset(&'a CellPosition<'a>),
+    Cell(&'a CellPosition<'a>, CellProgress, Duration),
+    Stopping(&'a LaneId),
+    Releasing(&'a LaneId),
+}
+
+/// A cell among the run's.
+pub(super) struct CellPosition<'a> {
+    pub(super) lane: &'a LaneId,
+    /// Of the lane, 1 on, and lanes in all.
+    pub(super) lane_of: (usize, usize),
+    pub(super) cell: &'a str,
+    /// Of the cell, 1 on, and the lane's cells in all.
+    pub(super) cell_of: (usize, usize),
+}
+
+impl fmt::Display for CellPosition<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ((lane, lanes), (cell, cells)) = (self.lane_of, self.cell_of);
+        write!(
+            f,
+            "lane {lane} of {lanes}  {}  cell {cell} of {cells}  {}",
+            self.lane, self.cell
+        )
+    }
+}
+
+impl fmt::Display for Status<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client(what) => write!(f, "measuring the client  {what}"),
+            Self::Provisioning(line) => write!(f, "  {line}"),
+            Self::Starting { lane, pid } => write!(f, "lane {lane}  starting (pid {pid})"),
+            Self::ChatTemplate(lane) => write!(f, "lane {lane}  measuring the chat template"),
+            Self::Texts(lane) => write!(f, "lane {lane}  finding texts of exact length"),
+            Self::LaneWarmup(lane) => write!(f, "lane {lane}  warming up"),
+            Self::CacheReset(cell) => write!(f, "{cell}  resetting the cache"),
+            Self::Cell(cell, progress, left) => {
+                write!(f, "{cell}  {}  {}", counts(*progress), until(*left))
+            }
+            Self::Stopping(lane) => write!(f, "lane {lane}  stopping"),
+            Self::Releasing(lane) => write!(f, "lane {lane}  waiting for the GPU memory"),
+        }
+    }
+}
+
+fn counts(progress: CellProgress) -> String {
+    let CellProgress {
+        done,
+        total,
+        failed,
+        warming_up,
+        ..
+    } = progress;
+    match failed {
+        _ if warming_up => "warming up".to_owned(),
+        0 => format!("{done} of {total}"),
+        failed => format!("{done} of {total}, {failed} failed"),
+    }
+}
+
+/// `about 2 h 05 m left, until 04:10`, by the machine's clock.
+fn until(left: Duration) -> String {
+    let shown = short_duration(left);
+    match jiff::ZonedDateTime::now().checked_add(left) {
+        Ok(end) => format!("about {shown} left, until {}", end.strftime("%H:%M")),
+        Err(_) => format!("about {shown} left"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_is_told_from_what_went_well() {
+        let lane = LaneId {
+            framework: "vllm".into(),
+            model: "m".into(),
+            round: 1,
+        };
+        let end = LaneEnd::failed("ready", "the server ended");
+        let line = Line::LaneEnded(&lane, &end);
+        let text = format!("lane {lane}  failed at ready: the server ended");
+        assert_eq!((line.tone(), line.to_string()), (Tone::Bad, text));
+        let again = Line::LaneStarted {
+            lane: &lane,
+            position: (2, 3),
+            attempt: 2,
+        };
+        assert_eq!(again.to_string(), format!("lane {lane}  (2 of 3), attempt 2"));
+        let cell = |failed| Line::CellMeasured { summary: "", failed }.tone();
+        assert_eq!((cell(0), cell(1)), (Tone::Good, Tone::Warn));
+        let progress = CellProgress {
+            stored: 9,
+            done: 7,
+            total: 8,
+            failed: 1,
+            warming_up: false,
+        };
+        assert_eq!(counts(progress), "7 of 8, 1 failed");
+    }
+}

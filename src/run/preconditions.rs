@@ -1,0 +1,94 @@
+//! What must hold before a lane's server is started: its environment is there, and the GPU is its own.
+
+use std::{path::Path, time::Duration};
+
+use super::{
+    display::Display,
+    lane_end::LaneEnd,
+    lines::{Line, Status},
+    signals::Signals,
+};
+use crate::{
+    check::gpu::name_processes,
+    env::{self, EnvError, Missing},
+};
+use benchd_host::gpu::{Gpu, GpuError};
+use benchd_plan::{Framework, Model, Provision};
+
+/// The longest that making an environment may take: packages and a model of a hundred GB over a slow line.
+const PROVISION_LIMIT: Duration = Duration::from_secs(12 * 3600);
+
+/// What is missing on disk is made where the plan says so; else the lane fails with the command that makes it.
+pub(super) async fn ensure_environment(
+    framework: &Framework,
+    model: &Model,
+    plan_path: &Path,
+    signals: &Signals,
+    display: &Display,
+) -> Result<(), LaneEnd> {
+    let look = || -> Vec<Missing> {
+        let of_model = env::missing_of_model(framework, model);
+        env::missing(framework).into_iter().chain(of_model).collect()
+    };
+    let hints = |missing: &[Missing]| {
+        let lines: Vec<String> = missing
+            .iter()
+            .map(|m| format!("{m}\n  hint: {}", m.hint(plan_path)))
+            .collect();
+        LaneEnd::failed("prepare", lines.join("\n"))
+    };
+    let missing = look();
+    let recipes = env::recipes(&missing);
+    if missing.iter().any(|m| m.recipe.is_none())
+        || (!recipes.is_empty() && framework.provision != Provision::Auto)
+    {
+        return Err(hints(&missing));
+    }
+    for recipe in recipes {
+        display.say(&Line::Provisioning(&recipe));
+        let progress = |line: &str| {
+            tracing::info!(target: "benchd::env", "{line}");
+            display.status(&Status::Provisioning(line));
+        };
+        let made = env::provision(&recipe, signals.clean(), progress);
+        match display.watchdog().wait(PROVISION_LIMIT, made).await {
+            Ok(()) => {}
+            Err(EnvError::Cancelled { .. }) => return Err(LaneEnd::interrupted()),
+            Err(error) => return Err(LaneEnd::failed("prepare", error.to_string())),
+        }
+    }
+    let still = look();
+    if still.is_empty() {
+        Ok(())
+    } else {
+        Err(hints(&still))
+    }
+}
+
+/// Other processes on the GPU are named and, where the plan wants it for itself, refused.
+pub(super) async fn ensure_alone(gpu: &Gpu, exclusive: bool, display: &Display) -> Result<(), LaneEnd> {
+    let found = match gpu.processes().await {
+        Ok(found) => found,
+        Err(error @ GpuError::Lost { .. }) => return Err(LaneEnd::gpu_lost("prepare", error)),
+        Err(error) => {
+            return Err(LaneEnd::machine(
+                "prepare",
+                format!("whether the GPU is idle can't be told: {error}"),
+            ));
+        }
+    };
+    if found.is_empty() {
+        return Ok(());
+    }
+    let named = name_processes(&found);
+    if exclusive {
+        return Err(LaneEnd::machine(
+            "prepare",
+            format!(
+                "the GPU is not idle: {named}\n  hint: end these processes, or set `host.exclusive: false`"
+            ),
+        ));
+    }
+    display.say(&Line::AlsoOnGpu(&named));
+    Ok(())
+}
