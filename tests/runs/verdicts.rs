@@ -110,6 +110,22 @@ fn summary(ended: &Ended) -> RunSummary {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
+/// Runs until these hypotheses are decided: what a busy machine does to a measurement can leave one open, and that is
+/// right, but never decide it wrongly.
+#[track_caller]
+fn decided(bench: &Bench, hypotheses: &[&str]) -> (Ended, RunSummary) {
+    let mut left = 6;
+    loop {
+        let ended = bench.run(&[]);
+        let summary = summary(&ended);
+        left -= 1;
+        let open = |h: &&str| verdict(&summary, h).0.outcome == VerdictOutcome::Inconclusive;
+        if left == 0 || !hypotheses.iter().any(open) {
+            return (ended, summary);
+        }
+    }
+}
+
 #[track_caller]
 fn verdict<'a>(summary: &'a RunSummary, hypothesis: &str) -> (&'a Verdict, &'a ModelVerdict) {
     let found = summary.verdicts.iter().find(|v| v.hypothesis == hypothesis);
@@ -142,12 +158,11 @@ fn assert_told(ended: &Ended, hypothesis: &str, outcome: &str) {
 #[test]
 fn known_speeds_give_known_verdicts() {
     let bench = bench(&SGLANG, &VLLM, &OLLAMA);
-    let ended = bench.run(&[]);
+    let (ended, summary) = decided(&bench, &["H1", "H2", "H3", "H4"]);
     ended.assert_code(0);
     for lane in ["sglang", "vllm", "control", "ollama"] {
         ended.assert_whole(lane);
     }
-    let summary = summary(&ended);
 
     is(&summary, "H1", VerdictOutcome::Supported);
     let (_, h1) = verdict(&summary, "H1");
@@ -247,9 +262,8 @@ fn servers_that_are_alike_support_no_difference_between_them() {
         .as_object_mut()
         .unwrap()
         .remove("control");
-    let ended = bench.run(&[]);
+    let (ended, summary) = decided(&bench, &["H2"]);
     ended.assert_code(0);
-    let summary = summary(&ended);
     for hypothesis in ["H1", "H4", "H5"] {
         let (verdict, model) = verdict(&summary, hypothesis);
         assert_ne!(
@@ -294,9 +308,8 @@ fn a_quick_single_request_and_a_lane_that_is_missing() {
             }],
         } },
     });
-    let ended = bench.run(&[]);
+    let (ended, summary) = decided(&bench, &["ollama-single"]);
     ended.assert_failed("vllm", "ready", &["no GPU for you"]);
-    let summary = summary(&ended);
     for hypothesis in ["H1", "H2", "H3"] {
         is(&summary, hypothesis, VerdictOutcome::Inconclusive);
         let (_, model) = verdict(&summary, hypothesis);
