@@ -114,6 +114,7 @@ impl<'a> LaneRunner<'a> {
             framework,
             model,
             request: &plan.request,
+            quality: plan.quality.as_ref(),
             adapter: &*adapter,
         };
         let mut end = match &framework.source {
