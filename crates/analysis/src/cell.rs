@@ -146,7 +146,7 @@ impl<'a> Fold<'a> {
                 ttft_ms: or_nan(times.ttft_ms),
                 latency_ms: or_nan(times.latency_ms.filter(|_| compared)),
                 tpot_ms: or_nan(times.tpot_ms),
-                tokens_per_s: or_nan(times.tokens_per_s),
+                tokens_per_s: or_nan(times.tokens_per_s.filter(|_| compared)),
             });
         }
     }
@@ -249,6 +249,10 @@ impl<'a> Fold<'a> {
         };
         let mut samples = CellSamples {
             output_tokens_per_s: by_pass(&passes.output_tokens_per_s),
+            fixed_output_tokens: output_tokens
+                .as_ref()
+                .filter(|counts| self.text.is_none() && counts.known > 0)
+                .map(|counts| counts.total as f64 / counts.known as f64),
             requests_per_s: by_pass(&passes.requests_per_s),
             first_ttft_ms,
             later_over_first,

@@ -21,6 +21,7 @@ mod lane;
 mod measured;
 mod parallel;
 mod passes;
+mod precision;
 mod prefix;
 mod prompts;
 mod run;
@@ -50,6 +51,7 @@ pub use error::AnalysisError;
 pub use gpu::GpuSummary;
 pub use hypotheses::shown_framework;
 pub use korean::{Comparison, KoreanComparison, LOOP_SHARE, QualitySigns, TextFigures};
+pub use precision::{ServedWeights, is_about_weights};
 pub use run::summarise_run_with_series;
 pub use runs::{AnalysedRun, SameMachine};
 pub use series::{
