@@ -25,6 +25,7 @@ use benchd_core::{
 };
 use benchd_journal::{FinishedCell, RecordError, cell_records};
 use benchd_plan::{Arrival, Cell, CellInput};
+use benchd_prompts::answers_in_one_language;
 
 /// Summarises a cell from the records that its end event names, in the run folder `root`, by its plan alone: flags that
 /// need the GPU's samples, the server or the prompts are left out. `timeout` is the limit of one request.
@@ -270,6 +271,7 @@ impl<'a> Fold<'a> {
                 tokens_per_s: times.tokens_per_s,
                 latency_ms: times.latency,
                 output_tokens: Sorted::new(self.output_tokens),
+                one_language: matches!(cell.input, CellInput::Written { prompt_type, .. } if answers_in_one_language(prompt_type)),
                 text,
             };
         }

@@ -36,4 +36,4 @@ pub use probe::CalibrateOptions;
 pub use quality::{Ending, Repetition, TextQuality, quality};
 pub use salt::{Salt, SaltForm};
 pub use template::{TemplateShare, template_share};
-pub use written::{WrittenPrompt, written};
+pub use written::{WrittenPrompt, answers_in_one_language, written};
