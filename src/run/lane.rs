@@ -223,7 +223,8 @@ impl<'a> LaneRunner<'a> {
         ensure_on_chosen(gpu, &attempt.lane.id, &server).await?;
         let _pids = FollowPids::start(gpu.clone(), server.clone());
         let context = self.measure_context(gpu_log, Some(server.clone()));
-        let answer = ready.answer().clone();
+        let said = log.since().unwrap_or_default();
+        let answer = (ready.answer().clone(), said.as_str());
         let opened = Session::open(attempt, context, ready.control(), answer, &mut self.calibrations).await;
         let mut session = match opened {
             Ok(session) => session,
@@ -237,7 +238,8 @@ impl<'a> LaneRunner<'a> {
             // What vLLM's API gives for it (blocks times their size) counts a model with sliding windows twice.
             facts.insert(KV_CAPACITY.to_owned(), tokens.to_string());
         }
-        ready.announce(facts, session.template_tokens(), used, load, caches);
+        let precision = session.facts.precision.clone();
+        ready.announce(facts, precision, session.template_tokens(), used, load, caches);
         Ok(cells::run(&mut session, &mut self.remaining).await)
     }
 
@@ -258,7 +260,7 @@ impl<'a> LaneRunner<'a> {
             Err(failed) => return LaneEnd::of_server(&failed),
         };
         let context = self.measure_context(gpu_log, None);
-        let (control, answer) = (attached.control(), attached.answer.clone());
+        let (control, answer) = (attached.control(), (attached.answer.clone(), ""));
         let opened = Session::open(attempt, context, control, answer, &mut self.calibrations).await;
         let mut session = match opened {
             Ok(session) => session,
@@ -267,6 +269,7 @@ impl<'a> LaneRunner<'a> {
         let used = used_bytes(&self.run.gpu).await;
         attached.announce(
             session.facts.values.clone(),
+            session.facts.precision.clone(),
             session.template_tokens(),
             used,
             sink,

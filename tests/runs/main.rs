@@ -20,6 +20,7 @@ mod compare;
 mod gpu_faults;
 mod kills;
 mod own_words;
+mod precision;
 mod quality;
 mod resume;
 mod soak;

@@ -9,7 +9,7 @@ use super::{
     LaneQuality, OutputAgreement, QualityPair, Rate, RoundsSummary, TextFigures, Verdict,
 };
 use benchd_core::record::ClientLag;
-use benchd_core::record::{CompileCaches, Flag, LaneId, LoadFigures};
+use benchd_core::record::{CompileCaches, Flag, LaneId, LoadFigures, Precision};
 use benchd_journal::RunInfo;
 use benchd_plan::ScenarioKind;
 
@@ -302,6 +302,9 @@ pub struct LaneSummary {
     pub server: Option<ServerSummary>,
     /// What the server says of itself.
     pub facts: BTreeMap<String, String>,
+    /// In which numbers it serves the model, and what said so.
+    #[serde(default)]
+    pub precision: Precision,
     /// Tokens that the chat template adds to a user message.
     pub template_tokens: Option<u32>,
     /// Measured cells, in the plan's order.

@@ -7,6 +7,7 @@ mod change;
 mod csv;
 pub mod html;
 mod markdown;
+mod names;
 pub mod number;
 mod schemas;
 pub mod sentences;
