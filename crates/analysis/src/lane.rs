@@ -59,7 +59,16 @@ impl RunContext<'_> {
             .collect();
         let windows: Vec<_> = finished.iter().map(|(_, f)| cell_window(f)).collect();
         let mut along = GpuFold::new(&attempts);
-        let read = gpu_windows(&self.dir.gpu(id), &windows, |sample| along.add(sample))?;
+        let devices = self
+            .info
+            .iter()
+            .flat_map(|info| info.gpu.iter().flat_map(|gpu| &gpu.devices));
+        let largest_mhz = devices
+            .filter_map(|device| Some((device.index, device.sm_clock_max_mhz?)))
+            .collect();
+        let read = gpu_windows(&self.dir.gpu(id), &windows, &largest_mhz, |sample| {
+            along.add(sample);
+        })?;
         let (gpu, gpu_lines_unreadable) = match read {
             Some((folded, unreadable)) => (Some(folded), unreadable),
             None => (None, 0),

@@ -5,6 +5,7 @@
 
 mod agreement;
 mod answers;
+mod batches;
 mod cell;
 mod change;
 mod client_error;
