@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    AnalysisError, LaneEnergy, LaneSummary, MissingCell, SUMMARY_VERSION, ServerSummary,
+    AnalysisError, LaneSummary, MissingCell, SUMMARY_VERSION, ServerSummary,
     cell::{cell_window, fold_cell},
     context::CellContext,
     drift,
@@ -157,7 +157,6 @@ impl RunContext<'_> {
             .into_iter()
             .zip(samples.iter().map(|s: &CellSamples| &s.written))
             .collect();
-        lane.energy = LaneEnergy::of(&lane.cells);
         lane.korean = korean::compare(&written);
         lane.drift = drift::of_lane(&mut lane.cells, &samples.iter().collect::<Vec<_>>());
         let (gpu, stops) = along.finish();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{
-    AnalysisError, RunSummary, SUMMARY_VERSION,
+    AnalysisError, LaneEnergy, RunSummary, SUMMARY_VERSION,
     agreement::agreement,
     client_error, compare, drift, hypotheses,
     lane::RunContext,
@@ -101,6 +101,7 @@ pub(super) fn analyse_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<R
         Vec::new()
     };
     drop(measured_cells);
+    LaneEnergy::compare(&mut summaries);
     drift::over_rounds(&mut summaries, &rounds);
     client_error::flag(&mut summaries, &comparisons, info.as_ref());
     let nights = [Night::new(1, &summaries, &samples, info.as_ref())];

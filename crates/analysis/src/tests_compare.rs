@@ -239,6 +239,50 @@ fn clocks_are_compared_with_the_same_cell_in_another_round_only() {
     assert_eq!(flagged(1), [("single/in519", said)]);
 }
 
+#[test]
+fn energy_is_compared_where_all_have_it_and_it_is_certain() {
+    // Cells of 20 s, but the third, which is over in half a second; 300 W throughout. The second lane lacks the last one,
+    // the third has the first only.
+    let cells: Vec<_> = [128, 256, 512, 1024]
+        .map(|n| exact(&format!("single/in{n}"), ScenarioKind::Single, 1, n))
+        .into();
+    let lanes = ["vllm", "sglang", "control"].map(|framework| lane_id(framework, "llama"));
+    let mut run = Builder::new(lanes.iter().map(|l| (l.clone(), cells.clone())).collect());
+    for (lane, last) in lanes.iter().zip([4, 3, 1]) {
+        run.ready(lane);
+        let mut at = 0;
+        for (cell, length_ms) in cells.iter().zip([20_000, 20_000, 500, 20_000]).take(last) {
+            let ended = run.measured(lane, &cell.id, &[(length_ms, vec![Did::ok(at, 10, 100)])]);
+            ended.passes[0].started_unix_us += at * 1000;
+            let samples: Vec<_> = (0..length_ms / 100)
+                .map(|i| gpu_sample(at + i * 100, 1))
+                .collect();
+            run.samples(lane, &samples);
+            at += length_ms;
+        }
+        run.finish_lane(lane);
+    }
+    let summary = run.summary().expect("a summary");
+    let certain = |lane: usize| -> Vec<Option<bool>> {
+        let cells = summary.lanes[lane].cells.iter();
+        cells
+            .map(|c| c.gpu.as_ref().and_then(|g| g.energy_certain))
+            .collect()
+    };
+    assert_eq!(certain(0), [Some(true), Some(true), Some(false), Some(true)]);
+    let energy = |lane: usize| {
+        summary.lanes[lane]
+            .energy
+            .as_ref()
+            .map(|e| (e.cells, e.energy_j.round()))
+    };
+    // Two cells of 300 W for 20 s; the control has too little in common with them.
+    assert_eq!(
+        [0, 1, 2].map(energy),
+        [Some((2, 12_000.0)), Some((2, 12_000.0)), None]
+    );
+}
+
 /// Requests of several streams in waves that wander, and of an open loop that falls behind: no machine drifts there.
 #[test]
 fn what_the_load_does_is_no_drift() {
