@@ -8,6 +8,7 @@ mod csv;
 pub mod html;
 mod markdown;
 pub mod number;
+mod reference;
 mod schemas;
 pub mod sentences;
 mod table;

@@ -5,11 +5,9 @@ use std::{
     fmt::Write as _,
 };
 
-use super::{
-    super::{number::*, sentences},
-    Table, escape, framework, lanes_of, models,
-};
+use super::{super::number::*, Table, escape, framework, lanes_of, models};
 use benchd_analysis::{LaneSummary, RunSummary};
+use benchd_core::format::list;
 
 /// The part; empty where no server told anything.
 pub(super) fn section(summary: &RunSummary) -> String {
@@ -139,7 +137,7 @@ fn by_value<'s>(
 
 fn names(of: &BTreeSet<&str>) -> String {
     let names: Vec<String> = of.iter().map(|n| escape(n)).collect();
-    sentences::list(&names)
+    list(&names)
 }
 
 /// Quantisation in plain words.
@@ -185,7 +183,7 @@ fn weights(summary: &RunSummary, model: &str) -> String {
             "- **{}: {} {verb} not tell the format of the weights**; they may be others than {}.",
             escape(model),
             names(&silent),
-            sentences::list(&told.keys().map(|f| precision(f)).collect::<Vec<_>>())
+            list(&told.keys().map(|f| precision(f)).collect::<Vec<_>>())
         );
     }
     text
