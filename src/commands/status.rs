@@ -72,11 +72,7 @@ fn render(state: &State, alive: bool, now_us: u64, in_cell: Option<u64>) -> Stri
             RunOutcome::Unsafe => "stopped for safety".to_owned(),
             RunOutcome::Aborted => "aborted".to_owned(),
         },
-        (None, true) => format!(
-            "running since {} (pid {})",
-            since(state.started_unix_us),
-            state.pid
-        ),
+        (None, true) => format!("running for {} (pid {})", since(state.started_unix_us), state.pid),
         (None, false) => format!("died {} ago; go on with --resume", since(state.last_unix_us)),
     };
     let _ = writeln!(out, "run    {}", state.run_id);
@@ -208,6 +204,6 @@ mod tests {
             dead.contains("failed at ready: the server ended with exit 1\n"),
             "{dead}"
         );
-        assert!(render(&state, true, 62_000_000, None).contains("running since 1 m 02 s (pid 7)"));
+        assert!(render(&state, true, 62_000_000, None).contains("running for 1 m 02 s (pid 7)"));
     }
 }
