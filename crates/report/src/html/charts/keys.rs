@@ -2,10 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{
-    palette::COLOURS,
-    svg::{escape, marker},
-};
+use super::{super::text::escape, palette::COLOURS, svg::marker};
 use benchd_analysis::Study;
 
 /// The frameworks of a study, in the order in which the lanes of its runs first name them: the plan's.
