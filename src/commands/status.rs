@@ -11,7 +11,7 @@ use crate::{
     cli::StatusArgs,
     run::{Failure, boot_id, short_duration},
 };
-use benchd_core::record::LaneId;
+use benchd_core::{format::counted, record::LaneId};
 use benchd_journal::{LaneOutcome, RunDir, RunOutcome, State};
 
 /// Prints where the run stands, on stdout.
@@ -94,7 +94,7 @@ fn render(state: &State, alive: bool, now_us: u64, in_cell: Option<u64>) -> Stri
             .unwrap_or("server starting or stopping");
         let records = in_cell.filter(|_| state.current_cell.is_some());
         let records = records
-            .map(|n| format!(", {n} requests so far (warm-up included)"))
+            .map(|n| format!(", {} so far (warm-up included)", counted(n, "request")))
             .unwrap_or_default();
         let _ = writeln!(out, "now    {lane}: {cell}{records}");
     }
@@ -123,7 +123,7 @@ fn render(state: &State, alive: bool, now_us: u64, in_cell: Option<u64>) -> Stri
             lane.planned_cells
         );
         if failed > 0 {
-            let _ = write!(out, ", {failed} failed requests");
+            let _ = write!(out, ", {}", counted(failed, "failed request"));
         }
         if let Some(end) = lane
             .ended

@@ -426,7 +426,10 @@ mod tests {
         // Idle and boosted, then busy: at its clock, a hair below it, and far below.
         put(0, 2100, false, 0);
         (1..10).for_each(|i| put(i * 100, 1980, false, 90));
-        (10..20).for_each(|i| put(i * 100, if i % 2 == 0 { 1979 } else { 1980 }, i % 2 == 0, 90));
+        (10..20).for_each(|i: u64| {
+            let slowed = i.is_multiple_of(2);
+            put(i * 100, if slowed { 1979 } else { 1980 }, slowed, 90);
+        });
         (20..30).for_each(|i| put(i * 100, if i < 25 { 1782 } else { 1980 }, i < 25, 90));
         let windows = [(1_000_000, 1_999_999), (2_000_000, 2_999_999)];
         let of = |largest: &[(u32, u32)]| {

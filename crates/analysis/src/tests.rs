@@ -477,7 +477,7 @@ fn a_clock_a_hair_below_the_one_that_is_held_is_not_throttled() {
         let mut b = Builder::one(single());
         b.measured(&lane(), "single/in512", &[(4_000, vec![Did::ok(0, 10, 90)])]);
         let sample = |i: u64| {
-            let slowed = i % 2 == 0 && i < 40;
+            let slowed = i.is_multiple_of(2) && i < 40;
             benchd_core::record::GpuSample {
                 sm_clock_mhz: Some(if slowed { mhz } else { 1980 }),
                 throttle: Some(if slowed {

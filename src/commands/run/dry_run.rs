@@ -30,9 +30,11 @@ fn render(plan: &Plan, lanes: &[Lane]) -> Result<String, Failure> {
     let estimate = benchd_plan::estimate(plan, lanes, &Assumptions::default(), benchd_frameworks::pace);
     let (cells, requests) = count_cells(lanes);
     let mut out = format!(
-        "plan {}: {} lanes, {cells} cells, {requests} counted requests, about {}\n",
+        "plan {}: {}, {}, {}, about {}\n",
         plan.name,
-        lanes.len(),
+        counted(lanes.len() as u64, "lane"),
+        counted(cells as u64, "cell"),
+        counted(requests, "counted request"),
         short_duration(estimate.total)
     );
     for (lane, estimated) in lanes.iter().zip(&estimate.lanes) {
