@@ -112,6 +112,35 @@ mod tests {
         );
     }
 
+    /// How many of sixty series have a trend (p < 0.001): each value for itself, and by batches, ten at least.
+    fn trends(phi: f64, drift: f64) -> (usize, usize) {
+        let series = (0..60).map(|seed| {
+            let mut points = wandering(400, phi, seed);
+            points.iter_mut().for_each(|p| p.1 += drift * p.0 / 400.0);
+            points
+        });
+        let certain = |points: &[(f64, f64)]| benchd_core::stats::trend(points).is_some_and(|t| t.p < 1e-3);
+        series.fold((0, 0), |(each, batches), points| {
+            let means = batch_means(&points, 1);
+            (
+                each + usize::from(certain(&points)),
+                batches + usize::from(means.len() >= 10 && certain(&means)),
+            )
+        })
+    }
+
+    #[test]
+    fn what_wanders_has_no_trend_and_what_drifts_has() {
+        let (each, batches) = trends(0.9, 0.0);
+        assert!(
+            each >= 15 && batches <= 1,
+            "{each} and {batches} of 60 that only wander"
+        );
+        // By a fifth, in noise of 3 %.
+        let (_, batches) = trends(0.9, 0.2);
+        assert!(batches >= 45, "{batches} of 60 that drift");
+    }
+
     #[test]
     fn a_trend_is_no_correlation_and_a_short_series_says_nothing() {
         let line: Vec<_> = (0..41).map(|i| (f64::from(i), f64::from(i))).collect();
