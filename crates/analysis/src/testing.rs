@@ -237,6 +237,7 @@ fn model(name: &str) -> Model {
         reasoning_effort: None,
         precision: None,
         args: BTreeMap::new(),
+        not_on: BTreeMap::new(),
     }
 }
 
@@ -256,8 +257,7 @@ impl Builder {
             name: "night".to_owned(),
             host: Host {
                 gpu: GpuSelection::Devices(vec![DeviceSelector::Index(0)]),
-                expect_gpu_name: None,
-                expect_driver: None,
+                expect: Expect::default(),
                 exclusive: true,
             },
             request: RequestSettings {
