@@ -5,7 +5,7 @@ use super::{
     finding::{Area, Finding},
 };
 use benchd_core::record::LaneId;
-use benchd_plan::{FrameworkKind, Hypothesis};
+use benchd_plan::{FrameworkKind, Hypothesis, Only};
 
 /// Frameworks that the document's hypotheses H1 to H3 speak of: all of them must be measured. H4 and H5 compare any two.
 fn needed(hypothesis: &Hypothesis) -> &'static [FrameworkKind] {
@@ -17,9 +17,11 @@ fn needed(hypothesis: &Hypothesis) -> &'static [FrameworkKind] {
     }
 }
 
-/// Looks at each model; `unfit` are lanes that will not run.
+/// Looks at each model; `unfit` are lanes that will not run. A part that is run on its own (`--only`) decides nothing
+/// either way, so the whole plan's lanes count.
 pub(super) fn undecidable(subject: &Subject<'_>, unfit: &[(LaneId, String)]) -> Vec<Finding> {
     let plan = subject.plan;
+    let lanes = benchd_plan::lanes(plan, &Only::default());
     let roles = &plan.hypotheses.roles;
     let mut findings = Vec::new();
     for model in plan.models.keys() {
@@ -34,7 +36,7 @@ pub(super) fn undecidable(subject: &Subject<'_>, unfit: &[(LaneId, String)]) -> 
                 Some(named) => named == name,
                 None => name == kind.as_str() || plan.frameworks.get(name).is_some_and(|f| f.kind == kind),
             };
-            let mut lanes = subject.lanes.iter().map(|lane| &lane.id);
+            let mut lanes = lanes.iter().map(|lane| &lane.id);
             lanes.any(|lane| {
                 lane.model == *model && plays(&lane.framework) && !unfit.iter().any(|(id, _)| id == lane)
             })

@@ -267,6 +267,36 @@ fn a_wrapper_in_the_place_of_a_venv_is_no_lost_lane_and_made_up_weights_are_not_
     assert!(!found.told.to_string().contains("0 MiB of safetensors"));
 }
 
+#[test]
+fn a_lane_of_an_unknown_version_is_said_not_to_be_judged_and_torchs_cuda_is_read_without_importing_it() {
+    let mut machine = on(A100);
+    nvcc(&machine, "12.8");
+    let frameworks = machine.plan["frameworks"].as_object_mut().unwrap();
+    frameworks.remove("sglang");
+    frameworks["vllm"].as_object_mut().unwrap().remove("version");
+    fs::remove_file(machine.path().join("envs/vllm/.venv/pyvenv.cfg")).unwrap();
+    machine
+        .look()
+        .has("note", &["vllm / llama: not judged", "version"]);
+
+    machine.put("envs/vllm/.venv/pyvenv.cfg", "version_info = 3.12.8\n", 0o644);
+    let site = "envs/vllm/.venv/lib/python3.12/site-packages";
+    machine.put(
+        &format!("{site}/torch/version.py"),
+        "__version__ = '2.11.0+cu132'\ncuda: Optional[str] = '13.2'\n",
+        0o644,
+    );
+    let found = machine.look();
+    found.has(
+        "warn",
+        &["vllm: built for CUDA 13.2 (torch 2.11.0+cu132)", "supports 13.0"],
+    );
+    assert!(
+        !found.told.to_string().contains("not judged"),
+        "its version is in the venv"
+    );
+}
+
 /// `benchd check` on a shipped plan for a GPU that is not here, in the repository's own folder.
 fn shipped(plan: &str, gpu: &str) -> (i32, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_benchd"))

@@ -248,6 +248,7 @@ fn judge_lanes(known: &Known, lanes: &[LaneFacts<'_>], machine: &Machine) -> Jud
             judged.findings.push(finding);
         }
     }
+    judged.findings.extend(not_judged(known, lanes, machine));
     if !elsewhere.is_empty() {
         let all: Vec<String> = elsewhere.into_iter().collect();
         judged.findings.push(Finding::note(
@@ -260,6 +261,50 @@ fn judge_lanes(known: &Known, lanes: &[LaneFacts<'_>], machine: &Machine) -> Jud
     }
     judged.findings.sort_by_key(|finding| finding.severity);
     judged
+}
+
+/// Lanes of which issues are known and of which too little is known to tell whether they are theirs.
+fn not_judged(known: &Known, lanes: &[LaneFacts<'_>], machine: &Machine) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let told = |ids: &[&LaneId], what: &str| {
+        Finding::note(
+            Area::KnownIssue,
+            format!("{}: not judged by what is known: {what}", named(ids)),
+        )
+    };
+    let concerned = |lane: &&LaneFacts<'_>| {
+        let mut issues = known.issues.values();
+        issues.any(|issue| {
+            issue
+                .when
+                .of
+                .get(lane.kind)
+                .is_some_and(|wanted| wanted.0.is_some())
+        })
+    };
+    let of_no_version: Vec<&LaneId> = lanes
+        .iter()
+        .filter(concerned)
+        .filter(|lane| lane.version.is_none())
+        .map(|lane| lane.id)
+        .collect();
+    if !of_no_version.is_empty() {
+        findings.push(told(
+            &of_no_version,
+            "the version is in neither the plan nor the venv",
+        ));
+    }
+    let is_of_no_kind = |gpu: &GpuDevice| gpu.compute_capability.is_none();
+    if machine.gpu.as_ref().is_some_and(is_of_no_kind) {
+        let all: Vec<&LaneId> = lanes.iter().filter(concerned).map(|lane| lane.id).collect();
+        if !all.is_empty() {
+            findings.push(told(
+                &all,
+                "the driver does not tell the GPU's compute capability",
+            ));
+        }
+    }
+    findings
 }
 
 fn is_of(when: &When, lane: &LaneFacts<'_>, machine: &Machine) -> bool {
