@@ -46,7 +46,8 @@ pub struct RunInfo {
     /// What the frameworks run from, by the framework's name in the plan; those of which nothing is known are left out.
     #[serde(default)]
     pub environments: BTreeMap<String, EnvironmentInfo>,
-    /// The compilers that servers find on this machine; absent in runs of older benchds.
+    /// The compilers that benchd's own environment finds; a server whose plan sets PATH, CUDA_HOME, CC or CXX finds
+    /// those. Absent in runs of older benchds.
     #[serde(default, skip_serializing_if = "Toolchain::is_empty")]
     pub toolchain: Toolchain,
     /// What servers compile on this machine when they start, by lane; those of which nothing is known are left out.
