@@ -8,8 +8,9 @@ use std::{
 
 use super::{CommandResult, DONE, answer, find_run};
 use crate::{
+    check::boot_id,
     cli::StatusArgs,
-    run::{Failure, boot_id, short_duration},
+    run::{Failure, short_duration},
 };
 use benchd_core::{format::counted, record::LaneId};
 use benchd_journal::{LaneOutcome, RunDir, RunOutcome, State};

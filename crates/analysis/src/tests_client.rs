@@ -7,6 +7,7 @@ use benchd_core::record::ClientLag;
 use benchd_core::record::{Flag, FlagKind};
 use benchd_journal::{
     ClientCalibration, ClientPoint, ClientRate, HostInfo, RUN_INFO_VERSION, RateLimit, RunInfo, RunState,
+    Toolchain,
 };
 use benchd_plan::ScenarioKind;
 
@@ -34,6 +35,8 @@ fn calibrate(b: &Builder, max_events_per_s: Option<f64>, tried: &[f64]) {
         gpu_baseline_bytes: Vec::new(),
         environments: Default::default(),
         versions: BTreeMap::new(),
+        toolchain: Toolchain::default(),
+        compiles: [].into(),
         client: Some(ClientCalibration {
             points: vec![point(8, 3_000.0), point(32, 5_000.0)],
             max_events_per_s,

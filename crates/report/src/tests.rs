@@ -7,7 +7,7 @@ use benchd_analysis::testing::*;
 use benchd_core::record::{GpuDevice, GpuHost};
 use benchd_journal::{
     ClientCalibration, ClientPoint, EnvironmentInfo, Event, GpuBaseline, HostInfo, LaneOutcome,
-    RUN_INFO_VERSION, RunInfo, RunState,
+    RUN_INFO_VERSION, RunInfo, RunState, Toolchain,
 };
 use benchd_plan::{Language, PromptType, ScenarioKind};
 
@@ -129,6 +129,7 @@ fn info(b: &Builder) -> RunInfo {
             cpu: "Intel Xeon Platinum 8468".to_owned(),
             cpus: 192,
             memory_bytes: 1_000_000_000_000,
+            ..HostInfo::default()
         },
         gpu: Some(GpuHost {
             driver: "570.86.10".to_owned(),
@@ -145,6 +146,7 @@ fn info(b: &Builder) -> RunInfo {
                 pci_bus_id: None,
                 mig: Some(false),
                 ecc_uncorrected: Some(0),
+                compute_capability: None,
             }],
         }),
         gpu_baseline_bytes: vec![1_000_000],
@@ -159,6 +161,8 @@ fn info(b: &Builder) -> RunInfo {
         )]
         .into(),
         versions: [].into(),
+        toolchain: Toolchain::default(),
+        compiles: [].into(),
         client: Some(ClientCalibration {
             measured_unix_us: T0,
             points: vec![ClientPoint {

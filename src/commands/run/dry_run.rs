@@ -3,15 +3,19 @@
 
 use std::{fmt::Write as _, path::PathBuf};
 
-use super::super::{CommandResult, DONE, answer, count_cells};
-use crate::run::{Failure, short_duration};
+use super::super::{CommandResult, DONE, answer, count_cells, runtime};
+use crate::{
+    check::{self, Subject, known::Machine},
+    cli::RunArgs,
+    run::{Failure, short_duration},
+};
 use benchd_core::{
     format::{chosen, counted},
     record::Redactor,
 };
 use benchd_frameworks::VisibleGpu;
 use benchd_plan::{
-    self, Arrival, Assumptions, Cell, DeviceSelector, GpuSelection, Lane, Plan, Source,
+    self, Arrival, Assumptions, Cell, DeviceSelector, GpuSelection, Lane, LoadedPlan, Plan, Source,
     longest_prompt_tokens, most_streams,
 };
 
@@ -19,11 +23,49 @@ use benchd_plan::{
 ///
 /// # Errors
 /// When a framework's settings contradict what benchd sets itself (2).
-pub(super) fn print(plan: &Plan, lanes: &[Lane], redactor: &Redactor) -> CommandResult {
-    let text = render(plan, lanes)?;
+pub(super) fn print(
+    args: &RunArgs,
+    loaded: &LoadedPlan,
+    lanes: &[Lane],
+    redactor: &Redactor,
+) -> CommandResult {
+    let plan = &loaded.plan;
+    let mut text = render(plan, lanes)?;
+    let subject = Subject {
+        plan,
+        plan_path: &args.plan,
+        lanes,
+        results: &args.places.results,
+        logs: &args.places.logs,
+    };
+    text.push_str(&runtime()?.block_on(known(subject, args.gpu.as_deref()))?);
     let text = redactor.text(&text);
     answer(&text)?;
     DONE
+}
+
+/// What is known of the lanes on the GPU of that name, or on this machine's.
+async fn known(subject: Subject<'_>, gpu: Option<&str>) -> Result<String, Failure> {
+    let machine = match gpu {
+        Some(name) => Machine::with_gpu(name).map_err(Failure::plan)?,
+        None => match check::gpu::open(&subject.plan.host.gpu).await {
+            Ok(gpu) => Machine::this(gpu.host()),
+            Err(_) => {
+                return Ok(
+                    "\nwhat is known of these lanes was not judged: no GPU here; --gpu rtx5090 judges for one\n"
+                        .to_owned(),
+                );
+            }
+        },
+    };
+    let mut text = String::new();
+    for finding in check::of_lanes(&subject, &machine).await {
+        let _ = writeln!(text, "\nknown    {}: {}", finding.severity.as_str(), finding.text);
+        if let Some(remedy) = &finding.remedy {
+            let _ = writeln!(text, "         → {remedy}");
+        }
+    }
+    Ok(text)
 }
 
 fn render(plan: &Plan, lanes: &[Lane]) -> Result<String, Failure> {
