@@ -10,6 +10,7 @@ use nix::{
     },
     unistd::Pid,
 };
+use tokio::io::unix::AsyncFd;
 
 use super::{
     exit::LeaderExit,
@@ -65,9 +66,16 @@ impl ProcessHandle {
         }
     }
 
-    /// The pidfd, readable once the process has ended.
-    pub(super) fn into_fd(self) -> OwnedFd {
-        self.0
+    /// The pidfd, to be awaited: readable once the process has ended.
+    ///
+    /// # Errors
+    /// The runtime's: no file descriptors left.
+    pub(super) fn watched(self) -> std::io::Result<AsyncFd<OwnedFd>> {
+        #[expect(unsafe_code, reason = "tokio's only registration that is not deprecated")]
+        // SAFETY: the descriptor is owned by the AsyncFd and never replaced or closed while registered.
+        unsafe {
+            Ok(AsyncFd::register(self.0)?)
+        }
     }
 }
 
