@@ -129,11 +129,22 @@ fn render(state: &State, alive: bool, now_us: u64, in_cell: Option<u64>) -> Stri
         if failed > 0 {
             let _ = write!(out, ", {failed} failed requests");
         }
-        if let Some(end) = lane
+        let failed = lane
             .ended
             .as_ref()
-            .filter(|end| end.outcome == LaneOutcome::Failed)
-        {
+            .filter(|end| end.outcome == LaneOutcome::Failed);
+        // The death that failed the lane is its reason.
+        let told = failed.and_then(|end| end.died.as_ref()).map_or(0, |_| 1);
+        for died in lane.deaths.iter().rev().skip(told).rev() {
+            let cell = died.cell.as_deref().map(|cell| format!(" in cell {cell}"));
+            let _ = write!(
+                out,
+                "\n  the server died{} before: {}",
+                cell.unwrap_or_default(),
+                died.cause
+            );
+        }
+        if let Some(end) = failed {
             let stage = end.stage.as_deref().unwrap_or("?");
             let reason = end.reason.as_deref().unwrap_or("no reason given");
             let _ = write!(
@@ -199,6 +210,7 @@ mod tests {
                     reason: Some("the server ended with exit 1\nmore".into()),
                     log_tail: vec![],
                     by_machine: false,
+                    died: None,
                 }),
             ),
         ]);

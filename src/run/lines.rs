@@ -165,6 +165,7 @@ pub(super) enum Status<'a> {
     LaneWarmup(&'a LaneId),
     CacheReset(&'a CellPosition<'a>),
     Cell(&'a CellPosition<'a>, CellProgress, Duration),
+    Asking(&'a LaneId),
     Stopping(&'a LaneId),
     Releasing(&'a LaneId),
 }
@@ -203,6 +204,7 @@ impl fmt::Display for Status<'_> {
             Self::Cell(cell, progress, left) => {
                 write!(f, "{cell}  {}  {}", counts(*progress), until(*left))
             }
+            Self::Asking(lane) => write!(f, "lane {lane}  asking the server whether it lives"),
             Self::Stopping(lane) => write!(f, "lane {lane}  stopping"),
             Self::Releasing(lane) => write!(f, "lane {lane}  waiting for the GPU memory"),
         }

@@ -22,6 +22,7 @@ mod error;
 mod facts;
 mod hub;
 mod kind;
+mod last_words;
 mod launch;
 mod llama_server;
 mod lmdeploy;
@@ -144,6 +145,13 @@ pub fn load_figures(log: &str) -> LoadFigures {
         }
     }
     told.figures()
+}
+
+/// The line of a dead server's output that says best why it died, of recent lines, oldest first; `None` where none speaks of
+/// an error. Lines are known by their wording, as in [`load_figures`].
+pub fn last_words<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let known = |line: &str| kinds().find_map(|kind| (kind.death_line)(line));
+    last_words::best(lines.into_iter(), known)
 }
 
 /// The figures that a server's counters hold; nothing where they are of no known server.

@@ -78,6 +78,7 @@ pub(crate) const KIND: Kind = Kind {
         tpot: None,
     },
     load_line,
+    death_line: |_| None,
     weights: hub::weights,
     adapter: |setup| Ok(Box::new(Lmdeploy::new(setup)?)),
 };

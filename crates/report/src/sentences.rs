@@ -26,8 +26,8 @@ pub fn list<T: AsRef<str>>(names: &[T]) -> String {
     }
 }
 
-/// What was compared and the answer, in at most five sentences of plain text: who served what and where, what became of
-/// the hypotheses, who is ahead under load, who with one request, and what was decided beforehand.
+/// What was compared and the answer, in a few sentences of plain text: who served what and where, whose server died, what
+/// became of the hypotheses, who is ahead under load, who with one request, and what was decided beforehand.
 pub fn answer(machine: &MachineStudy) -> Vec<String> {
     let runs: Vec<&RunSummary> = machine.runs.iter().collect();
     answer_of(&machine.name, &runs, &machine.comparisons, &machine.verdicts)
@@ -47,6 +47,7 @@ fn answer_of(
 ) -> Vec<String> {
     let kinds = scenario_kinds(runs);
     let mut sentences = vec![compared(machine, runs)];
+    sentences.extend(deaths(runs));
     sentences.extend(judged(verdicts));
     sentences.extend(under_load(comparisons, &kinds));
     sentences.extend(one_request(comparisons, &kinds));
@@ -94,16 +95,64 @@ fn compared(machine: &str, runs: &[&RunSummary]) -> String {
         0 | 1 => String::new(),
         n => format!(" in {} runs", count(n as u64)),
     };
+    let died = runs
+        .iter()
+        .flat_map(|run| &run.lanes)
+        .any(|lane| !lane.deaths.is_empty());
     let failed = match failed {
-        0 => "none failed".to_owned(),
-        n => format!("{} failed", count(n)),
+        // Requests did fail where a server died, in cells of which nothing counts.
+        0 if died => String::new(),
+        0 => ", none failed".to_owned(),
+        n => format!(", {} failed", count(n)),
     };
     format!(
-        "{} served {} on {machine}{nights}; {} requests were measured, {failed}.",
+        "{} served {} on {machine}{nights}; {} requests were measured{failed}.",
         list(&frameworks),
         list(&models),
         count(requests)
     )
+}
+
+/// Whose server died, in which test, of what, and how much was measured all the same; `None` where none died.
+pub fn deaths(runs: &[&RunSummary]) -> Option<String> {
+    let mut told: Vec<String> = Vec::new();
+    for lane in runs.iter().flat_map(|run| &run.lanes) {
+        for died in &lane.deaths {
+            let framework = shown_framework(&lane.lane.framework);
+            let mut text = format!("{framework} died on {}", lane.lane.model);
+            if let Some(cell) = &died.cell {
+                text += &format!(" in test {cell}");
+            }
+            text += &match died.failed_requests {
+                0 => String::new(),
+                1 => " with 1 request broken".to_owned(),
+                n => format!(" with {} requests broken", count(n)),
+            };
+            text += &format!(" ({}", died.cause);
+            if let Some(line) = &died.log_line {
+                text += &format!("; its log: {line}");
+            }
+            text += ")";
+            let again = died
+                .cell
+                .as_ref()
+                .is_some_and(|id| lane.cells.iter().any(|c| c.cell == *id));
+            if again {
+                text += ", and that test was measured again";
+            }
+            told.push(text);
+        }
+    }
+    if told.is_empty() {
+        return None;
+    }
+    let sum = |of: fn(&RunSummary) -> u64| runs.iter().map(|run| of(run)).sum::<u64>();
+    Some(format!(
+        "{}; {} of {} tests were measured.",
+        told.join("; "),
+        count(sum(|run| run.cells_measured)),
+        count(sum(|run| run.cells_planned))
+    ))
 }
 
 fn judged(verdicts: &[Verdict]) -> Option<String> {
