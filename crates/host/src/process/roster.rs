@@ -2,13 +2,16 @@
 //!
 //! A front end may live on for seconds without the worker that computes, and then end as if all were well. So every
 //! process is watched through a pidfd of its own: its end is noticed at once, and its status is read while the kernel
-//! still keeps it for the parent.
+//! still keeps it for the parent, or from the pidfd where the parent was quicker.
 
 use std::{os::unix::process::ExitStatusExt, process::ExitStatus, sync::Arc, time::Instant};
 
 use tokio::{sync::watch, task::JoinSet};
 
-use super::{exit::LeaderExit, signal::ProcessHandle};
+use super::{
+    exit::LeaderExit,
+    signal::{self, ProcessHandle},
+};
 use benchd_core::record::ProcessIdentity;
 
 /// Bytes of a process's name that `/proc/PID/stat` shows.
@@ -21,7 +24,8 @@ pub struct ProcessEnd {
     pub identity: ProcessIdentity,
     /// Its title where it had set itself one, else its name.
     pub name: String,
-    /// How it ended; `None` where its parent had taken the status before benchd could read it.
+    /// How it ended; `None` where its parent had taken the status before benchd could read it, and the kernel keeps none
+    /// (before Linux 6.15).
     pub how: Option<LeaderExit>,
     /// When that was noticed.
     pub at: Instant,
@@ -73,14 +77,16 @@ impl Roster {
                 }
             };
             watches.spawn(async move {
-                // One that had ended before it could be watched is not in the look any more, or says so now.
-                if let Some(watched) = watched
+                // One that ended before it could be watched has nothing to wait for.
+                if let Some(watched) = &watched
                     && let Err(error) = watched.readable().await
                 {
                     tracing::warn!(pid = identity.pid, name, %error, "a process of the server is watched no more");
                     return;
                 }
-                let (how, at) = (status(&identity), Instant::now());
+                let at = Instant::now();
+                let kept = || signal::exit_once_reaped(watched.as_ref()?.get_ref());
+                let how = status(&identity).or_else(kept);
                 ended.send_modify(|ends| {
                     ends.push(ProcessEnd {
                         identity,
@@ -181,6 +187,22 @@ mod tests {
         assert_eq!(roster.died(), Some(death));
         helper.wait().unwrap();
         worker.wait().unwrap();
+    }
+
+    #[test]
+    fn a_status_that_the_parent_took_is_the_pidfds_or_not_known() {
+        let (mut worker, identity) = child("read line; exit 0");
+        let handle = ProcessHandle::open(&identity).unwrap().unwrap();
+        worker.kill().unwrap();
+        worker.wait().unwrap();
+        assert_eq!(status(&identity), None);
+        // Kernels before 6.15 keep none.
+        let kept = signal::exit_once_reaped(&handle.into_fd());
+        let killed = LeaderExit::Signal {
+            number: 9,
+            core: false,
+        };
+        assert!(kept.is_none() || kept == Some(killed), "{kept:?}");
     }
 
     #[tokio::test]
