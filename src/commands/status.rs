@@ -67,7 +67,8 @@ fn render(state: &State, alive: bool, now_us: u64, in_cell: Option<u64>) -> Stri
     let since = |us: u64| short_duration(Duration::from_micros(now_us.saturating_sub(us)));
     let stands = match (&state.ended, alive) {
         (Some(end), _) => match end.outcome {
-            RunOutcome::Finished => "finished".to_owned(),
+            RunOutcome::Finished if state.is_whole() => "finished".to_owned(),
+            RunOutcome::Finished => "finished, not all measured; try the rest again with --resume".to_owned(),
             RunOutcome::Interrupted => "interrupted; go on with --resume".to_owned(),
             RunOutcome::Unsafe => "stopped for safety".to_owned(),
             RunOutcome::Aborted => "aborted".to_owned(),

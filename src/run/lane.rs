@@ -68,7 +68,7 @@ impl<'a> LaneRunner<'a> {
             reason: end.reason.clone(),
             log_tail: end.log_tail.clone(),
             by_machine: end.by_machine,
-            died: end.died.clone(),
+            died: end.died.as_deref().cloned(),
         });
         if let Err(error) = journal.append(ended)
             && end.halt.is_none()

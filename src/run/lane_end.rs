@@ -16,7 +16,7 @@ pub(super) struct LaneEnd {
     /// The machine failed it, not the framework.
     pub(super) by_machine: bool,
     /// Set where its server's death failed it.
-    pub(super) died: Option<ServerDied>,
+    pub(super) died: Option<Box<ServerDied>>,
 }
 
 impl LaneEnd {
@@ -58,7 +58,7 @@ impl LaneEnd {
         };
         Self {
             reason: Some(reason_of(&died, None)),
-            died: Some(died),
+            died: Some(Box::new(died)),
             ..Self::failed(stage, String::new())
         }
     }
@@ -67,7 +67,7 @@ impl LaneEnd {
     /// it stays told.
     pub(super) fn with_death(mut self, death: Option<&Death>, log_line: Option<String>) -> Self {
         let (mut died, before) = match self.died.take() {
-            Some(died) => (died, None),
+            Some(died) => (*died, None),
             None => match death {
                 Some(death) => (
                     ServerDied {
@@ -86,7 +86,7 @@ impl LaneEnd {
         }
         died.log_line = log_line;
         self.reason = Some(reason_of(&died, before.as_deref()));
-        self.died = Some(died);
+        self.died = Some(Box::new(died));
         self
     }
 

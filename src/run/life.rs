@@ -193,10 +193,8 @@ impl Processes {
     /// The leader's end, or that of the process which was before it.
     fn death_with(&self, exit: LeaderExit) -> Death {
         let leader = self.server.leader_pid();
-        match self.roster().and_then(|roster| roster.died()) {
-            Some(end) if Some(end.identity.pid) != leader => Death::Process(end, Some(exit)),
-            _ => Death::Leader(exit),
-        }
+        let first = leader.and_then(|leader| self.roster()?.died_before(leader));
+        first.map_or(Death::Leader(exit), |end| Death::Process(end, Some(exit)))
     }
 }
 

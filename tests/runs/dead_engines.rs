@@ -172,7 +172,8 @@ fn a_run_that_ended_with_a_dead_server_is_resumed_and_one_that_is_whole_is_not()
     ended.assert_code(1);
     assert_eq!(death(&ended, "dies").cell.as_deref(), Some("dying/c2"));
 
-    // What has ended is left alone by who asks for what was cut short only; so a new run is begun.
+    let status = bench.output(&["status"]).stdout;
+    assert!(status.contains("state  finished, not all measured"), "{status}");
     let folder = bench.only_run();
     let check = bench.output(&["check", "plan.yaml"]);
     assert!(

@@ -4,7 +4,12 @@
 //! process is watched through a pidfd of its own: its end is noticed at once, and its status is read while the kernel
 //! still keeps it for the parent, or from the pidfd where the parent was quicker.
 
-use std::{os::unix::process::ExitStatusExt, process::ExitStatus, sync::Arc, time::Instant};
+use std::{
+    os::unix::process::ExitStatusExt,
+    process::ExitStatus,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{sync::watch, task::JoinSet};
 
@@ -16,6 +21,12 @@ use benchd_core::record::ProcessIdentity;
 
 /// Bytes of a process's name that `/proc/PID/stat` shows.
 const COMM_BYTES: usize = 15;
+
+/// How long before its front end a worker must have died to be the first: SGLang's front end kills its children within
+/// milliseconds before itself; vLLM's outlived a killed engine by 0.8 s at least.
+const LEAD: Duration = Duration::from_millis(250);
+
+const SIGTERM: i32 = nix::sys::signal::Signal::SIGTERM as i32;
 
 /// A process of a server that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +119,18 @@ impl Roster {
         first_death(&self.ends.borrow())
     }
 
+    /// The first that died by itself, where that was well before the leader ended. What dies about when the leader does, or
+    /// of TERM, was ended by it.
+    pub fn died_before(&self, leader: i32) -> Option<ProcessEnd> {
+        let ends = self.ends.borrow();
+        let of_leader = ends.iter().find(|end| end.identity.pid == leader);
+        let leader_at = of_leader.map_or_else(Instant::now, |end| end.at);
+        first_death(&ends).filter(|end| {
+            let told = matches!(end.how, Some(LeaderExit::Signal { number, .. }) if number == SIGTERM);
+            end.identity.pid != leader && !told && end.at + LEAD <= leader_at
+        })
+    }
+
     /// Waits until one has ended otherwise than helpers do; for ever where none does.
     pub async fn death(&self) -> ProcessEnd {
         let mut ends = self.ends.clone();
@@ -187,6 +210,54 @@ mod tests {
         assert_eq!(roster.died(), Some(death));
         helper.wait().unwrap();
         worker.wait().unwrap();
+    }
+
+    #[test]
+    fn the_first_to_die_is_told_from_those_that_the_leader_ended() {
+        let killed = LeaderExit::Signal {
+            number: 9,
+            core: false,
+        };
+        let told = LeaderExit::Signal {
+            number: SIGTERM,
+            core: false,
+        };
+        let began = Instant::now();
+        let first = |ends: &[(i32, LeaderExit, u64)]| {
+            let ends = ends.iter().map(|(pid, how, ms)| ProcessEnd {
+                identity: super::super::seen(*pid, 1, 1, 100, 100).identity,
+                name: "worker".to_owned(),
+                how: Some(*how),
+                at: began + Duration::from_millis(*ms),
+            });
+            let (_, ends) = watch::channel(ends.collect());
+            let roster = Roster {
+                ends,
+                _watches: Arc::default(),
+            };
+            roster.died_before(100).map(|end| end.identity.pid)
+        };
+        let leader = |ms| (100, LeaderExit::Code(0), ms);
+        assert_eq!(first(&[(101, killed, 0), leader(800)]), Some(101));
+        assert_eq!(
+            first(&[(101, killed, 0), (102, killed, 5_790), (100, killed, 5_800)]),
+            Some(101)
+        );
+        assert_eq!(
+            first(&[(102, killed, 0), (100, killed, 8)]),
+            None,
+            "killed by the leader"
+        );
+        assert_eq!(
+            first(&[(100, killed, 0), (101, killed, 300)]),
+            None,
+            "the leader was first"
+        );
+        assert_eq!(
+            first(&[(101, told, 0), leader(5_000)]),
+            None,
+            "told to end by the leader"
+        );
     }
 
     #[test]
