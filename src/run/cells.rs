@@ -262,16 +262,20 @@ async fn judged(
         _ => None,
     };
     if let Some(doubt) = silence {
-        return match session.prove_alive(Doubt::Silent, &mut stop).await {
-            Ok(()) if sent.is_ok() => sent,
-            Ok(()) => Err(CellFailure::TooMuch(format!(
-                "{doubt}; it answers a short request with nothing else to do, so the lane goes on"
-            ))),
-            Err(NotAlive::Died(Death::Unanswered(_, seen))) => Err(CellFailure::Hangs(format!(
-                "{doubt}, and a short request after that failed ({seen}): it hangs"
-            ))),
-            Err(why) => Err(why.into()),
-        };
+        match session.prove_alive(Doubt::Silent, &mut stop).await {
+            Ok(()) if sent.is_ok() => {}
+            Ok(()) => {
+                return Err(CellFailure::TooMuch(format!(
+                    "{doubt}; it answers a short request with nothing else to do, so the lane goes on"
+                )));
+            }
+            Err(NotAlive::Died(Death::Unanswered(_, seen))) => {
+                return Err(CellFailure::Hangs(format!(
+                    "{doubt}, and a short request after that failed ({seen}): it hangs"
+                )));
+            }
+            Err(why) => return Err(why.into()),
+        }
     }
     if sent.is_ok()
         && let Some(doubt) = measured.broken.and_then(Doubt::at_end)
