@@ -6,6 +6,7 @@ use super::{
     finding::{Area, Finding, size},
     gpu,
 };
+use benchd_core::record::{Format, Precision, Reading};
 use benchd_frameworks::{self, Absent, ModelStore, Weights, kind};
 use benchd_plan::{Framework, Lane, Model, Plan, heaviest_load, longest_prompt_tokens};
 
@@ -32,6 +33,13 @@ pub(super) fn look(plan: &Plan, plan_path: &Path, lanes: &[Lane], memory: &Memor
         let on_disk = presence(framework, model, &weights, plan_path);
         // Two frameworks that read the same files say it once; rounds of a lane, too.
         findings.extend(on_disk.filter(|finding| seen.insert(finding.text.clone())));
+        let served = benchd_frameworks::precision(framework, model);
+        let doubts = precision(framework, model, &served);
+        findings.extend(
+            doubts
+                .into_iter()
+                .filter(|finding| seen.insert(finding.text.clone())),
+        );
         if let Weights::Whole(found) = &weights
             && let Some(fit) = fit(framework, model, lane, lanes, found, memory)
         {
@@ -39,6 +47,15 @@ pub(super) fn look(plan: &Plan, plan_path: &Path, lanes: &[Lane], memory: &Memor
         }
     }
     findings
+}
+
+/// The plan's own questions: read once before the night.
+pub(super) fn questions(plan: &Plan) -> Option<Finding> {
+    let file = plan.quality.as_ref()?.file.as_deref()?;
+    Some(match benchd_prompts::read_questions(file) {
+        Ok(count) => Finding::ok(Area::Model, format!("{}: {count} questions", file.display())),
+        Err(error) => Finding::stop(Area::Model, format!("`quality.file`: {error}"), error.hint()),
+    })
 }
 
 fn presence(framework: &Framework, model: &Model, weights: &Weights, plan_path: &Path) -> Option<Finding> {
@@ -50,9 +67,14 @@ fn presence(framework: &Framework, model: &Model, weights: &Weights, plan_path: 
         Weights::Whole(found) => Finding::ok(
             Area::Model,
             format!(
-                "{name}: {} of {} at {}",
+                "{name}: {} of {}{} at {}",
                 size(found.bytes),
                 found.format,
+                found
+                    .precision
+                    .value()
+                    .map(|format| format!(" ({format})"))
+                    .unwrap_or_default(),
                 found.path.display()
             ),
         ),
@@ -91,6 +113,31 @@ fn presence(framework: &Framework, model: &Model, weights: &Weights, plan_path: 
             Finding::lose(Area::Model, text, remedy)
         }
     })
+}
+
+/// What is served in other numbers than the plan expects, or made up.
+fn precision(framework: &Framework, model: &Model, served: &Precision) -> Vec<Finding> {
+    let lane = format!("{} / {}", framework.name, model.name);
+    let mut findings = Vec::new();
+    if let (Some(expected), Reading::Read { value, from }) = (&model.precision, &served.weights)
+        && *value != Format::new(expected)
+    {
+        findings.push(Finding::warn(
+            Area::Model,
+            format!(
+                "{lane}: the weights are {value} ({from}); the plan expects {}",
+                Format::new(expected)
+            ),
+            format!("serve other weights, or correct models.{}.precision", model.name),
+        ));
+    }
+    if served.random_weights.value() == Some(&true) {
+        findings.push(Finding::note(
+            Area::Model,
+            format!("{lane}: random weights: answers mean nothing, speed only"),
+        ));
+    }
+    findings
 }
 
 /// Whether a token of the hub is at hand: in the environment, or as its own login stores it.

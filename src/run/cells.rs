@@ -10,7 +10,7 @@ use super::{
     lane_end::LaneEnd,
     life::{Death, Doubt, NotAlive},
     lines::{CellPosition, Line, Status},
-    prefix_cache,
+    prefix_cache, quality,
     remaining::Remaining,
     server_counters::ServerCounters,
     server_log::ServerLog,
@@ -26,6 +26,9 @@ use benchd_prompts::{PromptError, for_cell};
 pub(super) async fn run(session: &mut Session<'_>, remaining: &mut Remaining) -> LaneEnd {
     let attempt = session.attempt;
     let lane = attempt.lane;
+    if let Err(end) = quality::ask(session).await {
+        return end;
+    }
     let mut failed: Option<String> = None;
     for (index, cell) in lane.cells.iter().enumerate() {
         let known = session

@@ -120,6 +120,7 @@ impl<'a> LaneRunner<'a> {
             framework,
             model,
             request: &plan.request,
+            quality: plan.quality.as_ref(),
             adapter: &*adapter,
         };
         let mut end = match &framework.source {
@@ -234,7 +235,8 @@ impl<'a> LaneRunner<'a> {
         ensure_on_chosen(gpu, &attempt.lane.id, &server).await?;
         let _pids = FollowPids::start(gpu.clone(), server.clone());
         let context = self.measure_context(gpu_log, life);
-        let answer = ready.answer().clone();
+        let said = log.since().unwrap_or_default();
+        let answer = (ready.answer().clone(), said.as_str());
         let opened = Session::open(attempt, context, ready.control(), answer, &mut self.calibrations).await;
         let mut session = match opened {
             Ok(session) => session,
@@ -248,7 +250,8 @@ impl<'a> LaneRunner<'a> {
             // What vLLM's API gives for it (blocks times their size) counts a model with sliding windows twice.
             facts.insert(KV_CAPACITY.to_owned(), tokens.to_string());
         }
-        ready.announce(facts, session.template_tokens(), used, load, caches);
+        let precision = session.facts.precision.clone();
+        ready.announce(facts, precision, session.template_tokens(), used, load, caches);
         Ok(cells::run(&mut session, &mut self.remaining).await)
     }
 
@@ -270,7 +273,7 @@ impl<'a> LaneRunner<'a> {
         };
         let life = Life::of(None);
         let context = self.measure_context(gpu_log, &life);
-        let (control, answer) = (attached.control(), attached.answer.clone());
+        let (control, answer) = (attached.control(), (attached.answer.clone(), ""));
         let opened = Session::open(attempt, context, control, answer, &mut self.calibrations).await;
         let mut session = match opened {
             Ok(session) => session,
@@ -279,6 +282,7 @@ impl<'a> LaneRunner<'a> {
         let used = used_bytes(&self.run.gpu).await;
         attached.announce(
             session.facts.values.clone(),
+            session.facts.precision.clone(),
             session.template_tokens(),
             used,
             sink,

@@ -8,7 +8,7 @@ use super::{
     readying::{self, NotReady},
     settings::{CompletionProbe, EventSink, Interrupt, Moment, ProbeAnswer, ReadyPlan},
 };
-use benchd_core::record::LaneId;
+use benchd_core::record::{LaneId, Precision};
 use benchd_journal::{Event, Note, ServerReady};
 
 /// A running server of someone else's that really answers.
@@ -86,6 +86,7 @@ impl Attached {
     pub fn announce(
         &self,
         facts: BTreeMap<String, String>,
+        precision: Precision,
         template_tokens: Option<u32>,
         gpu_used_bytes: Option<u64>,
         sink: &dyn EventSink,
@@ -101,6 +102,7 @@ impl Attached {
             template_tokens,
             gpu_used_bytes,
             load: None,
+            precision: Some(precision),
             compile_caches: None,
         }));
     }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use benchd_core::record::{
-    CacheReset, EndMarker, HttpCall, Message, Method, Outcome, RequestRecord, Step, StreamShape,
+    CacheReset, EndMarker, Format, HttpCall, Message, Method, Outcome, RequestRecord, Step, StreamShape,
 };
 use benchd_frameworks::{Adapter, ChatRequest, Context, adapter};
 use benchd_load::client::{Answer, OneOff, Target, request_once};
@@ -221,7 +221,7 @@ async fn real_ollama_imports_loads_answers_reloads_and_ends() {
     let facts = adapter.parse_facts(&answers);
     assert_eq!(facts.values["version"], "0.9.3");
     assert_eq!(facts.values["num_thread"], "1");
-    assert_eq!(facts.values["precision"], "q4_1");
+    assert_eq!(facts.precision.weights.value(), Some(&Format::new("Q4_1")));
     assert_eq!(facts.flags, []);
 
     let messages = [Message::user("Write a very long story about a river.")];

@@ -21,6 +21,8 @@ mod compare;
 mod gpu_faults;
 mod kills;
 mod own_words;
+mod precision;
+mod quality;
 mod resume;
 mod soak;
 mod start_faults;

@@ -25,6 +25,7 @@ use benchd_core::{
 };
 use benchd_journal::{FinishedCell, RecordError, cell_records};
 use benchd_plan::{Arrival, Cell, CellInput};
+use benchd_prompts::answers_in_one_language;
 
 /// Summarises a cell from the records that its end event names, in the run folder `root`, by its plan alone: flags that
 /// need the GPU's samples, the server or the prompts are left out. `timeout` is the limit of one request.
@@ -146,7 +147,7 @@ impl<'a> Fold<'a> {
                 ttft_ms: or_nan(times.ttft_ms),
                 latency_ms: or_nan(times.latency_ms.filter(|_| compared)),
                 tpot_ms: or_nan(times.tpot_ms),
-                tokens_per_s: or_nan(times.tokens_per_s),
+                tokens_per_s: or_nan(times.tokens_per_s.filter(|_| compared)),
             });
         }
     }
@@ -249,6 +250,10 @@ impl<'a> Fold<'a> {
         };
         let mut samples = CellSamples {
             output_tokens_per_s: by_pass(&passes.output_tokens_per_s),
+            fixed_output_tokens: output_tokens
+                .as_ref()
+                .filter(|counts| self.text.is_none() && counts.known > 0)
+                .map(|counts| counts.total as f64 / counts.known as f64),
             requests_per_s: by_pass(&passes.requests_per_s),
             first_ttft_ms,
             later_over_first,
@@ -266,6 +271,7 @@ impl<'a> Fold<'a> {
                 tokens_per_s: times.tokens_per_s,
                 latency_ms: times.latency,
                 output_tokens: Sorted::new(self.output_tokens),
+                one_language: matches!(cell.input, CellInput::Written { prompt_type, .. } if answers_in_one_language(prompt_type)),
                 text,
             };
         }

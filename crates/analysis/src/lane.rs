@@ -10,7 +10,9 @@ use super::{
     gpu::{GpuWindow, gpu_windows},
     korean,
     parallel::in_parallel,
+    precision::precision_of,
     prompts::FrozenPrompts,
+    quality,
     samples::CellSamples,
     series::{GpuFold, LaneAttempt, LaneSeries},
 };
@@ -20,6 +22,7 @@ use benchd_journal::{
     FinishedCell, LaneOutcome, LaneState, RunDir, RunInfo, ServerReady, State, TEMPLATE_WITH_SYSTEM,
 };
 use benchd_plan::{Cell, CellInput, Framework, GpuSelection, Plan, Source};
+use benchd_prompts::Question;
 
 /// What all lanes of a run share.
 pub(super) struct RunContext<'a> {
@@ -28,6 +31,7 @@ pub(super) struct RunContext<'a> {
     pub(super) state: &'a State,
     pub(super) info: Option<&'a RunInfo>,
     pub(super) prompts: &'a FrozenPrompts,
+    pub(super) questions: &'a [Question],
 }
 
 impl RunContext<'_> {
@@ -83,12 +87,14 @@ impl RunContext<'_> {
             deaths: state.deaths.clone(),
             server: self.server(state),
             facts: ready.map(|r| r.facts.clone()).unwrap_or_default(),
+            precision: ready.map(precision_of).unwrap_or_default(),
             template_tokens,
             cells: Vec::new(),
             missing: Vec::new(),
             korean: Vec::new(),
             drift: None,
             energy: None,
+            quality: quality::of_lane(self.dir, state, self.questions)?,
             gpu_lines_unreadable,
         };
         // Fewer cells than the plan has: `--only`; what it left out is not missing.

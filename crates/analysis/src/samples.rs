@@ -16,6 +16,8 @@ pub(super) struct CellSamples {
     pub(super) answers: AnswerTexts,
     /// Output tokens a second, one value a pass.
     pub(super) output_tokens_per_s: Vec<f64>,
+    /// Mean output tokens of the answers, where their length is fixed.
+    pub(super) fixed_output_tokens: Option<f64>,
     /// Requests a second, one value a pass.
     pub(super) requests_per_s: Vec<f64>,
     /// Of a shared prefix, one value a pass: TTFT of the first request, and later over first.
@@ -43,6 +45,7 @@ pub(super) struct RequestValues {
     /// Of outputs of full length, where the length is fixed.
     pub(super) latency_ms: f64,
     pub(super) tpot_ms: f64,
+    /// As the latency: a short answer spreads the time to its first token over fewer tokens.
     pub(super) tokens_per_s: f64,
 }
 

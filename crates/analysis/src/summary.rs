@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Counts, Distribution, Expectation, FrameworkComparison, GpuSummary, KoreanComparison, LaneDrift,
-    OutputAgreement, Rate, RoundsSummary, TextFigures, Verdict,
+    LaneQuality, OutputAgreement, QualityPair, Rate, RoundsSummary, TextFigures, Verdict,
 };
 use benchd_core::record::ClientLag;
-use benchd_core::record::{CompileCaches, Flag, LaneId, LoadFigures};
+use benchd_core::record::{CompileCaches, Flag, LaneId, LoadFigures, Precision};
 use benchd_journal::{RunInfo, ServerDied};
 use benchd_plan::ScenarioKind;
 
@@ -305,6 +305,9 @@ pub struct LaneSummary {
     pub server: Option<ServerSummary>,
     /// What the server says of itself.
     pub facts: BTreeMap<String, String>,
+    /// In which numbers it serves the model, and what said so.
+    #[serde(default)]
+    pub precision: Precision,
     /// Tokens that the chat template adds to a user message.
     pub template_tokens: Option<u32>,
     /// Measured cells, in the plan's order.
@@ -318,6 +321,9 @@ pub struct LaneSummary {
     /// Energy over its measured cells; `None` where none has it.
     #[serde(default)]
     pub energy: Option<LaneEnergy>,
+    /// What its answers to the questions are worth; `None` where the plan asks none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<LaneQuality>,
     /// Lines of gpu.jsonl that could not be read.
     pub gpu_lines_unreadable: u64,
 }
@@ -435,6 +441,9 @@ pub struct RunSummary {
     /// Whether frameworks that serve one model answer alike, cell by cell; empty where the temperature is not 0.
     #[serde(default)]
     pub agreement: Vec<OutputAgreement>,
+    /// Every pair of frameworks of a model on the same questions; empty where the plan asks none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quality: Vec<QualityPair>,
     /// What the run says of the plan's hypotheses; empty where the plan has none.
     #[serde(default)]
     pub verdicts: Vec<Verdict>,

@@ -192,6 +192,16 @@ pub fn gpu_sample(at_ms: u64, used_bytes: u64) -> GpuSample {
     }
 }
 
+/// Weights of this format, read from a file.
+pub fn served_in(weights: &str) -> Precision {
+    Precision {
+        weights: Reading::read(Format::new(weights), "config.json"),
+        kv_cache: Reading::read(Format::new("fp16"), "--kv-cache-dtype"),
+        random_weights: Reading::read(false, "--load-format"),
+        file_bytes: None,
+    }
+}
+
 pub struct Builder {
     _dir: tempfile::TempDir,
     pub run: RunDir,
@@ -273,6 +283,7 @@ impl Builder {
             hypotheses: Hypotheses::default(),
             order: Order::Fixed,
             repeats: NonZeroU32::MIN,
+            quality: None,
             notify: None,
         };
         for (id, _) in &lanes {
@@ -347,18 +358,7 @@ impl Builder {
                 lane: lane.clone(),
                 healthy_ms: 20_000,
                 ready_ms: 21_500,
-                facts: BTreeMap::from([
-                    ("version".to_owned(), "0.15.1".to_owned()),
-                    (
-                        "precision".to_owned(),
-                        if lane.framework == "ollama" {
-                            "q4_k_m"
-                        } else {
-                            "bf16"
-                        }
-                        .to_owned(),
-                    ),
-                ]),
+                facts: BTreeMap::from([("version".to_owned(), "0.15.1".to_owned())]),
                 stream: StreamShape {
                     usage: true,
                     end: EndMarker::Done,
@@ -377,6 +377,11 @@ impl Builder {
                     },
                     _ => LoadFigures::default(),
                 }),
+                precision: Some(served_in(if lane.framework == "ollama" {
+                    "q4_k_m"
+                } else {
+                    "bf16"
+                })),
                 compile_caches: None,
             }),
         ]);

@@ -378,6 +378,33 @@ fn korean_and_english_are_paired_by_prompt() {
 }
 
 #[test]
+fn a_translations_english_answers_say_nothing_of_korean_ones() {
+    let types = [PromptType::Question, PromptType::Translation];
+    let cells = types
+        .iter()
+        .flat_map(|t| [written(1, *t, Language::Ko), written(1, *t, Language::En)]);
+    let mut b = Builder::new(vec![(lane(), cells.collect())]);
+    b.ready(&lane());
+    for (name, ko) in [("question", "가나다라마"), ("translation", "abcdefghij")] {
+        for (language, text, prompt_tokens) in [("ko", ko, 210), ("en", "abcdefghij", 110)] {
+            let did = |_| Did {
+                text: text.to_owned(),
+                prompt_tokens,
+                ..Did::ok(0, 10, 1000)
+            };
+            let cell = format!("korean/c1/{name}/{language}");
+            b.measured(&lane(), &cell, &[(5000, (0..5).map(did).collect())]);
+        }
+    }
+    let korean = &b.summary().expect("a summary").lanes[0].korean[0];
+    close(korean.prompts["translation"]["output_tokens_per_char"].ratio, 1.0);
+    // Of the question alone; the prompts of both count.
+    close(korean.overall["output_tokens_per_char"].ratio, 2.0);
+    close(korean.overall["chars_per_s"].ratio, 0.5);
+    close(korean.overall["prompt_tokens"].ratio, 2.0);
+}
+
+#[test]
 fn every_doubt_has_its_flag() {
     let seen = |change: &dyn Fn(&mut Did)| {
         let mut b = Builder::one(single());

@@ -72,6 +72,45 @@ fn the_same_prompts_are_paired() {
 }
 
 #[test]
+fn answers_of_other_lengths_are_compared_by_what_compares() {
+    let lanes = [lane_id("vllm", "llama"), lane_id("ollama", "llama")];
+    let mut run = Builder::new(lanes.iter().map(|l| (l.clone(), vec![single()])).collect());
+    // The second ends two of three answers early: 6 of 11 tokens.
+    for (lane, short) in lanes.iter().zip([false, true]) {
+        run.ready(lane);
+        let all = (0..9)
+            .map(|i| match short && i % 3 > 0 {
+                true => Did {
+                    tokens: 6,
+                    ..Did::ok(i * 2000, 100, 600)
+                },
+                false => Did::ok(i * 2000, 100, 1100),
+            })
+            .collect();
+        run.measured(lane, "single/in512", &[(18_000, all)]);
+    }
+    let summary = run.summary().expect("a summary");
+    let cell = &summary.comparisons[0].cells[0];
+    let [full, cut] = cell.unequal_outputs.expect("other lengths");
+    close(full, 11.0);
+    close(cut, (3.0 * 11.0 + 6.0 * 6.0) / 9.0);
+    // Full-length answers and the time per token are the same; the short ones would give 6 tokens in 600 ms.
+    for figure in ["latency_ms", "tokens_per_s", "tpot_ms"] {
+        close(cell.figures[figure].ratio, 1.0);
+    }
+    // As the builder has them: bf16 against 4 bit.
+    assert_eq!(
+        summary.comparisons[0].unlike,
+        ["the weights differ: bf16 in vLLM, Q4_K_M in Ollama"]
+    );
+    assert_eq!(two(&|_| {}, 100, 110).comparisons[0].unlike, [""; 0]);
+    assert_eq!(
+        two(&|_| {}, 100, 110).comparisons[0].cells[0].unequal_outputs,
+        None
+    );
+}
+
+#[test]
 fn other_prompts_are_not_paired() {
     let mut cell = single();
     cell.prompts = PromptMode::Identical;

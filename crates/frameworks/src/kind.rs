@@ -6,6 +6,7 @@ use super::{
     FrameworkError, Weights, adapter::Adapter, args::Env, counters::CounterNames, demand::Reservation,
     last_words::Says, load_log::LoadLog, setup::Setup,
 };
+use benchd_core::record::Precision;
 use benchd_plan::{Framework, Model};
 
 /// What is known of a kind of framework.
@@ -46,6 +47,8 @@ pub struct Kind {
     pub(crate) death_line: fn(&str) -> Option<Says>,
     /// Looks for the files that a framework needs to serve a model.
     pub(crate) weights: fn(&Framework, &Model, Env<'_>) -> Weights,
+    /// In which numbers a framework serves a model, by its settings and the model's files.
+    pub(crate) precision: fn(&Framework, &Model, Env<'_>) -> Precision,
     pub(crate) adapter: fn(&Setup<'_>) -> Result<Box<dyn Adapter>, FrameworkError>,
 }
 

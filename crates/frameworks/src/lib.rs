@@ -9,7 +9,8 @@
 //! kind      what is known of a kind             adapter    what is asked of one framework serving one model
 //! setup     the plan's settings of a server     hub        Python servers of models in the hub's form
 //! load_log  what logs say of the load           counters   a server's own figures
-//! weights, demand, config   a model's files     metrics, facts, launch, request, compiled, args, error
+//! weights, gguf, demand, config   a model's files     precision   in which numbers it is served
+//! metrics, facts, launch, request, compiled, args, error
 //! ```
 
 mod adapter;
@@ -20,6 +21,7 @@ mod counters;
 mod demand;
 mod error;
 mod facts;
+mod gguf;
 mod hub;
 mod kind;
 mod last_words;
@@ -30,6 +32,7 @@ mod load_log;
 mod metrics;
 mod ollama;
 mod openai;
+mod precision;
 mod request;
 mod setup;
 mod sglang;
@@ -46,7 +49,7 @@ pub use config::looks_like_folder;
 pub use counters::ServerFigures;
 pub use demand::Demand;
 pub use error::FrameworkError;
-pub use facts::{Facts, KV_CAPACITY, same_precision};
+pub use facts::{Facts, KV_CAPACITY};
 pub use hub::revision;
 pub use kind::{Kind, ModelStore};
 pub use launch::Launch;
@@ -54,8 +57,8 @@ pub use metrics::parse_metrics;
 pub use request::ChatRequest;
 pub use weights::{Absent, Found, Weights};
 
-use benchd_core::record::LoadFigures;
-use benchd_plan::{Framework, FrameworkKind, Model, Pace};
+use benchd_core::record::{LoadFigures, Precision};
+use benchd_plan::{Framework, FrameworkKind, Model, Pace, Source};
 use setup::Setup;
 
 /// What is known of a kind.
@@ -103,6 +106,37 @@ pub fn weights(framework: &Framework, model: &Model) -> Weights {
     })
 }
 
+/// In which numbers `framework` serves `model`, by its settings and the model's files.
+pub fn precision(framework: &Framework, model: &Model) -> Precision {
+    // What is served by someone else the plan does not know.
+    if matches!(framework.source, Source::Url(_)) {
+        return Precision::default();
+    }
+    let mut precision = (kind(framework.kind).precision)(framework, model, &|name| {
+        let set = framework.env.get(name).cloned();
+        set.or_else(|| std::env::var(name).ok())
+    });
+    if precision.file_bytes.is_none()
+        && precision.random_weights.value() == Some(&false)
+        && let Weights::Whole(found) = weights(framework, model)
+    {
+        precision.file_bytes = Some(found.bytes);
+    }
+    precision
+}
+
+/// Settles in which numbers the running server serves `model`: by what it says in its answers (`facts`) and in `log`, its
+/// output since its launch, and by [`precision`]; flags what the plan does not expect.
+pub fn settle_precision(facts: &mut Facts, framework: &Framework, model: &Model, log: &str) {
+    let settings = precision(framework, model);
+    precision::settle(
+        facts,
+        read_log(log).precision(),
+        settings,
+        model.precision.as_deref(),
+    );
+}
+
 /// What `framework` needs to serve the model found. `None` where it can't be told: a kind of which it is not known,
 /// weights that are quantised or moved to the host as they are loaded.
 pub fn demand(framework: &Framework, model: &Model, found: &Found) -> Option<Demand> {
@@ -138,13 +172,17 @@ pub fn pace(framework: &Framework) -> Pace {
 /// than once (Ollama), the newest load counts. Lines are known by their wording, not by the kind in the plan: a `command`
 /// may start any server, and Ollama's runner writes what llama.cpp writes.
 pub fn load_figures(log: &str) -> LoadFigures {
+    read_log(log).figures()
+}
+
+fn read_log(log: &str) -> load_log::LoadLog {
     let mut told = load_log::LoadLog::default();
     for line in log.lines() {
         for kind in kinds() {
             (kind.load_line)(&mut told, line);
         }
     }
-    told.figures()
+    told
 }
 
 /// The line of a dead server's output that says best why it died, of recent lines, oldest first; `None` where none speaks of

@@ -162,9 +162,7 @@ impl<'a> Setup<'a> {
             requirements,
             notes: Vec::new(),
             compile_caches: Vec::new(),
-            precision: None,
             longest_tokens: self.context.longest_prompt_tokens,
-            expected_precision: self.model.precision.clone(),
         }
     }
 

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use benchd_core::record::{
-    ClientLag, CompileCaches, Flag, GpuHost, GpuProcess, LaneId, LoadFigures, ProcessIdentity, ResetOutcome,
+    ClientLag, CompileCaches, Flag, GpuHost, GpuProcess, LaneId, LoadFigures, Precision, ProcessIdentity,
+    ResetOutcome,
 };
 
 /// Version of the journal's layout; a reader refuses a version that it does not know.
@@ -54,6 +55,9 @@ pub enum Event {
     CellEnded(CellEnded),
     /// A cell failed; what it left is kept and not counted.
     CellFailed(CellFailed),
+    /// The lane's questions are answered: which records of its `quality.jsonl` count. `cell` is `quality/c1`, or with as
+    /// many streams as the lane has at most, `quality/c64`.
+    QualityAsked(CellEnded),
     /// The lane is over.
     LaneEnded(LaneEnded),
     /// Something worth telling that is none of the above.
@@ -151,7 +155,7 @@ pub struct ServerReady {
     pub healthy_ms: u64,
     /// From launch to the first real completion, milliseconds.
     pub ready_ms: u64,
-    /// What the server says of itself: version, model, context length, KV cache capacity, precision.
+    /// What the server says of itself: version, model, context length, KV cache capacity.
     pub facts: std::collections::BTreeMap<String, String>,
     /// What its stream looks like.
     pub stream: benchd_core::record::StreamShape,
@@ -162,6 +166,9 @@ pub struct ServerReady {
     /// What its log said of its memory and of the loading; absent where there is no log to read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<LoadFigures>,
+    /// In which numbers it serves the model, and what said so; absent in older runs, whose `facts` may hold `precision`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
     /// Its compile caches over the start; `None` where none is known of its kind, or someone else runs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compile_caches: Option<CompileCaches>,

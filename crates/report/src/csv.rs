@@ -1,7 +1,10 @@
 //! `summary.csv`: one row a cell. The first columns are fixed, others may be added after them.
 
 use benchd_analysis::{CellSummary, Distribution, RunSummary, Study, machine_name};
-use benchd_core::{record::LaneId, stats::Interval};
+use benchd_core::{
+    record::{Format, LaneId},
+    stats::Interval,
+};
 
 /// The columns that others rely on, in their order.
 pub const CSV_HEADER: &str = "framework,model,scenario,cell,requests,failed,ttft_ms_p50,ttft_ms_p95,ttft_ms_p99,\
@@ -130,12 +133,16 @@ fn header() -> String {
         text.push(',');
         text.push_str(name);
     }
-    text.push_str(",round,started_unix_us,run_id,machine\n");
+    text.push_str(",round,started_unix_us,run_id,machine,version,weights,kv_cache,random_weights\n");
     text
 }
 
 fn rows(text: &mut String, summary: &RunSummary, machine: &str) {
-    for cell in summary.lanes.iter().flat_map(|l| &l.cells) {
+    for (lane, cell) in summary
+        .lanes
+        .iter()
+        .flat_map(|l| l.cells.iter().map(move |cell| (l, cell)))
+    {
         let LaneId {
             framework,
             model,
@@ -152,6 +159,16 @@ fn rows(text: &mut String, summary: &RunSummary, machine: &str) {
         row.push(cell.started_unix_us.to_string());
         row.push(quoted(&summary.run_id));
         row.push(quoted(machine));
+        row.push(quoted(lane.version.as_deref().unwrap_or_default()));
+        for format in [&lane.precision.weights, &lane.precision.kv_cache] {
+            row.push(quoted(format.value().map_or("", Format::as_str)));
+        }
+        row.push(
+            lane.precision
+                .random_weights
+                .value()
+                .map_or(String::new(), bool::to_string),
+        );
         text.push_str(&row.join(","));
         text.push('\n');
     }

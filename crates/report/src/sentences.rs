@@ -2,10 +2,13 @@
 
 use indexmap::IndexMap;
 
-use super::number::{count, number};
+use super::{
+    names::Names,
+    number::{count, number},
+};
 use benchd_analysis::{
-    CellComparison, Difference, FrameworkComparison, MachineStudy, RunSummary, Verdict, VerdictOutcome,
-    shown_framework,
+    CellComparison, Difference, FrameworkComparison, MachineStudy, RunSummary, ServedWeights, Verdict,
+    VerdictOutcome, is_about_weights, shown_framework,
 };
 use benchd_plan::ScenarioKind;
 
@@ -26,11 +29,18 @@ pub fn list<T: AsRef<str>>(names: &[T]) -> String {
     }
 }
 
-/// What was compared and the answer, in a few sentences of plain text: who served what and where, whose server died, what
-/// became of the hypotheses, who is ahead under load, who with one request, and what was decided beforehand.
+/// What was compared and the answer, in a few sentences of plain text: who served what and where, whose server died, in which
+/// numbers where that decides, what became of the hypotheses, who is ahead under load, who with one request, and what was
+/// decided beforehand.
 pub fn answer(machine: &MachineStudy) -> Vec<String> {
     let runs: Vec<&RunSummary> = machine.runs.iter().collect();
     answer_of(&machine.name, &runs, &machine.comparisons, &machine.verdicts)
+}
+
+/// Where the figures of a run's frameworks don't compare like with like by their weights, or where answers mean nothing.
+pub(crate) fn doubts_of_weights(summary: &RunSummary) -> Vec<String> {
+    let served = Served::of(&[summary]);
+    served.random().into_iter().chain(served.unlike()).collect()
 }
 
 /// [`answer`] of one run.
@@ -46,11 +56,14 @@ fn answer_of(
     verdicts: &[Verdict],
 ) -> Vec<String> {
     let kinds = scenario_kinds(runs);
+    let served = Served::of(runs);
     let mut sentences = vec![compared(machine, runs)];
     sentences.extend(deaths(runs));
+    sentences.extend(served.random());
+    sentences.extend(served.unlike());
     sentences.extend(judged(verdicts));
-    sentences.extend(under_load(comparisons, &kinds));
-    sentences.extend(one_request(comparisons, &kinds));
+    sentences.extend(under_load(comparisons, &kinds, &served));
+    sentences.extend(one_request(comparisons, &kinds, &served));
     sentences.extend(beforehand(verdicts));
     sentences
 }
@@ -184,6 +197,80 @@ fn judged(verdicts: &[Verdict]) -> Option<String> {
     }
 }
 
+/// In which numbers the frameworks of some runs serve their models.
+struct Served<'a> {
+    names: Names,
+    weights: IndexMap<&'a str, ServedWeights<'a>>,
+}
+
+impl<'a> Served<'a> {
+    fn of(runs: &[&'a RunSummary]) -> Self {
+        let lanes = || {
+            runs.iter()
+                .flat_map(|run| &run.lanes)
+                .filter(|lane| !lane.cells.is_empty())
+        };
+        let mut weights = IndexMap::new();
+        for lane in lanes() {
+            let model = lane.lane.model.as_str();
+            weights
+                .entry(model)
+                .or_insert_with(|| ServedWeights::of(lanes().filter(|l| l.lane.model == model)));
+        }
+        Self {
+            names: Names::of(lanes()),
+            weights,
+        }
+    }
+
+    /// Which servers made their weights up.
+    fn random(&self) -> Option<String> {
+        let parts: Vec<String> = self
+            .weights
+            .iter()
+            .filter(|(_, served)| !served.random.is_empty())
+            .map(|(model, served)| {
+                let names: Vec<&str> = served.random.iter().map(|name| shown_framework(name)).collect();
+                format!("{} on {model}", list(&names))
+            })
+            .collect();
+        (!parts.is_empty()).then(|| {
+            format!(
+                "Random weights in {}: answers mean nothing, speed only.",
+                list(&parts)
+            )
+        })
+    }
+
+    /// Where figures of several frameworks don't compare like with like, by their weights.
+    fn unlike(&self) -> Option<String> {
+        let mut parts: IndexMap<String, Vec<&str>> = IndexMap::new();
+        for (model, served) in &self.weights {
+            if let Some(statement) = served.statement() {
+                parts.entry(statement).or_default().push(model);
+            }
+        }
+        let parts: Vec<String> = parts
+            .iter()
+            .map(|(statement, models)| format!("on {}, {statement}", list(models)))
+            .collect();
+        (!parts.is_empty()).then(|| {
+            format!(
+                "Not like with like: {}; part of any difference is theirs.",
+                parts.join("; ")
+            )
+        })
+    }
+
+    /// Stands in a ranking of frameworks whose weights are not known to be alike.
+    fn mark(&self, model: &str) -> &'static str {
+        match self.weights.get(model) {
+            Some(served) if !served.alike() => " (not like with like)",
+            _ => "",
+        }
+    }
+}
+
 /// Each framework's value of a figure in one cell of a model, and the differences between them.
 struct Standing<'a> {
     values: IndexMap<&'a str, f64>,
@@ -237,18 +324,18 @@ impl<'a> Standing<'a> {
         ranked
     }
 
-    /// `SGLang 3,120 tokens/s, vLLM 2,800 (no certain difference) and Ollama 310`.
-    fn words(&self, higher_is_better: bool, unit: &str) -> Option<String> {
+    /// `SGLang 0.5.6 · bf16 3,120 tokens/s, vLLM 0.15.1 · bf16 2,800 (no certain difference) and Ollama 0.15.6 · Q4_K_M 310`.
+    fn words(&self, higher_is_better: bool, unit: &str, name: impl Fn(&str) -> String) -> Option<String> {
         let ranked = self.ranked(higher_is_better);
         let ((first, best), others) = ranked.split_first()?;
-        let mut said = vec![format!("{} {} {unit}", shown_framework(first), number(*best))];
-        said.extend(others.iter().map(|(name, value)| {
-            let mark = match self.differs(first, name) {
+        let mut said = vec![format!("{}: {} {unit}", name(first), number(*best))];
+        said.extend(others.iter().map(|(other, value)| {
+            let mark = match self.differs(first, other) {
                 Some(true) => "",
                 Some(false) => " (no certain difference)",
                 None => " (too few values to be certain)",
             };
-            format!("{} {}{mark}", shown_framework(name), number(*value))
+            format!("{}: {}{mark}", name(other), number(*value))
         }));
         Some(list(&said))
     }
@@ -292,7 +379,11 @@ fn prompt_tokens(cell: &str) -> Option<u32> {
         .find_map(|part| part.strip_prefix("in")?.parse().ok())
 }
 
-fn under_load(comparisons: &[FrameworkComparison], kinds: &IndexMap<&str, ScenarioKind>) -> Option<String> {
+fn under_load(
+    comparisons: &[FrameworkComparison],
+    kinds: &IndexMap<&str, ScenarioKind>,
+    served: &Served<'_>,
+) -> Option<String> {
     let parts: Vec<String> = models(comparisons)
         .into_iter()
         .filter_map(|model| {
@@ -300,10 +391,10 @@ fn under_load(comparisons: &[FrameworkComparison], kinds: &IndexMap<&str, Scenar
                 .into_iter()
                 .max_by_key(|c| streams(&c.cell))?;
             let standing = Standing::of(comparisons, model, &cell.cell, "output_tokens_per_s");
-            let words = standing.words(true, "tokens/s")?;
+            let words = standing.words(true, "tokens/s", |name| served.names.name(name, model))?;
             let streams =
                 streams(&cell.cell).map_or_else(String::new, |n| format!(" at {} streams", count(n.into())));
-            Some(format!("on {model}{streams}, {words}"))
+            Some(format!("on {model}{streams}{}, {words}", served.mark(model)))
         })
         .collect();
     (!parts.is_empty()).then(|| {
@@ -314,7 +405,11 @@ fn under_load(comparisons: &[FrameworkComparison], kinds: &IndexMap<&str, Scenar
     })
 }
 
-fn one_request(comparisons: &[FrameworkComparison], kinds: &IndexMap<&str, ScenarioKind>) -> Option<String> {
+fn one_request(
+    comparisons: &[FrameworkComparison],
+    kinds: &IndexMap<&str, ScenarioKind>,
+    served: &Served<'_>,
+) -> Option<String> {
     let parts: Vec<String> = models(comparisons)
         .into_iter()
         .filter_map(|model| {
@@ -323,11 +418,11 @@ fn one_request(comparisons: &[FrameworkComparison], kinds: &IndexMap<&str, Scena
             cells.dedup_by(|a, b| a.cell == b.cell);
             let cell = cells.get(cells.len() / 2)?;
             let standing = Standing::of(comparisons, model, &cell.cell, "latency_ms");
-            let words = standing.words(false, "ms")?;
+            let words = standing.words(false, "ms", |name| served.names.name(name, model))?;
             let tokens = prompt_tokens(&cell.cell).map_or_else(String::new, |n| {
                 format!(" with prompts of {} tokens", count(n.into()))
             });
-            Some(format!("on {model}{tokens}, {words}"))
+            Some(format!("on {model}{tokens}{}, {words}", served.mark(model)))
         })
         .collect();
     (!parts.is_empty()).then(|| {
@@ -348,7 +443,8 @@ fn beforehand(verdicts: &[Verdict]) -> Option<String> {
         .flat_map(|v| &v.models)
         .flat_map(|m| &m.decided_by_configuration)
     {
-        if !said.contains(&text.as_str()) {
+        // What is said of the weights stands further up.
+        if !said.contains(&text.as_str()) && !is_about_weights(text) {
             said.push(text);
         }
     }

@@ -7,8 +7,11 @@ use std::{
 
 use comfy_table::{CellAlignment, Row, Table, presets};
 
-use super::number::{NONE, number, optional, percentile};
-use benchd_analysis::{CellSummary, LaneSummary, RunSummary};
+use super::{
+    number::{NONE, number, optional, percentile},
+    sentences::doubts_of_weights,
+};
+use benchd_analysis::{Answers, CellSummary, LaneSummary, RunSummary};
 use benchd_core::record::FlagKind;
 
 /// Writes data that was asked for to stdout. A reader that has seen enough (`| head`) is no error.
@@ -52,7 +55,32 @@ pub fn cell_line(cell: &CellSummary) -> String {
     line
 }
 
-/// The final table: one row a cell, with its lane.
+/// One line: `quality/c64  97 of 104 right [0.87, 0.97]`, and what is odd.
+pub fn questions_line(answers: &Answers) -> String {
+    let mut line = format!(
+        "quality/c{}  {} of {} right",
+        answers.concurrency, answers.right, answers.asked
+    );
+    for (n, what) in odd_answers(answers) {
+        let _ = write!(line, ", {n} {what}");
+    }
+    line
+}
+
+/// What is odd about answers, whatever they should have been.
+pub(crate) fn odd_answers(answers: &Answers) -> impl Iterator<Item = (u64, &'static str)> {
+    [
+        (answers.failed, "failed"),
+        (answers.empty, "empty"),
+        (answers.foreign, "with another request's text"),
+        (answers.broken, "with broken characters"),
+        (answers.looping, "repeating themselves"),
+    ]
+    .into_iter()
+    .filter(|(n, _)| *n > 0)
+}
+
+/// The final table: one row a cell, with its lane; below it, where weights are not alike or are made up.
 pub fn final_table(summary: &RunSummary) -> String {
     let head = [
         "lane",
@@ -72,7 +100,11 @@ pub fn final_table(summary: &RunSummary) -> String {
         .flat_map(|lane| lane.cells.iter().map(|cell| row(lane, cell)));
     let rows = std::iter::once(head.map(str::to_owned)).chain(rows);
     // Lane, cell and flags are words.
-    columns(rows, |column| !matches!(column, 0 | 1 | 9)) + "\n"
+    let mut text = columns(rows, |column| !matches!(column, 0 | 1 | 9)) + "\n";
+    for doubt in doubts_of_weights(summary) {
+        let _ = writeln!(text, "\n{doubt}");
+    }
+    text
 }
 
 /// Rows of cells as text, columns lined up with two spaces between them. Those that hold numbers are set to the `right`.

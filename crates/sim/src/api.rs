@@ -48,6 +48,8 @@ pub(super) struct Api {
     /// Completion requests so far.
     pub(super) completions: u64,
     pub(super) serial: u64,
+    /// The last word of the newest prompt.
+    pub(super) last_word: String,
     pub(super) ollama: Ollama,
     /// Without which no completion is had; `None` where no fault needs it.
     pub(super) worker: Option<Arc<Worker>>,
@@ -75,6 +77,7 @@ impl Api {
             completions: 0,
             serial: 0,
             worker,
+            last_word: String::new(),
         }
     }
 

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use super::{super::number::*, Table, code_block, escape, fairness, framework};
 use benchd_analysis::{LaneSummary, RunSummary};
+use benchd_core::record::{Format, Reading};
 use benchd_journal::{ClientCalibration, EnvironmentInfo, RateLimit, RunInfo};
 use benchd_plan::{GpuSelection, Plan, Source};
 
@@ -201,6 +202,23 @@ fn server(lane: &LaneSummary, plan: &Plan) -> String {
     }
     if let Some(tokens) = lane.template_tokens {
         table.row(["tokens of the chat template".to_owned(), tokens.to_string()]);
+    }
+    if !lane.facts.is_empty() {
+        let said = |format: &Reading<Format>| match format {
+            Reading::Read { value, from } => format!("{} ({})", escape(&value.to_string()), escape(from)),
+            Reading::Unknown => "unknown: nothing says it".to_owned(),
+        };
+        table.row(["weights in".to_owned(), said(&lane.precision.weights)]);
+        table.row(["KV cache in".to_owned(), said(&lane.precision.kv_cache)]);
+        if let Reading::Read { value: true, from } = &lane.precision.random_weights {
+            table.row([
+                "random weights".to_owned(),
+                format!("yes ({}): answers mean nothing", escape(from)),
+            ]);
+        }
+        if let Some(bytes) = lane.precision.file_bytes {
+            table.row(["weights on disk (MB)".to_owned(), megabytes(bytes as f64)]);
+        }
     }
     for (name, value) in &lane.facts {
         table.row([escape(&name.replace('_', " ")), escape(value)]);

@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use super::{
-    super::{best::best, number::*},
-    Table, escape, framework, lanes_of, models,
+    super::{best::best, names::Names, number::*},
+    Table, escape, lanes_of, models,
 };
-use benchd_analysis::{CellSummary, LaneSummary, RunSummary};
+use benchd_analysis::{CellSummary, LaneSummary, RunSummary, ServedWeights};
 use benchd_plan::ScenarioKind;
 
 /// The cells that stand for a model: the same for every framework.
@@ -19,8 +19,10 @@ struct Reference<'a> {
 
 pub(super) fn section(summary: &RunSummary) -> String {
     let mut text = "## At a glance\n\n".to_owned();
+    let names = Names::of(&summary.lanes);
     for model in models(summary) {
         let lanes: Vec<&LaneSummary> = lanes_of(summary, model).collect();
+        let weights = ServedWeights::of(lanes.iter().copied().filter(|lane| !lane.cells.is_empty()));
         let reference = reference(&lanes);
         let mut table = Table::new([
             "framework",
@@ -68,7 +70,7 @@ pub(super) fn section(summary: &RunSummary) -> String {
                 .iter()
                 .fold((0, 0), |(f, r), c| (f + c.failed, r + c.requests));
             table.row([
-                framework(&lane.lane),
+                escape(&names.lane(&lane.lane)),
                 lane.outcome.clone(),
                 marked(
                     single.map_or(NONE.to_owned(), |c| spread(c.ttft_ms.as_ref())[0].clone()),
@@ -93,7 +95,8 @@ pub(super) fn section(summary: &RunSummary) -> String {
             if let Some(rate) = rate {
                 let _ = writeln!(
                     bars,
-                    "{name:<24} {:<32} {}",
+                    "{:<40} {:<32} {}",
+                    names.lane(&lane.lane),
                     bar(rate.median, most, 32),
                     number(rate.median)
                 );
@@ -110,6 +113,9 @@ pub(super) fn section(summary: &RunSummary) -> String {
                 count(streams.into())
             );
         }
+        if let Some(statement) = weights.statement() {
+            let _ = write!(text, " Not like with like, so no ★: {}.", escape(&statement));
+        }
         text.push_str("\n\n");
         if lanes.len() > 1 && !bars.is_empty() {
             let _ = writeln!(
@@ -121,8 +127,8 @@ pub(super) fn section(summary: &RunSummary) -> String {
     text.push_str(
         "Figures are medians with their 95 % interval in brackets; `~` marks a percentile from too few requests to be \
          certain (p95 needs 90, p99 needs 459). A difference inside the intervals is no difference: ★ marks the best only \
-         where the interval of its ratio to every other framework leaves equality out; a percentile and a peak have no \
-         such interval here, so they have no best.\n",
+         where the interval of its ratio to every other framework leaves equality out and all weights are of one \
+         precision; a percentile and a peak have no such interval here, so they have no best.\n",
     );
     text
 }

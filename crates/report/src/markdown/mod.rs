@@ -12,6 +12,7 @@ mod lanes;
 mod method;
 mod operations;
 mod points;
+mod quality;
 mod scenarios;
 mod study;
 mod verdicts;
@@ -21,6 +22,7 @@ use std::fmt::Write as _;
 pub(super) use study::{Link, study_md, study_sections};
 
 use super::{
+    names::Names,
     number::{count, duration, time},
     table::{Table, code_block, escape},
 };
@@ -65,7 +67,11 @@ pub(super) fn sections(summary: &RunSummary, plan: &Plan) -> Vec<Section> {
     all.extend(scenarios.map(|(kind, text)| (About::Scenario(kind), text)));
     all.extend([
         (About::Text, rankings(summary)),
-        (About::Tests, verdicts::details(&summary.verdicts)),
+        (
+            About::Tests,
+            verdicts::details(&summary.verdicts, &Names::of(&summary.lanes)),
+        ),
+        (About::Text, quality::section(summary)),
         (About::Text, agreement::section(summary)),
         (About::Text, lanes::rounds(summary)),
         (About::Operations, operations::section(summary)),
@@ -148,6 +154,7 @@ fn title(summary: &RunSummary) -> String {
             count(summary.cells_planned)
         );
     }
+    text.push_str(&quality::warnings(summary));
     text.push_str(&verdicts::answer(summary));
     text
 }

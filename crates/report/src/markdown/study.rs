@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    super::{number::*, sentences::list},
+    super::{names::Names, number::*, sentences::list},
     About, Section, Table, compared, escape,
     operations::{energy_per_token, idle, kv_cache, load_time, rest, weights},
     scenarios::document_section,
@@ -171,6 +171,11 @@ fn frameworks<'a>(machine: &'a MachineStudy, model: &str) -> Vec<&'a str> {
     names
 }
 
+/// How the frameworks of a machine are named, over its nights.
+fn names_of(machine: &MachineStudy) -> Names {
+    Names::of(machine.runs.iter().flat_map(|run| &run.lanes))
+}
+
 fn glance(study: &Study, models: &[&str]) -> String {
     let mut text = "## At a glance\n\n".to_owned();
     for model in models {
@@ -188,6 +193,7 @@ fn glance(study: &Study, models: &[&str]) -> String {
             ">failed",
         ]);
         for machine in &study.machines {
+            let names = names_of(machine);
             for framework in frameworks(machine, model) {
                 let cells = || {
                     let all = machine.cells.iter();
@@ -199,7 +205,7 @@ fn glance(study: &Study, models: &[&str]) -> String {
                 let peak = cells().filter_map(|c| c.gpu_memory_peak_bytes).max();
                 table.row([
                     escape(&machine.name),
-                    escape(framework),
+                    escape(&names.name(framework, model)),
                     count(nights as u64),
                     figure(single, "ttft_ms"),
                     figure(single, "tokens_per_s"),
@@ -303,11 +309,12 @@ fn scenario(study: &Study, model: &str, name: &str) -> String {
     ]);
     for id in ids {
         for machine in &study.machines {
+            let names = names_of(machine);
             for c in machine.cells.iter().filter(|c| c.model == model && c.cell == id) {
                 table.row([
                     format!("`{id}`"),
                     escape(&machine.name),
-                    escape(&c.framework),
+                    escape(&names.name(&c.framework, model)),
                     count(c.nights.len() as u64),
                     figure(Some(c), "ttft_ms"),
                     figure(Some(c), "latency_ms"),
@@ -321,7 +328,7 @@ fn scenario(study: &Study, model: &str, name: &str) -> String {
     }
     let mut text = format!("{table}\n");
     for machine in &study.machines {
-        let compared = compared::section(&machine.comparisons, model, name);
+        let compared = compared::section(&machine.comparisons, model, name, &names_of(machine));
         if !compared.is_empty() {
             let nights = plural(machine.runs.len(), "night");
             let _ = writeln!(text, "**{}**, {nights}. {compared}", escape(&machine.name));

@@ -32,7 +32,7 @@ pub(super) const ITEMS: [Item; 19] = [
     Item {
         section: "5.1",
         scenario: Some(ScenarioKind::Single),
-        expected: "SGLang and vLLM (16 bit) use more GPU memory than Ollama (4 bit)",
+        expected: "SGLang and vLLM use more GPU memory than Ollama (FP16 against Q4)",
         expected_ko: "GPU 메모리 사용량은 SGLang/vLLM(FP16) > Ollama(Q4) 예상",
         find: |l| l.memory(),
     },

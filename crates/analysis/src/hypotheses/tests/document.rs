@@ -138,7 +138,7 @@ fn h3_is_not_inferior_to_the_better_of_both() {
     );
     // The weights of ollama are quantised, and the verdict says so.
     assert!(
-        m.decided_by_configuration[0].contains("Ollama serves q4_k_m"),
+        m.decided_by_configuration[0].contains("Q4_K_M in Ollama"),
         "{m:#?}"
     );
     let near = run(|s| s[2].single_ms = 1100.0);
@@ -422,7 +422,7 @@ fn the_documents_expectations_stand_beside_what_was_seen() {
         ("Ollama may be competitive", Seen::AsExpected),
         ("SGLang and vLLM show a similar throughput", Seen::AsExpected),
         // The plan has no GPU.
-        ("SGLang and vLLM (16 bit)", Seen::NotMeasured),
+        ("SGLang and vLLM use more GPU memory", Seen::NotMeasured),
         ("SGLang and vLLM: throughput rises", Seen::AsExpected),
         // Its throughput stands still, but the latency of the simulated requests does too.
         ("Ollama: latency rises linearly", Seen::Otherwise),
@@ -457,6 +457,66 @@ fn the_documents_expectations_stand_beside_what_was_seen() {
     );
     let e = seen(&summary, "Ollama may time out");
     assert_eq!(e.seen, "15 of Ollama's 320 requests failed at 64 streams");
+}
+
+/// What comes of the expectation on memory where the weights are so large, in MB and in such a format, and a token takes so
+/// many bytes of KV cache (0: nothing says it); all of them reserve the same.
+fn memory(needs: [(u64, &str, u64); 3]) -> (super::super::super::Seen, String) {
+    let plan = PLAN.replace("gpu: none", "gpu: 0");
+    let mut run = night(&plan, |_| Some(Speed::batching()));
+    for event in &mut run.events {
+        if let benchd_journal::Event::ServerReady(ready) = event {
+            let at = ["sglang", "vllm", "ollama"]
+                .iter()
+                .position(|f| *f == ready.lane.framework);
+            let (megabytes, format, token_bytes) = needs[at.unwrap_or(1)];
+            ready.precision = Some(served_in(format));
+            ready.load = Some(benchd_core::record::LoadFigures {
+                weights_bytes: Some(megabytes * 1_000_000),
+                kv_cache_bytes: (token_bytes > 0).then_some(token_bytes * 100_000),
+                kv_cache_tokens: Some(100_000),
+                devices: 1,
+                ..Default::default()
+            });
+        }
+    }
+    let summary = run.summary().expect("a summary");
+    let e = seen(&summary, "SGLang and vLLM use more GPU memory");
+    (e.outcome, e.seen.clone())
+}
+
+#[test]
+fn memory_is_judged_by_what_the_servers_need_not_by_what_they_reserve() {
+    use super::super::super::Seen;
+    // Llama 3.1 8B; 523 tokens of 131,072 bytes are 68.6 MB.
+    let llama = memory([
+        (16_100, "bf16", 131_072),
+        (16_100, "bf16", 131_072),
+        (4_900, "q4_k_m", 131_072),
+    ]);
+    assert_eq!(llama.0, Seen::AsExpected);
+    assert_eq!(
+        llama.1,
+        "Weights and the KV cache of a request of 523 tokens: SGLang 16,169 MB (bf16), vLLM 16,169 MB (bf16) and Ollama 4,969 \
+         MB (Q4_K_M)"
+    );
+    // gpt-oss is MXFP4 everywhere, and one of them does not tell its cache.
+    let gpt_oss = memory([
+        (13_900, "mxfp4", 49_152),
+        (13_990, "mxfp4", 49_152),
+        (13_700, "mxfp4", 0),
+    ]);
+    assert_eq!(gpt_oss.0, Seen::Otherwise);
+    assert!(
+        gpt_oss.1.starts_with("Weights alone: SGLang 13,900 MB (MXFP4)"),
+        "{}",
+        gpt_oss.1
+    );
+    assert!(
+        gpt_oss.1.ends_with("the document supposes 16 bit against 4"),
+        "{}",
+        gpt_oss.1
+    );
 }
 
 #[test]

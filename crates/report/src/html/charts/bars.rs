@@ -230,6 +230,7 @@ fn best_of(
             .iter()
             .filter(|c| {
                 c.model == model
+                    && c.unlike.is_empty()
                     && pair.contains(&c.baseline.as_str())
                     && pair.contains(&c.framework.as_str())
             })
