@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::run::Resume;
+
 /// Takes a GPU machine for a night and answers, with evidence, which LLM serving framework serves a model
 /// best there.
 #[derive(Debug, Parser)]
@@ -67,11 +69,14 @@ pub(crate) struct Places {
 pub(crate) struct RunArgs {
     /// The plan, a YAML file
     pub(crate) plan: PathBuf,
-    /// Go on with an unfinished run of this plan: the newest, or the one named
+    /// Go on with a run of this plan: the newest, or the one named
     ///
-    /// Starts a run where there is none to go on with. A plan that changed since is refused.
-    #[arg(long, value_name = "RUN", num_args = 0..=1, require_equals = true, default_missing_value = "")]
-    pub(crate) resume: Option<String>,
+    /// Measures what has no result yet, of a run that was cut short as of one that ended with lanes or cells that failed or
+    /// whose server died; a lane that failed is tried again as often as the plan says. `--resume=unfinished` leaves alone
+    /// what has ended. Starts a run where there is none to go on with. A run that was cut short is not gone on with where
+    /// the plan changed since.
+    #[arg(long, value_name = "RUN|unfinished", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub(crate) resume: Option<Resume>,
     /// Run only a part: `framework=vllm,scenario=korean`; may be given several times
     #[arg(long, value_name = "KEY=NAME,…")]
     pub(crate) only: Vec<String>,

@@ -19,7 +19,7 @@ pub use commands::main;
 pub use env::{EnvError, provision};
 pub use server::{
     Attached, CompletionProbe, Control, EventSink, Failed, Interrupt, Launched, Prepared, ProbeAnswer,
-    ProbeError, Ready, ReadyPlan, ReleaseHeld, ReleaseProof, ResetOutcome, ResetProbe, ServerSettings, Stage,
-    StepOutcome, StopWhy, reset_cache,
+    ProbeError, Ready, ReadyPlan, ReleaseHeld, ReleaseProof, ResetProbe, ServerSettings, Stage, StepOutcome,
+    reset_cache,
 };
 pub use untimed::untimed_client;

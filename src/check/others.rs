@@ -92,9 +92,9 @@ pub(super) fn runs(results: &Path, logs: &Path, plan_name: &str, resume: &str) -
     let mut findings = Vec::new();
     let mut newest_of_plan = true;
     for run in runs.iter().take(RUNS) {
-        let unfinished = RunInfo::read(&run.run_json()).map_or(true, |info| info.state != RunState::Finished);
-        if !unfinished {
-            newest_of_plan &= !run.is_named_for(plan_name);
+        let ended = RunInfo::read(&run.run_json()).is_ok_and(|info| info.state == RunState::Finished);
+        // What one that has ended left to measure matters of the plan's newest run only.
+        if ended && !(newest_of_plan && run.is_named_for(plan_name)) {
             continue;
         }
         let Ok(replay) = benchd_journal::replay(&run.journal()) else {
@@ -154,14 +154,15 @@ fn one_run(run: &RunDir, state: &State, resumable: bool, resume: &str) -> Vec<Fi
             remedy,
         ));
     }
-    if resumable && !state.is_finished() {
+    if resumable && !(state.is_finished() && state.is_whole()) {
+        let (cells, planned) = (state.cells_finished(), state.cells_planned());
         findings.push(Finding::note(
             Area::Run,
-            format!(
-                "run {id} of this plan is unfinished ({} of {} cells): `{resume}` goes on with it",
-                state.cells_finished(),
-                state.cells_planned()
-            ),
+            if state.is_finished() {
+                format!("run {id} of this plan ended with {cells} of {planned} cells measured: `{resume}` tries the others again")
+            } else {
+                format!("run {id} of this plan is unfinished ({cells} of {planned} cells): `{resume}` goes on with it")
+            },
         ));
     }
     findings

@@ -68,7 +68,8 @@ fn render(state: &State, alive: bool, now_us: u64, in_cell: Option<u64>) -> Stri
     let since = |us: u64| short_duration(Duration::from_micros(now_us.saturating_sub(us)));
     let stands = match (&state.ended, alive) {
         (Some(end), _) => match end.outcome {
-            RunOutcome::Finished => "finished".to_owned(),
+            RunOutcome::Finished if state.is_whole() => "finished".to_owned(),
+            RunOutcome::Finished => "finished, not all measured; try the rest again with --resume".to_owned(),
             RunOutcome::Interrupted => "interrupted; go on with --resume".to_owned(),
             RunOutcome::Unsafe => "stopped for safety".to_owned(),
             RunOutcome::Aborted => "aborted".to_owned(),
@@ -126,11 +127,22 @@ fn render(state: &State, alive: bool, now_us: u64, in_cell: Option<u64>) -> Stri
         if failed > 0 {
             let _ = write!(out, ", {}", counted(failed, "failed request"));
         }
-        if let Some(end) = lane
+        let failed = lane
             .ended
             .as_ref()
-            .filter(|end| end.outcome == LaneOutcome::Failed)
-        {
+            .filter(|end| end.outcome == LaneOutcome::Failed);
+        // The death that failed the lane is its reason.
+        let told = failed.and_then(|end| end.died.as_ref()).map_or(0, |_| 1);
+        for died in lane.deaths.iter().rev().skip(told).rev() {
+            let cell = died.cell.as_deref().map(|cell| format!(" in cell {cell}"));
+            let _ = write!(
+                out,
+                "\n  the server died{} before: {}",
+                cell.unwrap_or_default(),
+                died.cause
+            );
+        }
+        if let Some(end) = failed {
             let stage = end.stage.as_deref().unwrap_or("?");
             let reason = end.reason.as_deref().unwrap_or("no reason given");
             let _ = write!(
@@ -196,6 +208,7 @@ mod tests {
                     reason: Some("the server ended with exit 1\nmore".into()),
                     log_tail: vec![],
                     by_machine: false,
+                    died: None,
                 }),
             ),
         ]);

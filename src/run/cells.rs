@@ -8,19 +8,16 @@ use std::{
 use super::{
     attempt::RUN_SEED,
     lane_end::LaneEnd,
+    life::{Death, Doubt, NotAlive},
     lines::{CellPosition, Line, Status},
-    prefix_cache,
-    probe::Completion,
-    quality,
+    prefix_cache, quality,
     remaining::Remaining,
     server_counters::ServerCounters,
     server_log::ServerLog,
     session::{Session, lane_end},
 };
-use crate::{
-    scenario::{CellError, CellMeasured, CellProgress},
-    server::CompletionProbe as _,
-};
+use crate::scenario::{CellError, CellMeasured, CellProgress, Stop};
+use benchd_core::record::{CacheReset, ResetOutcome};
 use benchd_journal::{CellEnded, CellFailed, CellStarted, DiskError, Event};
 use benchd_plan::Cell;
 use benchd_prompts::{PromptError, for_cell};
@@ -100,35 +97,19 @@ async fn measure(
     let cell_attempt = journal.state().next_cell_attempt(lane, &cell.id);
     gpu_log.take_flags();
     display.at(&lane.to_string(), &cell.id);
-    display.status(&Status::CacheReset(position));
-    let resetting = prefix_cache::reset(
-        attempt,
-        &session.control,
-        session.target.clone(),
-        cell,
-        cell_attempt,
-        session.context.signals.clean().clone(),
-    );
-    // Ollama loads its model again.
-    let limit = attempt.framework.start_timeout + attempt.request.timeout;
-    let reset = display.watchdog().wait(limit, resetting).await;
+    let reset = reset(session, cell, cell_attempt, position).await?;
     let mut flags = session.facts.flags.clone();
-    flags.extend(prefix_cache::reset_flag(reset.as_ref()));
+    flags.extend(prefix_cache::reset_flag(&reset));
     append(Event::CellStarted(CellStarted {
         lane: lane.clone(),
         cell: cell.id.clone(),
         attempt: cell_attempt,
-        cache_reset: reset
-            .as_ref()
-            .map_or_else(|| "kept".to_owned(), ToString::to_string),
+        cache_reset: reset,
     }))?;
 
-    let result = send(session, cell, cell_attempt, position, left).await;
-    let Sent {
-        measured,
-        offset,
-        counters,
-    } = match judged(session, result).await {
+    let mut measured = CellMeasured::default();
+    let sent = send(session, cell, cell_attempt, position, left, &mut measured).await;
+    let Sent { offset, counters } = match judged(session, sent, &measured).await {
         Ok(sent) => sent,
         Err(error) => {
             append(Event::CellFailed(CellFailed {
@@ -137,7 +118,7 @@ async fn measure(
                 attempt: cell_attempt,
                 reason: error.to_string(),
             }))?;
-            return Err(error.ends());
+            return Err(error.ends(session, (&cell.id, measured.failed)));
         }
     };
     flags.extend(gpu_log.take_flags());
@@ -162,6 +143,64 @@ async fn measure(
     Ok(())
 }
 
+/// Empties the cache. A server that dies before the cell or while its cache is emptied is no fault of the cell's.
+async fn reset(
+    session: &Session<'_>,
+    cell: &Cell,
+    cell_attempt: u32,
+    position: &CellPosition<'_>,
+) -> Result<ResetOutcome, CellEnd> {
+    let (attempt, context) = (session.attempt, &session.context);
+    let (display, life) = (context.display, context.life);
+    let reloads = matches!(attempt.adapter.cache_reset(), CacheReset::Reload { .. });
+    // Ollama loads its model again.
+    let limit = attempt.framework.start_timeout + attempt.request.timeout;
+    let mut stop = context.stop();
+    let before_it = |why: NotAlive| CellEnd::Lane(session.not_alive(why, None));
+    loop {
+        if life.death().is_some() {
+            session
+                .prove_alive(Doubt::Lost, &mut stop)
+                .await
+                .map_err(before_it)?;
+            life.renew();
+        }
+        display.status(&Status::CacheReset(position));
+        let resetting = prefix_cache::reset(
+            attempt,
+            &session.control,
+            session.target.clone(),
+            cell,
+            cell_attempt,
+            context.signals.clean().clone(),
+        );
+        let lost = async {
+            // To load a model again is to end the process that holds it.
+            if reloads {
+                std::future::pending().await
+            } else {
+                life.lost_process().await
+            }
+        };
+        let outcome = tokio::select! {
+            biased;
+            why = stop.at_once.as_mut() => return Err(before_it(NotAlive::Stopped(CellError::Stopped(why)))),
+            _ = lost => continue,
+            outcome = display.watchdog().wait(limit, resetting) => outcome,
+        };
+        if matches!(outcome, ResetOutcome::Failed { .. }) {
+            session
+                .prove_alive(Doubt::Lost, &mut stop)
+                .await
+                .map_err(before_it)?;
+        }
+        if reloads {
+            life.renew();
+        }
+        return Ok(outcome);
+    }
+}
+
 /// Why nothing of a cell counts.
 #[derive(Debug, thiserror::Error)]
 enum CellFailure {
@@ -175,16 +214,20 @@ enum CellFailure {
     /// The server does not even answer a few tokens.
     #[error("{0}")]
     Hangs(String),
+    #[error(transparent)]
+    NotAlive(#[from] NotAlive),
 }
 
 impl CellFailure {
-    fn ends(self) -> CellEnd {
+    /// `in_cell` is the cell, and how many counted requests of it have failed.
+    fn ends(self, session: &Session<'_>, in_cell: (&str, u64)) -> CellEnd {
         match self {
             Self::Prompt(error) => CellEnd::Cell(error.to_string()),
             Self::TooMuch(why) => CellEnd::Cell(why),
             Self::Hangs(why) => CellEnd::Lane(LaneEnd::failed("cell", why)),
+            Self::NotAlive(why) => CellEnd::Lane(session.not_alive(why, Some(in_cell))),
             Self::Cell(CellError::Load(error)) => CellEnd::Cell(error.to_string()),
-            Self::Cell(error) => CellEnd::Lane(lane_end(error)),
+            Self::Cell(error) => CellEnd::Lane(lane_end(error, session.context.life, Some(in_cell))),
         }
     }
 }
@@ -197,52 +240,62 @@ impl From<DiskError> for CellFailure {
 
 /// A cell whose requests are all over.
 struct Sent {
-    measured: CellMeasured,
     /// Where its lines begin in the lane's file, bytes.
     offset: u64,
     /// How far the server's own counters have grown.
     counters: BTreeMap<String, f64>,
 }
 
-/// Where no request of a cell showed that the server lives, it is asked for a few tokens with nothing else under way:
-/// an answer means that the cell was too much for it, which is a result; else it hangs, and the lane is over.
-async fn judged(session: &Session<'_>, result: Result<Sent, CellFailure>) -> Result<Sent, CellFailure> {
-    let doubt = match &result {
-        Ok(sent) if sent.measured.doubtful => {
-            "every request timed out and none got past half of its limit".to_owned()
-        }
-        Err(CellFailure::Cell(hung @ CellError::Hung { .. })) => hung.to_string(),
-        _ => return result,
-    };
-    let limit = session.attempt.request.timeout;
-    let cancel = session.context.signals.clean().clone();
-    let question = Completion::ready(session.attempt, session.target.clone(), cancel);
+/// What a cell's requests leave in doubt is asked of the server, with nothing else under way.
+///
+/// Where none of them showed that it lives, an answer means that the cell was too much for it, which is a result; else it
+/// hangs. Where some broke as they do when a server dies, it must be shown to live: else nothing of the cell counts. Either
+/// way the lane of a server that does not answer is over.
+async fn judged(
+    session: &Session<'_>,
+    sent: Result<Sent, CellFailure>,
+    measured: &CellMeasured,
+) -> Result<Sent, CellFailure> {
     let mut stop = session.context.stop();
-    let asked = async {
-        tokio::select! {
-            biased;
-            why = stop.as_mut() => Err(CellFailure::Cell(CellError::Stopped(why))),
-            answer = question.complete(limit) => Ok(answer),
+    let silence = match &sent {
+        Ok(_) if measured.doubtful => {
+            Some("every request timed out and none got past half of its limit".to_owned())
         }
+        Err(CellFailure::Cell(hung @ CellError::Hung { .. })) => Some(hung.to_string()),
+        _ => None,
     };
-    match session.context.display.watchdog().wait(limit, asked).await? {
-        Ok(_) if result.is_ok() => result,
-        Ok(_) => Err(CellFailure::TooMuch(format!(
-            "{doubt}; it answers a short request with nothing else to do, so the lane goes on"
-        ))),
-        Err(error) => Err(CellFailure::Hangs(format!(
-            "{doubt}, and a short request after that failed ({}): it hangs",
-            error.text
-        ))),
+    if let Some(doubt) = silence {
+        match session.prove_alive(Doubt::Silent, &mut stop).await {
+            Ok(()) if sent.is_ok() => {}
+            Ok(()) => {
+                return Err(CellFailure::TooMuch(format!(
+                    "{doubt}; it answers a short request with nothing else to do, so the lane goes on"
+                )));
+            }
+            Err(NotAlive::Died(Death::Unanswered(_, seen))) => {
+                return Err(CellFailure::Hangs(format!(
+                    "{doubt}, and a short request after that failed ({seen}): it hangs"
+                )));
+            }
+            Err(why) => return Err(why.into()),
+        }
     }
+    if sent.is_ok()
+        && let Some(doubt) = measured.broken.and_then(Doubt::at_end)
+    {
+        session.prove_alive(doubt, &mut stop).await?;
+    }
+    sent
 }
 
+/// Sends the warm-up and the passes. A server that answered nothing since requests broke is asked before the next of them.
 async fn send(
     session: &mut Session<'_>,
     cell: &Cell,
     cell_attempt: u32,
     position: &CellPosition<'_>,
     left: Duration,
+    measured: &mut CellMeasured,
 ) -> Result<Sent, CellFailure> {
     let attempt = session.attempt;
     let prompts = for_cell(cell, RUN_SEED, &session.calibration)?;
@@ -258,19 +311,31 @@ async fn send(
         display.status(&Status::Cell(position, progress, left));
     };
     let mut stop = session.context.stop();
-    let mut measured = CellMeasured::default();
-    run.warm_up(&mut session.records, &mut stop, &show, &mut measured)
+    run.warm_up(&mut session.records, &mut stop, &show, measured)
         .await?;
+    ask_midway(session, measured, &mut stop).await?;
     let log = ServerLog::from_now(session.context.dir.server_log(&attempt.lane.id));
     let counters = ServerCounters::before(attempt.adapter, &session.control, log).await;
-    run.passes(&mut session.records, &mut stop, &show, &mut measured)
-        .await?;
+    for (pass, requests) in (1..).zip(&requests.passes) {
+        if pass > 1 {
+            ask_midway(session, measured, &mut stop).await?;
+        }
+        run.pass(pass, requests, &mut session.records, &mut stop, &show, measured)
+            .await?;
+    }
     let counters = counters.growth().await;
-    Ok(Sent {
-        measured,
-        offset,
-        counters,
-    })
+    Ok(Sent { offset, counters })
+}
+
+async fn ask_midway(
+    session: &Session<'_>,
+    measured: &CellMeasured,
+    stop: &mut Stop<'_>,
+) -> Result<(), CellFailure> {
+    match measured.broken.and_then(Doubt::midway) {
+        Some(doubt) => Ok(session.prove_alive(doubt, stop).await?),
+        None => Ok(()),
+    }
 }
 
 /// Says what the cell came to.

@@ -1,7 +1,7 @@
 //! One lane: a server's whole life, with its cells in the middle. Whatever happens on the way, the server is
 //! stopped, its end is journalled, and its GPU memory is proven to be back.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use super::{
     attempt::LaneAttempt,
@@ -13,6 +13,8 @@ use super::{
     facts,
     gpu_log::GpuLog,
     lane_end::LaneEnd,
+    last_words,
+    life::{Death, Doubt, Life, NotAlive, PROBATION},
     lines::{Line, Status},
     preconditions::{ensure_alone, ensure_environment},
     probe::Completion,
@@ -23,10 +25,13 @@ use super::{
     signals::Signals,
     start::{Purpose, RunOptions, StartedRun},
 };
-use crate::server::{Attached, EventSink, Failed, Launched, Prepared, Ready, StopWhy, Watch};
+use crate::{
+    scenario::{Stop, StopCause},
+    server::{Attached, EventSink, Failed, Launched, Prepared, Ready},
+};
 use benchd_frameworks::{Context, KV_CAPACITY, VisibleGpu, load_figures};
 use benchd_host::process::LogSettings;
-use benchd_journal::{Event, GpuFile, LaneEnded, LaneOutcome, LaneStarted};
+use benchd_journal::{Event, GpuFile, LaneEnded, LaneOutcome, LaneStarted, StopWhy};
 use benchd_load::LoadEngine;
 use benchd_plan::{Source, longest_prompt_tokens, most_streams};
 
@@ -64,6 +69,7 @@ impl<'a> LaneRunner<'a> {
             reason: end.reason.clone(),
             log_tail: end.log_tail.clone(),
             by_machine: end.by_machine,
+            died: end.died.as_deref().cloned(),
         });
         if let Err(error) = journal.append(ended)
             && end.halt.is_none()
@@ -135,7 +141,7 @@ impl<'a> LaneRunner<'a> {
         Ok(end)
     }
 
-    fn measure_context<'c>(&self, gpu_log: &'c GpuLog, server: Option<Watch>) -> MeasureContext<'c>
+    fn measure_context<'c>(&self, gpu_log: &'c GpuLog, life: &'c Life) -> MeasureContext<'c>
     where
         'a: 'c,
     {
@@ -147,7 +153,7 @@ impl<'a> LaneRunner<'a> {
             engine: self.engine,
             redactor: &self.options.redactor,
             display: self.display,
-            server,
+            life,
         }
     }
 
@@ -194,9 +200,14 @@ impl<'a> LaneRunner<'a> {
             }
         };
         display.say(&Line::ServerReady(ready.ready_after()));
-        let mut end = match self.serve(attempt, gpu_log, &ready, caches, &log).await {
+        let life = Life::of(Some(ready.watch()));
+        let served = self.serve(attempt, gpu_log, &ready, &life, caches, &log).await;
+        let mut end = match served {
             Ok(end) | Err(end) => end,
         };
+        if end.outcome == LaneOutcome::Failed && end.halt.is_none() {
+            end = post_mortem(end, &life, &ready, &log).await;
+        }
         let why = match end.outcome {
             LaneOutcome::Finished => StopWhy::Finished,
             LaneOutcome::Failed => StopWhy::Failed,
@@ -217,6 +228,7 @@ impl<'a> LaneRunner<'a> {
         attempt: &LaneAttempt<'_>,
         gpu_log: &GpuLog,
         ready: &Ready,
+        life: &Life,
         caches: Option<CachesBefore>,
         log: &ServerLog,
     ) -> Result<LaneEnd, LaneEnd> {
@@ -241,13 +253,13 @@ impl<'a> LaneRunner<'a> {
             ready.announce(facts.values, facts.precision, None, used, load, caches);
             return Ok(LaneEnd::finished());
         }
-        let context = self.measure_context(gpu_log, Some(server.clone()));
+        let context = self.measure_context(gpu_log, life);
         let said = log.since().unwrap_or_default();
         let answer = (ready.answer().clone(), said.as_str());
         let opened = Session::open(attempt, context, ready.control(), answer, &mut self.calibrations).await;
         let mut session = match opened {
             Ok(session) => session,
-            Err(end) => return Err(blame_the_dead(end, &server).await),
+            Err(end) => return Err(blame_the_dead(end, attempt, life, self.signals).await),
         };
         let used = used_bytes(gpu).await;
         // By now it has answered requests, so what it wrote of its memory and its loading lies on the disk.
@@ -284,7 +296,8 @@ impl<'a> LaneRunner<'a> {
             attached.announce(facts.values, facts.precision, None, used, sink);
             return LaneEnd::finished();
         }
-        let context = self.measure_context(gpu_log, None);
+        let life = Life::of(None);
+        let context = self.measure_context(gpu_log, &life);
         let (control, answer) = (attached.control(), (attached.answer.clone(), ""));
         let opened = Session::open(attempt, context, control, answer, &mut self.calibrations).await;
         let mut session = match opened {
@@ -333,20 +346,40 @@ async fn wait_ready(
         .map_err(Box::new)
 }
 
-/// How long the end of a server may take to be noticed after its connections broke.
-const DEATH_NOTICE: Duration = Duration::from_millis(500);
+/// A failure before the first cell is the server's death where it is dead: what its requests failed by says less.
+async fn blame_the_dead(end: LaneEnd, attempt: &LaneAttempt<'_>, life: &Life, signals: &Signals) -> LaneEnd {
+    let explained = end.outcome != LaneOutcome::Failed || end.halt.is_some() || end.died.is_some();
+    let (false, Ok(target)) = (explained, attempt.target().await) else {
+        return end;
+    };
+    let question = Completion::ready(attempt, target, signals.clean().clone());
+    let mut stop = Stop {
+        at_once: Box::pin(async {
+            tokio::select! {
+                biased;
+                () = signals.clean().cancelled() => StopCause::Interrupted,
+                death = life.ended() => StopCause::ServerDied(death.to_string()),
+            }
+        }),
+        once_broken: Box::pin(std::future::pending()),
+    };
+    match life.prove(Doubt::Midway, &question, PROBATION, &mut stop).await {
+        Err(NotAlive::Died(death)) => end.with_death(Some(&death), None),
+        Ok(()) | Err(NotAlive::Stopped(_)) => end,
+    }
+}
 
-/// A failure before the first cell is the server's end where it has ended: connections that are refused fail
-/// faster than that is noticed, and say less.
-async fn blame_the_dead(end: LaneEnd, server: &Watch) -> LaneEnd {
-    if end.outcome != LaneOutcome::Failed || end.halt.is_some() {
+/// How the server died, where that failed the lane, with the last words of its log.
+async fn post_mortem(end: LaneEnd, life: &Life, ready: &Ready, log: &ServerLog) -> LaneEnd {
+    let death = match life.death() {
+        // A lost process alone may have been a helper.
+        Some(Death::Process(_, None)) if end.died.is_none() => None,
+        Some(death) => Some(life.last_moments(death).await),
+        None => None,
+    };
+    if death.is_none() && end.died.is_none() {
         return end;
     }
-    match tokio::time::timeout(DEATH_NOTICE, server.ended()).await {
-        Ok(how) => {
-            let reason = end.reason.unwrap_or_default();
-            LaneEnd::failed(end.stage, format!("the server ended: {how}\n{reason}"))
-        }
-        Err(_) => end,
-    }
+    let line = last_words::find(log, &ready.log_tail());
+    end.with_death(death.as_ref(), line)
 }

@@ -1,8 +1,8 @@
 //! How a lane ended, and whom that is to be blamed on.
 
-use super::decide::Halt;
+use super::{decide::Halt, last_words, life::Death};
 use crate::server::Failed;
-use benchd_journal::LaneOutcome;
+use benchd_journal::{LaneOutcome, ServerDied};
 
 #[derive(Debug)]
 pub(super) struct LaneEnd {
@@ -15,6 +15,8 @@ pub(super) struct LaneEnd {
     pub(super) halt: Option<Halt>,
     /// The machine failed it, not the framework.
     pub(super) by_machine: bool,
+    /// Set where its server's death failed it.
+    pub(super) died: Option<Box<ServerDied>>,
 }
 
 impl LaneEnd {
@@ -26,6 +28,7 @@ impl LaneEnd {
             log_tail: Vec::new(),
             halt: None,
             by_machine: false,
+            died: None,
         }
     }
 
@@ -43,6 +46,48 @@ impl LaneEnd {
             reason: Some(reason.into()),
             ..Self::new(LaneOutcome::Failed)
         }
+    }
+
+    /// Its server died, in this cell with so many failed requests, or in none.
+    pub(super) fn died(stage: &'static str, in_cell: Option<(&str, u64)>, death: &Death) -> Self {
+        let died = ServerDied {
+            cell: in_cell.map(|(cell, _)| cell.to_owned()),
+            failed_requests: in_cell.map_or(0, |(_, failed)| failed),
+            cause: death.to_string(),
+            log_line: None,
+        };
+        Self {
+            reason: Some(reason_of(&died, None)),
+            died: Some(Box::new(died)),
+            ..Self::failed(stage, String::new())
+        }
+    }
+
+    /// Blamed on the death of the server, as it is known by now, and on the line of its log that says why. What failed by
+    /// it stays told.
+    pub(super) fn with_death(mut self, death: Option<&Death>, log_line: Option<String>) -> Self {
+        let (mut died, before) = match self.died.take() {
+            Some(died) => (*died, None),
+            None => match death {
+                Some(death) => (
+                    ServerDied {
+                        cell: None,
+                        failed_requests: 0,
+                        cause: death.to_string(),
+                        log_line: None,
+                    },
+                    self.reason.take(),
+                ),
+                None => return self,
+            },
+        };
+        if let Some(death) = death {
+            died.cause = death.to_string();
+        }
+        died.log_line = log_line;
+        self.reason = Some(reason_of(&died, before.as_deref()));
+        self.died = Some(Box::new(died));
+        self
     }
 
     /// The machine is not as a server needs it; no fault of the framework.
@@ -78,9 +123,36 @@ impl LaneEnd {
         if failed.interrupted {
             return Self::interrupted();
         }
+        let mut reason = failed.to_string();
+        let tail = failed.log_tail.iter().map(String::as_str);
+        if let (Some(_), Some(line)) = (failed.exit, last_words::of_lines(tail)) {
+            reason += &format!("\n  its log: {line}");
+        }
         Self {
             log_tail: failed.log_tail.clone(),
-            ..Self::failed(failed.stage.as_str(), failed.to_string())
+            ..Self::failed(failed.stage.as_str(), reason)
         }
     }
+}
+
+/// `the server died in cell concurrent/c64 with 72 failed requests: …`, then the line of its log and what failed by it.
+fn reason_of(died: &ServerDied, failed_by_it: Option<&str>) -> String {
+    let cell = died.cell.as_ref().map(|cell| format!(" in cell {cell}"));
+    let failed = match died.failed_requests {
+        0 => String::new(),
+        1 => " with 1 failed request".to_owned(),
+        n => format!(" with {n} failed requests"),
+    };
+    let mut reason = format!(
+        "the server died{}{failed}: {}",
+        cell.unwrap_or_default(),
+        died.cause
+    );
+    if let Some(line) = &died.log_line {
+        reason += &format!("\n  its log: {line}");
+    }
+    if let Some(what) = failed_by_it.filter(|what| !what.is_empty()) {
+        reason += &format!("\n  so failed: {what}");
+    }
+    reason
 }

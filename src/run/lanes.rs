@@ -200,6 +200,9 @@ fn end(
         Ok(summary) => {
             display.close();
             let mut text = format!("\n{}\n", benchd_report::final_table(&summary));
+            if let Some(deaths) = benchd_report::sentences::deaths(&[&summary]) {
+                text += &format!("{deaths}\n\n");
+            }
             if !summary.verdicts.is_empty() {
                 text += &format!("{}\n", benchd_report::sentences::verdict_lines(&summary.verdicts));
             }

@@ -173,6 +173,7 @@ pub(super) enum Status<'a> {
     Quality(&'a LaneId, CellProgress),
     CacheReset(&'a CellPosition<'a>),
     Cell(&'a CellPosition<'a>, CellProgress, Duration),
+    Asking(&'a LaneId),
     Stopping(&'a LaneId),
     Releasing(&'a LaneId),
 }
@@ -212,6 +213,7 @@ impl fmt::Display for Status<'_> {
             Self::Cell(cell, progress, left) => {
                 write!(f, "{cell}  {}  {}", counts(*progress), until(*left))
             }
+            Self::Asking(lane) => write!(f, "lane {lane}  asking the server whether it lives"),
             Self::Stopping(lane) => write!(f, "lane {lane}  stopping"),
             Self::Releasing(lane) => write!(f, "lane {lane}  waiting for the GPU memory"),
         }

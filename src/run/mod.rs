@@ -5,6 +5,7 @@
 //! lane               one attempt of a lane, from its preconditions to the proof of release
 //! cells              its cells: reset, sent, judged, journalled
 //! session            a server that answers, made ready for them
+//! life               whether it lives: its processes, and short requests
 //! calibrations, …    what one step does, given what it needs
 //! display, lines     what is said to people
 //! journal, signals, watchdog, decide, …    handles and pure deciders
@@ -29,6 +30,8 @@ mod journald;
 mod lane;
 mod lane_end;
 mod lanes;
+mod last_words;
+mod life;
 mod lines;
 mod logging;
 mod preconditions;
@@ -55,5 +58,5 @@ pub(crate) use failure::{Context, Failure};
 pub(crate) use lanes::run;
 pub(crate) use secrets::{environment_redactor, redactor};
 pub(crate) use signals::Signals;
-pub(crate) use start::{Purpose, RunOptions};
+pub(crate) use start::{Purpose, Resume, RunOptions};
 pub(crate) use systemd::Systemd;

@@ -5,12 +5,12 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{attempt::LaneAttempt, probe::Completion};
-use crate::server::{Control, ResetOutcome, reset_cache};
-use benchd_core::record::{CacheReset, Flag, FlagKind, micros};
+use crate::server::{Control, reset_cache};
+use benchd_core::record::{CacheReset, Flag, FlagKind, ResetOutcome, micros};
 use benchd_load::client::Target;
 use benchd_plan::{CachePolicy, Cell};
 
-/// Empties the cache before the cell where the plan says so; `None` where it is kept.
+/// Empties the cache before the cell where the plan says so.
 pub(super) async fn reset(
     attempt: &LaneAttempt<'_>,
     control: &Control,
@@ -18,13 +18,13 @@ pub(super) async fn reset(
     cell: &Cell,
     cell_attempt: u32,
     cancel: CancellationToken,
-) -> Option<ResetOutcome> {
+) -> ResetOutcome {
     if cell.cache == CachePolicy::Keep {
-        return None;
+        return ResetOutcome::Kept;
     }
     let reset = attempt.adapter.cache_reset();
     if let CacheReset::NotPossible { why } = reset {
-        return Some(ResetOutcome::NotPossible { why });
+        return ResetOutcome::NotPossible { why };
     }
     let now = jiff::Timestamp::now().as_microsecond();
     let salt = u64::try_from(now)
@@ -34,14 +34,14 @@ pub(super) async fn reset(
     let began = Instant::now();
     let outcome = reset_cache(control, &reset, &probe).await;
     tracing::info!(lane = %attempt.lane.id, cell = cell.id, %outcome, took_us = micros(began.elapsed()), "cache reset");
-    Some(outcome)
+    outcome
 }
 
-pub(super) fn reset_flag(outcome: Option<&ResetOutcome>) -> Option<Flag> {
+pub(super) fn reset_flag(outcome: &ResetOutcome) -> Option<Flag> {
     match outcome {
-        None | Some(ResetOutcome::Proven) => None,
-        Some(ResetOutcome::Unproven { why }) => Some(Flag::new(FlagKind::CacheResetUnproven, why)),
-        Some(ResetOutcome::NotPossible { why } | ResetOutcome::Failed { why }) => {
+        ResetOutcome::Kept | ResetOutcome::Proven => None,
+        ResetOutcome::Unproven { why } => Some(Flag::new(FlagKind::CacheResetUnproven, why)),
+        ResetOutcome::NotPossible { why } | ResetOutcome::Failed { why } => {
             Some(Flag::new(FlagKind::CacheNotReset, why))
         }
     }

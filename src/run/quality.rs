@@ -3,6 +3,7 @@
 
 use super::{
     lane_end::LaneEnd,
+    life::Doubt,
     lines::{Line, Status},
     session::{Session, lane_end},
 };
@@ -67,11 +68,20 @@ pub(super) async fn ask(session: &mut Session<'_>) -> Result<(), LaneEnd> {
             display.status(&Status::Quality(lane, progress));
         };
         display.at(&lane.to_string(), &cell.id);
+        let life = session.context.life;
         let mut stop = session.context.stop();
         let mut measured = CellMeasured::default();
-        run.passes(&mut records, &mut stop, &show, &mut measured)
-            .await
-            .map_err(lane_end)?;
+        for (pass, requests) in (1..).zip(&requests.passes) {
+            run.pass(pass, requests, &mut records, &mut stop, &show, &mut measured)
+                .await
+                .map_err(|error| lane_end(error, life, Some((&cell.id, measured.failed))))?;
+        }
+        if let Some(doubt) = measured.broken.and_then(Doubt::at_end) {
+            session
+                .prove_alive(doubt, &mut stop)
+                .await
+                .map_err(|why| session.not_alive(why, Some((&cell.id, measured.failed))))?;
+        }
         let end = tokio::task::block_in_place(|| records.sync()).map_err(LaneEnd::disk)?;
         let asked = CellEnded {
             lane: lane.clone(),

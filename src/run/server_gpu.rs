@@ -123,6 +123,7 @@ pub(super) async fn prove_release(
             reason: Some(held.reason),
             by_machine: end.by_machine || end.outcome != LaneOutcome::Failed,
             log_tail: end.log_tail,
+            died: end.died,
         },
     }
 }

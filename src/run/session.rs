@@ -11,13 +11,15 @@ use super::{
     gpu_log::GpuLog,
     journal::JournalHandle,
     lane_end::LaneEnd,
+    life::{Doubt, Life, NotAlive, PROBATION},
     lines::{Line, Status},
+    probe::Completion,
     signals::Signals,
     watchdog::ProgressPings,
 };
 use crate::{
     scenario::{CellError, CellMeasured, CellProgress, CellRequests, CellRun, Stop, StopCause},
-    server::{Control, ProbeAnswer, Watch},
+    server::{Control, ProbeAnswer},
 };
 use benchd_core::record::{Flag, FlagKind, Redactor};
 use benchd_frameworks::Facts;
@@ -35,35 +37,43 @@ pub(super) struct MeasureContext<'a> {
     pub(super) engine: &'a LoadEngine,
     pub(super) redactor: &'a Redactor,
     pub(super) display: &'a Display,
-    /// The server, where benchd launched it.
-    pub(super) server: Option<Watch>,
+    pub(super) life: &'a Life,
 }
 
-impl MeasureContext<'_> {
-    /// Resolves when the cell must stop.
-    pub(super) fn stop(&self) -> Stop<'_> {
-        Box::pin(async {
-            let ended = async {
-                match &self.server {
-                    Some(server) => server.ended().await.to_string(),
-                    None => std::future::pending().await,
+impl<'a> MeasureContext<'a> {
+    /// What stops a cell.
+    pub(super) fn stop(&self) -> Stop<'a> {
+        let Self {
+            journal,
+            signals,
+            gpu_log,
+            life,
+            ..
+        } = *self;
+        Stop {
+            at_once: Box::pin(async {
+                tokio::select! {
+                    biased;
+                    () = signals.clean().cancelled() => StopCause::Interrupted,
+                    death = life.ended() => StopCause::ServerDied(death.to_string()),
+                    why = gpu_log.lost.raised() => StopCause::GpuLost(why),
+                    why = gpu_log.unwritten.raised() => StopCause::Disk(why),
+                    why = journal.failed().raised() => StopCause::Disk(why),
                 }
-            };
-            tokio::select! {
-                biased;
-                () = self.signals.clean().cancelled() => StopCause::Interrupted,
-                how = ended => StopCause::ServerEnded(how),
-                why = self.gpu_log.lost.raised() => StopCause::GpuLost(why),
-                why = self.gpu_log.unwritten.raised() => StopCause::Disk(why),
-                why = self.journal.failed().raised() => StopCause::Disk(why),
-            }
-        })
+            }),
+            once_broken: Box::pin(async { StopCause::ServerDied(life.lost_process().await.to_string()) }),
+        }
     }
 }
 
-/// How the lane ends by a cell's error.
-pub(super) fn lane_end(error: CellError) -> LaneEnd {
+/// How the lane ends by an error of a cell, or of its warm-up; `in_cell` is the cell, and how many counted requests of it
+/// have failed.
+pub(super) fn lane_end(error: CellError, life: &Life, in_cell: Option<(&str, u64)>) -> LaneEnd {
     match error {
+        CellError::Stopped(StopCause::ServerDied(how)) => match life.death() {
+            Some(death) => LaneEnd::died("cell", in_cell, &death),
+            None => LaneEnd::failed("cell", how),
+        },
         CellError::Stopped(StopCause::Interrupted) => LaneEnd::interrupted(),
         CellError::Stopped(StopCause::Disk(why)) => LaneEnd::disk(why),
         CellError::Disk(error) => LaneEnd::disk(error),
@@ -80,6 +90,7 @@ pub(super) struct Session<'a> {
     pub(super) facts: Facts,
     pub(super) calibration: Calibration,
     pub(super) records: RecordFile,
+    question: Completion,
     answer: ProbeAnswer,
     template: Option<TemplateShare>,
     prompts: PromptFile<FrozenPrompt>,
@@ -122,7 +133,9 @@ impl<'a> Session<'a> {
                 .values
                 .insert(TEMPLATE_WITH_SYSTEM.to_owned(), tokens.to_string());
         }
+        let question = Completion::ready(attempt, target.clone(), context.signals.clean().clone());
         let mut this = Self {
+            question,
             attempt,
             context,
             control,
@@ -173,14 +186,39 @@ impl<'a> Session<'a> {
         let pings = self.progress_pings(&cell);
         let mut stop = self.context.stop();
         self.context.display.status(&Status::LaneWarmup(&attempt.lane.id));
+        let mut seen = CellMeasured::default();
         run.warm_up(
             &mut self.records,
             &mut stop,
             &|progress: CellProgress| pings.at(progress.stored),
-            &mut CellMeasured::default(),
+            &mut seen,
         )
         .await
-        .map_err(lane_end)
+        .map_err(|error| lane_end(error, self.context.life, None))?;
+        match seen.broken.and_then(Doubt::midway) {
+            Some(doubt) => self
+                .prove_alive(doubt, &mut stop)
+                .await
+                .map_err(|why| self.not_alive(why, None)),
+            None => Ok(()),
+        }
+    }
+
+    /// How the lane ends by a server that is not shown to live.
+    pub(super) fn not_alive(&self, why: NotAlive, in_cell: Option<(&str, u64)>) -> LaneEnd {
+        match why {
+            NotAlive::Died(death) => LaneEnd::died("cell", in_cell, &death),
+            NotAlive::Stopped(why) => lane_end(why, self.context.life, in_cell),
+        }
+    }
+
+    /// Asks the server until a doubt is settled.
+    pub(super) async fn prove_alive(&self, doubt: Doubt, stop: &mut Stop<'_>) -> Result<(), NotAlive> {
+        let display = self.context.display;
+        display.status(&Status::Asking(&self.attempt.lane.id));
+        let limit = self.attempt.request.timeout;
+        let asking = self.context.life.prove(doubt, &self.question, limit, stop);
+        display.watchdog().wait(limit + PROBATION * 2, asking).await
     }
 
     pub(super) fn requests(&self, cell: &Cell, prompts: &CellPrompts) -> CellRequests {

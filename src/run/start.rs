@@ -27,9 +27,8 @@ use benchd_plan::{Lane, LoadedPlan};
 pub(crate) struct RunOptions {
     pub(crate) loaded: LoadedPlan,
     pub(crate) lanes: Vec<Lane>,
-    /// Whether to go on with an earlier run: `Some("")` the newest unfinished one of this plan, else the one
-    /// named.
-    pub(crate) resume: Option<String>,
+    /// The run to go on with, if any.
+    pub(crate) resume: Option<Resume>,
     pub(crate) results: PathBuf,
     pub(crate) logs: PathBuf,
     /// Whether the client is measured before the first lane.
@@ -49,6 +48,30 @@ pub(crate) enum Purpose {
     Measure,
     /// It is asked one question and stopped again.
     Trial,
+}
+
+/// Which earlier run of the plan to go on with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Resume {
+    /// The newest, where it has something left to measure: it was cut short, or ended with cells that have no result.
+    Newest,
+    /// The newest, where it was cut short.
+    Unfinished,
+    /// This one.
+    Named(String),
+}
+
+impl std::str::FromStr for Resume {
+    type Err = std::convert::Infallible;
+
+    /// As after `--resume`: nothing, `unfinished`, or a run.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "" => Self::Newest,
+            "unfinished" => Self::Unfinished,
+            run => Self::Named(run.to_owned()),
+        })
+    }
 }
 
 /// A run that has begun.
@@ -263,7 +286,7 @@ fn lock_gpus(gpu: &Gpu, plan: &str) -> Result<Vec<Lock>, Failure> {
         .collect()
 }
 
-/// The run to go on with: unfinished, of this plan, unchanged.
+/// The run to go on with: of this plan, unchanged, with something left to do.
 fn find_earlier(options: &RunOptions) -> Result<Option<RunDir>, Failure> {
     let Some(wanted) = &options.resume else {
         return Ok(None);
@@ -283,13 +306,13 @@ fn find_earlier(options: &RunOptions) -> Result<Option<RunDir>, Failure> {
         }
         Ok(())
     };
-    if !wanted.is_empty() {
-        let dir = RunDir::find(&options.results, &options.logs, Some(wanted))
+    if let Resume::Named(run) = wanted {
+        let dir = RunDir::find(&options.results, &options.logs, Some(run))
             .map_err(|error| Failure::plan(format_args!("there is no such run to go on with: {error}")))?;
         let state = read(&dir)?;
-        if state.is_finished() {
+        if state.is_finished() && state.is_whole() {
             return Err(Failure::plan(format_args!(
-                "run {} is finished: there is nothing to go on with",
+                "run {} is finished, every cell of it is measured: there is nothing to go on with",
                 dir.id()
             )));
         }
@@ -310,6 +333,10 @@ fn find_earlier(options: &RunOptions) -> Result<Option<RunDir>, Failure> {
                 break;
             }
             unchanged(&dir, &state)?;
+            return Ok(Some(dir));
+        }
+        // One that has ended stands in nobody's way: with a plan that has changed since, another is begun.
+        if mine && *wanted == Resume::Newest && !state.is_whole() && unchanged(&dir, &state).is_ok() {
             return Ok(Some(dir));
         }
         if mine {

@@ -23,9 +23,6 @@ use benchd_plan::{Arrival, Cell};
 /// How often progress is told and the server is looked at for a hang.
 const TICK: Duration = Duration::from_millis(250);
 
-/// How long the end of a server may take to be noticed after its connections broke.
-const DEATH_NOTICE: Duration = Duration::from_millis(500);
-
 /// A cell ready to be measured.
 #[derive(Debug)]
 pub(crate) struct CellRun<'a> {
@@ -80,14 +77,35 @@ pub(crate) struct CellMeasured {
     pub(crate) capped: u64,
     /// Requests of the last pass timed out, and none of it showed that the server lives.
     pub(crate) doubtful: bool,
+    /// What broken requests, warm-up included, leave open.
+    pub(crate) broken: Option<Broken>,
+}
+
+/// Requests broke as they do when a server dies: no connection, an answer that broke off or told of an error in mid-stream,
+/// a status from 500 on. A server that lives may do all of that too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Broken {
+    /// When the last of them was over.
+    pub(crate) at: Instant,
+    /// When the last whole answer after it was over; `None` where there was none.
+    pub(crate) answered: Option<Instant>,
+}
+
+/// Whether a request broke as it does when its server dies.
+fn is_broken(record: &RequestRecord) -> bool {
+    match record.outcome {
+        Outcome::Connect | Outcome::Truncated | Outcome::StreamError => true,
+        Outcome::HttpStatus => record.status.is_some_and(|status| status >= 500),
+        Outcome::Ok | Outcome::Timeout | Outcome::Malformed | Outcome::Cancelled => false,
+    }
 }
 
 /// Why a cell was stopped from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StopCause {
     Interrupted,
-    /// The server's process ended.
-    ServerEnded(String),
+    /// The server's process ended, or one of its processes did and requests broke.
+    ServerDied(String),
     /// The device is gone, or memory can't be seen any more.
     GpuLost(String),
     /// benchd can't store results any more.
@@ -126,14 +144,21 @@ fn hung_text(hang: Hang, in_flight: u64) -> String {
 fn stop_text(cause: &StopCause) -> String {
     match cause {
         StopCause::Interrupted => "interrupted".to_owned(),
-        StopCause::ServerEnded(how) => format!("the server ended while the cell was measured: {how}"),
+        StopCause::ServerDied(how) => format!("the server died while the cell was measured: {how}"),
         StopCause::GpuLost(why) => format!("the GPU was lost while the cell was measured: {why}"),
         StopCause::Disk(why) => why.clone(),
     }
 }
 
-/// What stops a cell from outside: resolves with the reason, and not before.
-pub(crate) type Stop<'a> = Pin<Box<dyn Future<Output = StopCause> + Send + 'a>>;
+/// Resolves with the reason, and not before.
+pub(crate) type Reason<'a> = Pin<Box<dyn Future<Output = StopCause> + Send + 'a>>;
+
+/// What stops a cell from outside.
+pub(crate) struct Stop<'a> {
+    pub(crate) at_once: Reason<'a>,
+    /// What counts only where requests have broken: a process of the server that ended may have been a helper.
+    pub(crate) once_broken: Reason<'a>,
+}
 
 impl CellRun<'_> {
     /// Sends the warm-up, as many at a time as the cell will. Failures in it are stored and decide nothing: a
@@ -166,32 +191,32 @@ impl CellRun<'_> {
         Ok(())
     }
 
-    /// Sends what counts, pass by pass.
+    /// Sends one pass of what counts; the first is 1.
     ///
     /// # Errors
     /// See [`CellError`]. What was stored by then stays in the file and is not counted.
-    pub(crate) async fn passes(
+    pub(crate) async fn pass(
         &self,
+        pass: u32,
+        requests: &[PlannedRequest],
         records: &mut RecordFile,
         stop: &mut Stop<'_>,
         show: &dyn Fn(CellProgress),
         so_far: &mut CellMeasured,
     ) -> Result<(), CellError> {
-        for (pass, requests) in (1u32..).zip(&self.requests.passes) {
-            let report = self
-                .batch(
-                    pass,
-                    Phase::Measured,
-                    requests,
-                    self.cell.arrival,
-                    records,
-                    stop,
-                    show,
-                    so_far,
-                )
-                .await?;
-            so_far.passes.push(report);
-        }
+        let report = self
+            .batch(
+                pass,
+                Phase::Measured,
+                requests,
+                self.cell.arrival,
+                records,
+                stop,
+                show,
+                so_far,
+            )
+            .await?;
+        so_far.passes.push(report);
         Ok(())
     }
 
@@ -228,34 +253,49 @@ impl CellRun<'_> {
         let mut liveness = Liveness::new(self.timeout, Instant::now());
         let mut tick = tokio::time::interval(TICK);
         let mut stopped = None;
-        let mut cut_off = false;
-        let mut store =
-            |answer: Answer, liveness: &mut Liveness, so_far: &mut CellMeasured| -> Result<(), DiskError> {
-                let record = self.record(pass, phase, requests, answer);
-                let over = EndedRequest {
-                    outcome: record.outcome,
-                    last_token: record.last_token_us.map(Duration::from_micros),
-                };
-                liveness.over(over, Instant::now());
-                cut_off |= matches!(record.outcome, Outcome::Connect | Outcome::Truncated);
-                records.append(&record)?;
-                so_far.records += 1;
-                if phase == Phase::Measured {
-                    so_far.requests += 1;
-                    so_far.failed += u64::from(!record.is_ok());
-                }
-                Ok(())
+        let store = |answer: Answer,
+                     records: &mut RecordFile,
+                     liveness: &mut Liveness,
+                     so_far: &mut CellMeasured|
+         -> Result<(), DiskError> {
+            let record = self.record(pass, phase, requests, answer);
+            let over = EndedRequest {
+                outcome: record.outcome,
+                last_token: record.last_token_us.map(Duration::from_micros),
             };
+            liveness.over(over, Instant::now());
+            if is_broken(&record) {
+                so_far.broken = Some(Broken {
+                    at: Instant::now(),
+                    answered: None,
+                });
+            } else if record.is_ok()
+                && let Some(broken) = &mut so_far.broken
+            {
+                broken.answered = Some(Instant::now());
+            }
+            records.append(&record)?;
+            so_far.records += 1;
+            if phase == Phase::Measured {
+                so_far.requests += 1;
+                so_far.failed += u64::from(!record.is_ok());
+            }
+            Ok(())
+        };
         let report = loop {
             tokio::select! {
                 Some(answer) = rx.recv() => {
-                    if let Err(error) = store(answer, &mut liveness, so_far) {
+                    if let Err(error) = store(answer, records, &mut liveness, so_far) {
                         handle.cancel();
                         return Err(error.into());
                     }
                 }
                 report = handle.wait() => break report?,
-                why = stop.as_mut(), if stopped.is_none() => {
+                why = stop.at_once.as_mut(), if stopped.is_none() => {
+                    handle.cancel();
+                    stopped = Some(CellError::Stopped(why));
+                }
+                why = stop.once_broken.as_mut(), if stopped.is_none() && so_far.broken.is_some() => {
                     handle.cancel();
                     stopped = Some(CellError::Stopped(why));
                 }
@@ -274,16 +314,9 @@ impl CellRun<'_> {
         };
         // Whatever the batch's end, its last answers are in the channel by now.
         while let Ok(answer) = rx.try_recv() {
-            store(answer, &mut liveness, so_far)?;
+            store(answer, records, &mut liveness, so_far)?;
         }
         show(self.progress(phase, so_far));
-        // Refused connections fail faster than a death is noticed: a batch must not end well on a dead server.
-        if stopped.is_none() && cut_off {
-            stopped = tokio::time::timeout(DEATH_NOTICE, stop.as_mut())
-                .await
-                .ok()
-                .map(CellError::Stopped);
-        }
         if let Some(error) = stopped {
             return Err(error);
         }

@@ -9,5 +9,5 @@ mod measure;
 mod requests;
 
 pub(crate) use counter::ServerCounter;
-pub(crate) use measure::{CellError, CellMeasured, CellProgress, CellRun, Stop, StopCause};
+pub(crate) use measure::{Broken, CellError, CellMeasured, CellProgress, CellRun, Stop, StopCause};
 pub(crate) use requests::CellRequests;

@@ -11,11 +11,12 @@ use super::{
     readying::{self, NotReady},
     reaped::Reaped,
     running::Running,
-    settings::{CompletionProbe, EventSink, Interrupt, Moment, ReadyPlan, ServerSettings, StopWhy},
+    settings::{CompletionProbe, EventSink, Interrupt, Moment, ReadyPlan, ServerSettings},
     watch::Inventory,
 };
 use benchd_core::record::ProcessIdentity;
 use benchd_host::process::ServerProcess;
+use benchd_journal::StopWhy;
 
 /// A server whose process exists.
 pub struct Launched {

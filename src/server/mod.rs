@@ -40,7 +40,7 @@ pub use ready::Ready;
 pub(crate) use ready::Watch;
 pub(crate) use reaped::Reaped;
 pub use reaped::{ReleaseHeld, ReleaseProof};
-pub use reset::{ResetOutcome, ResetProbe, reset_cache};
+pub use reset::{ResetProbe, reset_cache};
 pub use settings::{
-    CompletionProbe, EventSink, Interrupt, ProbeAnswer, ProbeError, ReadyPlan, ServerSettings, StopWhy,
+    CompletionProbe, EventSink, Interrupt, ProbeAnswer, ProbeError, ReadyPlan, ServerSettings,
 };

@@ -8,11 +8,11 @@ use super::{
     control::Control,
     reaped::Reaped,
     running::{Answered, Running},
-    settings::{ProbeAnswer, StopWhy},
+    settings::ProbeAnswer,
 };
 use benchd_core::record::{CompileCaches, LaneId, LoadFigures, Precision, ProcessIdentity};
-use benchd_host::process::{LeaderExit, ServerProcess};
-use benchd_journal::{Event, ServerReady};
+use benchd_host::process::{LeaderExit, Roster, ServerProcess};
+use benchd_journal::{Event, ServerReady, StopWhy};
 
 /// A server that generates.
 pub struct Ready {
@@ -124,6 +124,16 @@ impl Watch {
     /// Its processes now; none once it is stopped.
     pub fn processes(&self) -> Vec<ProcessIdentity> {
         self.process.upgrade().map(|p| p.processes()).unwrap_or_default()
+    }
+
+    /// Its leader's process id; `None` once it is stopped.
+    pub fn leader_pid(&self) -> Option<i32> {
+        self.process.upgrade().map(|process| process.leader().pid)
+    }
+
+    /// Those of its processes that run now, watched for their ends; `None` once it is stopped.
+    pub fn roster(&self) -> Option<Roster> {
+        self.process.upgrade().map(|process| process.roster())
     }
 
     /// Waits for its leader's end; never, once the server is stopped and gone.

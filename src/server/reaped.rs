@@ -4,11 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use super::settings::{EventSink, Moment, ServerSettings, StopWhy};
+use super::settings::{EventSink, Moment, ServerSettings};
 use benchd_core::record::ProcessIdentity;
 use benchd_core::record::{GpuProcess, LaneId};
 use benchd_host::process::{LeaderExit, ServerProcess, Stuck};
-use benchd_journal::{Event, GpuHeld, GpuReleased, Note, ServerDescendants, ServerReaped, ServerStopping};
+use benchd_journal::{
+    Event, GpuHeld, GpuReleased, Note, ServerDescendants, ServerReaped, ServerStopping, StopWhy,
+};
 
 /// A stopped server.
 pub struct Reaped {
@@ -94,7 +96,7 @@ pub(super) async fn stop(
     let lane = settings.lane;
     sink.event(Event::ServerStopping(ServerStopping {
         lane: lane.clone(),
-        why: why.as_str().into(),
+        why,
     }));
     // A last inventory before the first signal: should benchd die now, the next one knows everybody.
     sink.event(Event::ServerDescendants(ServerDescendants {

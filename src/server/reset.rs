@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use super::{control::Control, settings::ProbeAnswer};
-use benchd_core::record::{CacheReset, ResetProof, Step};
+use benchd_core::record::{CacheReset, ResetOutcome, ResetProof, Step};
 
 /// Limit of reading the metrics.
 const METRICS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -18,40 +18,6 @@ const METRICS_TIMEOUT: Duration = Duration::from_secs(10);
 pub trait ResetProbe: Send + Sync {
     /// Sends it: the same text each time for one reset.
     fn send(&self) -> BoxFuture<'_, Result<ProbeAnswer, String>>;
-}
-
-/// What a reset came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ResetOutcome {
-    /// The prompt was answered from the cache before, and not after.
-    Proven,
-    /// It was done, but nothing shows whether it worked.
-    Unproven {
-        /// For people.
-        why: String,
-    },
-    /// The server can't.
-    NotPossible {
-        /// For people.
-        why: String,
-    },
-    /// It did not work.
-    Failed {
-        /// For people.
-        why: String,
-    },
-}
-
-impl std::fmt::Display for ResetOutcome {
-    /// The journal's words.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Proven => f.write_str("proven"),
-            Self::Unproven { .. } => f.write_str("unproven"),
-            Self::NotPossible { .. } => f.write_str("not_possible"),
-            Self::Failed { why } => write!(f, "failed: {why}"),
-        }
-    }
 }
 
 /// Resets the cache. No request may be under way.

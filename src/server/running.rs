@@ -6,10 +6,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     reaped::{self, Reaped},
-    settings::{EventSink, Moment, ProbeAnswer, ServerSettings, StopWhy},
+    settings::{EventSink, Moment, ProbeAnswer, ServerSettings},
     watch::Inventory,
 };
 use benchd_host::process::ServerProcess;
+use benchd_journal::StopWhy;
 
 /// What every state from here on owns.
 pub(super) struct Running {

@@ -104,28 +104,6 @@ pub struct Interrupt {
     pub now: CancellationToken,
 }
 
-/// Why a server is stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StopWhy {
-    /// Its lane is measured.
-    Finished,
-    /// Something failed.
-    Failed,
-    /// Somebody interrupted the run.
-    Interrupted,
-}
-
-impl StopWhy {
-    /// The journal's word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Finished => "finished",
-            Self::Failed => "failed",
-            Self::Interrupted => "interrupted",
-        }
-    }
-}
-
 /// A moment on both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {

@@ -9,15 +9,15 @@ use std::{
 
 use benchd::{
     Attached, CompletionProbe, Control, EventSink, Failed, Interrupt, Launched, Prepared, ProbeAnswer,
-    ProbeError, Ready, ReadyPlan, ReleaseHeld, ReleaseProof, ResetOutcome, ResetProbe, ServerSettings, Stage,
-    StepOutcome, StopWhy, reset_cache,
+    ProbeError, Ready, ReadyPlan, ReleaseHeld, ReleaseProof, ResetProbe, ServerSettings, Stage, StepOutcome,
+    reset_cache,
 };
 use benchd_core::record::{
-    CacheReset, DoneWhen, EndMarker, HttpCall, LaneId, Precision, ResetProof, Step, StreamShape,
+    CacheReset, DoneWhen, EndMarker, HttpCall, LaneId, Precision, ResetOutcome, ResetProof, Step, StreamShape,
 };
 use benchd_frameworks::{Launch, Requirement};
 use benchd_host::process::{self, LeaderExit, LogSettings, StopPolicy};
-use benchd_journal::Event;
+use benchd_journal::{Event, StopWhy};
 use futures_util::{FutureExt, future::BoxFuture};
 use serde_json::{Value, json};
 use tokio::{
@@ -480,7 +480,7 @@ async fn an_interrupt_while_starting_stops_cleanly_and_a_second_one_at_once() {
     else {
         panic!("no stop was told");
     };
-    assert_eq!(stopping.why, "interrupted");
+    assert_eq!(stopping.why, StopWhy::Interrupted);
 }
 
 #[tokio::test]

@@ -186,6 +186,44 @@ fn it_dies_in_mid_stream_as_told() {
 }
 
 #[test]
+fn without_its_worker_it_answers_500_and_ends_as_told() {
+    let status = |answer: Vec<u8>| String::from_utf8_lossy(&answer).lines().next().map(str::to_owned);
+    let ok = Some("HTTP/1.1 200 OK".to_owned());
+    // Killed by itself at the second request, or by anybody.
+    for (fault, by_itself) in [
+        ("engine-dies@2:50ms", true),
+        ("engine-dies:50ms", false),
+        ("engine-dies-killed:50ms", false),
+        ("engine-dead", false),
+    ] {
+        let mut sim = Sim::spawn(fault, &["--port", "0", "--fault", fault], &[]);
+        let (addr, _) = sim.listening();
+        let worker = sim
+            .others()
+            .into_iter()
+            .find(|p| p.comm == "sim::engine")
+            .unwrap();
+        assert_eq!(worker.pgrp, sim.pid(), "{fault}: in its group");
+        assert_eq!(status(ask(addr, 4)), ok, "{fault}");
+        if by_itself {
+            let broken = status(ask(addr, 4));
+            assert!(broken.is_some_and(|line| line.contains(" 500 ")), "{fault}");
+        } else {
+            kill(Pid::from_raw(worker.pid), Signal::SIGKILL).unwrap();
+        }
+        match fault {
+            "engine-dead" => {
+                until("it notices", || status(ask(addr, 4)) != ok);
+                assert!(sim.child.try_wait().unwrap().is_none());
+                assert_eq!(sim.term().code(), Some(0));
+            }
+            "engine-dies-killed:50ms" => assert_eq!(sim.child.wait().unwrap().signal(), Some(9)),
+            _ => assert_eq!(sim.child.wait().unwrap().code(), Some(0), "{fault}"),
+        }
+    }
+}
+
+#[test]
 fn it_freezes_as_told() {
     let sim = Sim::spawn("freeze", &["--fault", "freeze"], &[]);
     until("stopped", || {

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod bench;
+mod dead_engines;
 mod ended;
 mod ports;
 #[expect(dead_code, reason = "the other test binary uses the rest")]

@@ -41,7 +41,7 @@ scenarios: { single: { input_tokens: [32, 64, 128], output_tokens: 20, repeats: 
 PLAN
 # The client's own check takes a quarter of a minute a start, and is tested elsewhere.
 mkdir -p "$root/etc/systemd/system/benchd@.service.d"
-printf '[Service]\nExecStart=\nExecStart=/usr/local/bin/benchd run plans/%%i.yaml --resume --no-selfcheck\n' \
+printf '[Service]\nExecStart=\nExecStart=/usr/local/bin/benchd run plans/%%i.yaml --resume=unfinished --no-selfcheck\n' \
     > "$root/etc/systemd/system/benchd@.service.d/test.conf"
 
 unit=benchd@night.service

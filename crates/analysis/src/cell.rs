@@ -322,7 +322,7 @@ impl<'a> Fold<'a> {
             client: ended.client.clone(),
             server_says,
             server_counters: ended.server_counters.clone(),
-            cache_reset: finished.cache_reset.clone(),
+            cache_reset: finished.cache_reset.to_string(),
             flags,
         };
         (summary, samples)

@@ -9,7 +9,7 @@ use super::{
 };
 use benchd_core::{
     format::counted,
-    record::{Flag, FlagKind},
+    record::{Flag, FlagKind, ResetOutcome},
     stats::{CERTAINTY, samples_needed},
 };
 use benchd_journal::FinishedCell;
@@ -241,17 +241,20 @@ fn prompts(e: &FlagEvidence, finished: &FinishedCell, context: &CellContext<'_>,
             ),
         );
     }
-    let reset = finished.cache_reset.as_str();
-    if reset == "not_possible" || reset.starts_with("failed") {
-        add(
+    match &finished.cache_reset {
+        ResetOutcome::Kept | ResetOutcome::Proven => {}
+        ResetOutcome::NotPossible { .. } => add(
             FlagKind::CacheNotReset,
-            format!("reset before the cell: {}", reset.replace('_', " ")),
-        );
-    } else if reset == "unproven" {
-        add(
+            "reset before the cell: not possible".to_owned(),
+        ),
+        ResetOutcome::Failed { why } => add(
+            FlagKind::CacheNotReset,
+            format!("reset before the cell: failed: {why}"),
+        ),
+        ResetOutcome::Unproven { .. } => add(
             FlagKind::CacheResetUnproven,
             "the reset was answered, no counter shows it".to_owned(),
-        );
+        ),
     }
 }
 

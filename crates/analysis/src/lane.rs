@@ -93,6 +93,7 @@ impl RunContext<'_> {
                 .map(|e| e.log_tail.clone())
                 .unwrap_or_default(),
             attempts: state.attempts,
+            deaths: state.deaths.clone(),
             server: self.server(state),
             facts: ready.map(|r| r.facts.clone()).unwrap_or_default(),
             precision: ready.map(precision_of).unwrap_or_default(),
@@ -256,9 +257,10 @@ fn why_missing(state: &LaneState, cell: &str) -> String {
     let Some(cell) = state.cells.get(cell) else {
         return match &state.ended {
             Some(ended) if ended.outcome == LaneOutcome::Failed => {
+                let reason = ended.reason.as_deref().and_then(|reason| reason.lines().next());
                 format!(
                     "not reached: the lane failed ({})",
-                    ended.reason.as_deref().unwrap_or("no reason given")
+                    reason.unwrap_or("no reason given")
                 )
             }
             _ => "not reached yet".to_owned(),

@@ -11,7 +11,7 @@ use super::{
 };
 use benchd_core::record::ClientLag;
 use benchd_core::record::{CompileCaches, Flag, LaneId, LoadFigures, Precision};
-use benchd_journal::RunInfo;
+use benchd_journal::{RunInfo, ServerDied};
 use benchd_plan::ScenarioKind;
 
 /// Version of `summary.json`.
@@ -299,6 +299,9 @@ pub struct LaneSummary {
     pub log_tail: Vec<String>,
     /// Attempts.
     pub attempts: u32,
+    /// How its servers died, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deaths: Vec<ServerDied>,
     /// Its newest server: how it was started, and how long each step took.
     pub server: Option<ServerSummary>,
     /// What the server says of itself.

@@ -426,7 +426,7 @@ impl Builder {
             lane: lane.clone(),
             cell: cell.id.clone(),
             attempt: 1,
-            cache_reset: "proven".to_owned(),
+            cache_reset: ResetOutcome::Proven,
         }));
         self.events.push(Event::CellEnded(CellEnded {
             lane: lane.clone(),
@@ -488,6 +488,7 @@ impl Builder {
                 .map(|f| f.2.iter().map(|l| (*l).to_owned()).collect())
                 .unwrap_or_default(),
             by_machine: false,
+            died: None,
         }));
     }
 

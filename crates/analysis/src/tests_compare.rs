@@ -2,7 +2,7 @@
 
 use super::{testing::*, *};
 use benchd_core::record::Outcome;
-use benchd_core::record::{Flag, FlagKind, LaneId};
+use benchd_core::record::{Flag, FlagKind, LaneId, ResetOutcome};
 use benchd_journal::Event;
 use benchd_plan::{Framework, PromptMode, ScenarioKind, Source};
 
@@ -385,20 +385,28 @@ fn doubts_from_the_stream_and_from_the_journal_have_their_flags() {
     assert_eq!(stream(&|d| d.usage = false), [FlagKind::NoUsage]);
     assert_eq!(stream(&|d| d.silent = true), [FlagKind::NoText]);
 
-    let reset = |outcome: &str| {
+    let reset = |outcome: ResetOutcome| {
         kinds(&|_| {}, &|run| {
             for event in &mut run.events {
                 if let Event::CellStarted(started) = event {
-                    started.cache_reset = outcome.to_owned();
+                    started.cache_reset = outcome.clone();
                 }
             }
         })
     };
-    assert_eq!(reset("proven"), []);
-    assert_eq!(reset("kept"), []);
-    assert_eq!(reset("not_possible"), [FlagKind::CacheNotReset]);
-    assert_eq!(reset("failed: status 500"), [FlagKind::CacheNotReset]);
-    assert_eq!(reset("unproven"), [FlagKind::CacheResetUnproven]);
+    let why = || "status 500".to_owned();
+    assert_eq!(reset(ResetOutcome::Proven), []);
+    assert_eq!(reset(ResetOutcome::Kept), []);
+    let not_possible = ResetOutcome::NotPossible { why: why() };
+    assert_eq!(reset(not_possible), [FlagKind::CacheNotReset]);
+    assert_eq!(
+        reset(ResetOutcome::Failed { why: why() }),
+        [FlagKind::CacheNotReset]
+    );
+    assert_eq!(
+        reset(ResetOutcome::Unproven { why: why() }),
+        [FlagKind::CacheResetUnproven]
+    );
 
     // What the framework's facts said is journalled with the cell and stays.
     for kind in [FlagKind::Precision, FlagKind::CpuOffload] {

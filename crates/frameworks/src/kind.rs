@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     FrameworkError, Weights, adapter::Adapter, args::Env, counters::CounterNames, demand::Reservation,
-    load_log::LoadLog, setup::Setup,
+    last_words::Says, load_log::LoadLog, setup::Setup,
 };
 use benchd_core::record::Precision;
 use benchd_plan::{Framework, Model};
@@ -43,6 +43,8 @@ pub struct Kind {
     pub(crate) counters: CounterNames,
     /// Reads a line of its log for figures of the load.
     pub(crate) load_line: fn(&mut LoadLog, &str),
+    /// What a line of its log says of its death, where that is known of the kind.
+    pub(crate) death_line: fn(&str) -> Option<Says>,
     /// Looks for the files that a framework needs to serve a model.
     pub(crate) weights: fn(&Framework, &Model, Env<'_>) -> Weights,
     /// In which numbers a framework serves a model, by its settings and the model's files.

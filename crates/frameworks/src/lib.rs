@@ -26,6 +26,7 @@ mod gguf;
 mod harmony;
 mod hub;
 mod kind;
+mod last_words;
 mod launch;
 mod llama_server;
 mod lmdeploy;
@@ -202,6 +203,13 @@ fn read_log(log: &str) -> load_log::LoadLog {
         }
     }
     told
+}
+
+/// The line of a dead server's output that says best why it died, of recent lines, oldest first; `None` where none speaks of
+/// an error. Lines are known by their wording, as in [`load_figures`].
+pub fn last_words<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let known = |line: &str| kinds().find_map(|kind| (kind.death_line)(line));
+    last_words::best(lines.into_iter(), known)
 }
 
 /// The figures that a server's counters hold; nothing where they are of no known server.

@@ -80,6 +80,7 @@ pub(crate) const KIND: Kind = Kind {
         tpot: None,
     },
     load_line,
+    death_line: |_| None,
     weights: hub::weights,
     precision,
     adapter: |setup| Ok(Box::new(Lmdeploy::new(setup)?)),

@@ -24,6 +24,7 @@ use super::{
     counters::CounterNames,
     facts,
     kind::{Kind, ModelStore},
+    last_words::Says,
     load_log::{LoadLog, Part, after, seconds, size},
     setup::{GpuNaming, Setup},
 };
@@ -75,6 +76,7 @@ pub(crate) const KIND: Kind = Kind {
         tpot: None,
     },
     load_line,
+    death_line,
     weights: store::weights,
     precision,
     adapter: |setup| Ok(Box::new(Ollama::new(setup)?)),
@@ -388,6 +390,11 @@ fn parallel_note(parallel: Option<u32>, max_concurrency: u32) -> Option<String> 
 }
 
 /// `msg="model weights" device=CUDA0 size="4.1 GiB"` of Ollama's own engine, and how long its runner took to start.
+/// `ollama serve` notices the end of its runner; what it tells the requests follows from that.
+fn death_line(line: &str) -> Option<Says> {
+    line.contains("llama runner terminated").then_some(Says::That)
+}
+
 fn load_line(told: &mut LoadLog, line: &str) {
     // A runner of its own for each load (and for each look at the devices, which gives no figures).
     if line.contains("msg=\"starting runner\"") || line.contains("msg=\"starting llama server\"") {

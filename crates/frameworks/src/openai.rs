@@ -43,6 +43,7 @@ pub(crate) const KIND: Kind = Kind {
     reservation: None,
     counters: llama_server::COUNTER_NAMES,
     load_line: llama_server::load_line,
+    death_line: |_| None,
     weights,
     precision,
     adapter: |setup| Ok(Box::new(Openai::new(setup)?)),

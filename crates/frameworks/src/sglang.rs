@@ -22,6 +22,7 @@ use super::{
     facts::json,
     hub::{self, Flags, HubServer},
     kind::{Kind, ModelStore},
+    last_words::Says,
     load_log::{LoadLog, Part, after, count, seconds, size},
     setup::Setup,
 };
@@ -71,6 +72,7 @@ pub(crate) const KIND: Kind = Kind {
         tpot: Some("sglang:request_time_per_output_token_seconds"),
     },
     load_line,
+    death_line,
     weights: hub::weights,
     precision: hub::precision,
     adapter: |setup| Ok(Box::new(Sglang::new(setup)?)),
@@ -138,6 +140,18 @@ fn compile_folders(env: Env<'_>) -> Vec<PathBuf> {
 
 /// `[2026-11-24 12:37:52 TP0] Load weight end. elapsed=0.88 s, …, avail mem=63.48 GB, mem usage=15.02 GB.`
 /// Of several ranks each writes it. A model with sliding windows has two pools, each with its line.
+/// A child that fails by an exception logs it and sends SIGQUIT to the front end, which kills the whole tree. One that is
+/// killed is noticed by the front end's watchdog (seen of later versions, not read in 0.5.6.post2).
+fn death_line(line: &str) -> Option<Says> {
+    if line.contains("crashed with exit code") {
+        Some(Says::That)
+    } else if line.contains("SIGQUIT received") || line.contains("kill_process_tree") {
+        Some(Says::Nothing)
+    } else {
+        None
+    }
+}
+
 fn load_line(told: &mut LoadLog, line: &str) {
     if let Some(rest) = after(line, "Load weight end.") {
         told.add(

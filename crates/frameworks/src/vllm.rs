@@ -24,6 +24,7 @@ use super::{
     facts::json,
     hub::{self, Flags, HubServer},
     kind::{Kind, ModelStore},
+    last_words::Says,
     load_log::{GIB, LoadLog, Part, after, bytes, count, seconds, size},
     metrics,
     setup::Setup,
@@ -77,6 +78,7 @@ pub(crate) const KIND: Kind = Kind {
         tpot: Some("vllm:request_time_per_output_token_seconds"),
     },
     load_line,
+    death_line,
     weights: hub::weights,
     precision: hub::precision,
     adapter: |setup| Ok(Box::new(Vllm::new(setup)?)),
@@ -138,6 +140,23 @@ fn compile_folders(env: Env<'_>) -> Vec<PathBuf> {
 
 /// `(EngineCore pid=1252) INFO … Model loading took 15.0 GiB and 2.626892 seconds`; to 0.26 `… 13.03 GiB memory and`.
 /// Of several ranks each writes it, or (from 0.10) only the first.
+/// The front end notices the end of its engine, then tells every request of it; an engine that fails by an exception logs
+/// that before (0.15.1: `core_client.py`, `async_llm.py`, `core.py`).
+fn death_line(line: &str) -> Option<Says> {
+    let aftermath = [
+        "EngineDeadError",
+        "See stack trace (above)",
+        "AsyncLLM output_handler failed",
+    ];
+    if aftermath.iter().any(|text| line.contains(text)) {
+        Some(Says::Nothing)
+    } else if line.contains("died unexpectedly, shutting down") {
+        Some(Says::That)
+    } else {
+        None
+    }
+}
+
 fn load_line(told: &mut LoadLog, line: &str) {
     if let Some(rest) = after(line, "Model loading took ") {
         told.add(Part::Weights, process(line), size(rest));

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use benchd_core::record::{
     ClientLag, CompileCaches, Flag, GpuHost, GpuProcess, LaneId, LoadFigures, Precision, ProcessIdentity,
+    ResetOutcome,
 };
 
 /// Version of the journal's layout; a reader refuses a version that it does not know.
@@ -173,13 +174,25 @@ pub struct ServerReady {
     pub compile_caches: Option<CompileCaches>,
 }
 
+/// Why a server is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StopWhy {
+    /// Its lane is measured.
+    Finished,
+    /// Something failed.
+    Failed,
+    /// Somebody interrupted the run.
+    Interrupted,
+}
+
 /// See [`Event::ServerStopping`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ServerStopping {
     /// The lane.
     pub lane: LaneId,
-    /// Why: `finished`, `failed`, `interrupted`.
-    pub why: String,
+    /// Why.
+    pub why: StopWhy,
 }
 
 /// See [`Event::ServerReaped`].
@@ -239,8 +252,8 @@ pub struct CellStarted {
     pub cell: String,
     /// Attempt of the cell, 1 on.
     pub attempt: u32,
-    /// What the cache reset before it came to: `proven`, `unproven`, `not_possible`, `kept`, `failed: …`.
-    pub cache_reset: String,
+    /// What the cache reset before it came to.
+    pub cache_reset: ResetOutcome,
 }
 
 /// One pass of a cell: what throughput is computed from.
@@ -327,10 +340,28 @@ pub struct LaneEnded {
     pub reason: Option<String>,
     /// Last lines of the server's log, where it failed.
     pub log_tail: Vec<String>,
-    /// The machine failed it (GPU lost, not idle, memory held), not the framework: once the run goes on, this attempt
-    /// counts as no failure.
+    /// The machine failed it (GPU lost, not idle, memory held), not the framework.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_machine: bool,
+    /// How its server died, where that is what failed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub died: Option<ServerDied>,
+}
+
+/// A server that died by itself, or whose engine did: it answers nothing any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ServerDied {
+    /// The cell that was measured then; nothing of it counts. `None` before, between and after cells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cell: Option<String>,
+    /// Requests of that cell that failed, those that were broken off with the cell among them.
+    pub failed_requests: u64,
+    /// Which process ended first, and how, as far as the kernel tells: `VLLM::EngineCore (pid 4711) was killed by signal 9
+    /// (SIGKILL)`; or that all are there and none answers.
+    pub cause: String,
+    /// The line of its log that says why, where one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_line: Option<String>,
 }
 
 /// See [`Event::Note`].

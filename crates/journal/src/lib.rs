@@ -22,8 +22,8 @@ pub use error::{DiskError, JournalError, RecordError};
 pub use event::{
     CellEnded, CellFailed, CellStarted, Entry, Event, GpuBaseline, GpuHeld, GpuReleased, JOURNAL_VERSION,
     LaneEnded, LaneOutcome, LaneStarted, Note, PassTimes, RunEnded, RunOutcome, RunStarted,
-    ServerDescendants, ServerLaunched, ServerPrepared, ServerReady, ServerReaped, ServerStopping,
-    TEMPLATE_WITH_SYSTEM,
+    ServerDescendants, ServerDied, ServerLaunched, ServerPrepared, ServerReady, ServerReaped, ServerStopping,
+    StopWhy, TEMPLATE_WITH_SYSTEM,
 };
 pub use line_file::{LineFile, TornTail};
 pub use log::{Journal, Opened};

@@ -4,9 +4,9 @@ use indexmap::IndexMap;
 
 use super::event::{
     CellEnded, CellFailed, Entry, Event, GpuBaseline, GpuHeld, GpuReleased, LaneEnded, LaneOutcome, Note,
-    RunEnded, RunOutcome, ServerReady, ServerReaped,
+    RunEnded, RunOutcome, ServerDied, ServerReady, ServerReaped,
 };
-use benchd_core::record::{LaneId, ProcessIdentity};
+use benchd_core::record::{LaneId, ProcessIdentity, ResetOutcome};
 
 /// Where a run stands.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -37,7 +37,7 @@ pub struct State {
     pub current_lane: Option<LaneId>,
     /// The cell that has begun and neither ended nor failed.
     pub current_cell: Option<String>,
-    /// Notes with their times.
+    /// Notes with their times; what is noted again, as at each start of the run, stands once.
     pub notes: Vec<(u64, Note)>,
     /// How the run ended, since it last began.
     pub ended: Option<RunEnded>,
@@ -50,11 +50,10 @@ pub struct LaneState {
     pub planned_cells: u32,
     /// Attempts begun.
     pub attempts: u32,
-    /// Attempts that failed by themselves; an interrupted one did not, nor one that the machine failed before the run
-    /// went on.
+    /// Attempts that failed since the run last began; an interrupted one did not.
     pub failures: u32,
-    /// Those of them that the machine failed since the run last began.
-    pub machine_failures: u32,
+    /// How its servers died, oldest first.
+    pub deaths: Vec<ServerDied>,
     /// When the last attempt began, microseconds since the Unix epoch.
     pub started_unix_us: Option<u64>,
     /// How the last attempt ended; `None` while it runs, or where benchd died.
@@ -79,7 +78,7 @@ pub struct CellState {
     /// When the last attempt began, microseconds since the Unix epoch.
     pub started_unix_us: u64,
     /// What the cache reset before the last attempt came to.
-    pub cache_reset: String,
+    pub cache_reset: ResetOutcome,
     /// Its result.
     pub finished: Option<FinishedCell>,
     /// Attempts that failed.
@@ -96,7 +95,7 @@ pub struct FinishedCell {
     /// When it ended, microseconds since the Unix epoch.
     pub ended_unix_us: u64,
     /// What the cache reset before it came to.
-    pub cache_reset: String,
+    pub cache_reset: ResetOutcome,
     /// Attempt of the lane that measured it, 1 on.
     pub lane_attempt: u32,
 }
@@ -167,6 +166,12 @@ impl LaneState {
             .or(self.attached.as_ref())
     }
 
+    /// Whether every cell that it was given is measured.
+    pub fn is_whole(&self) -> bool {
+        let unmeasured = self.cells.values().any(|cell| cell.finished.is_none());
+        !unmeasured && self.finished_cells().count() >= self.planned_cells as usize
+    }
+
     /// Whether nothing is left to do: the last attempt finished or failed.
     pub fn is_over(&self) -> bool {
         self.ended
@@ -206,7 +211,12 @@ impl State {
             + 1
     }
 
-    /// Whether the run came to its own end; else it is under way, or can be resumed.
+    /// Whether every cell that the run was given is measured; else it can be resumed, ended or not.
+    pub fn is_whole(&self) -> bool {
+        self.starts > 0 && self.lanes.values().all(LaneState::is_whole)
+    }
+
+    /// Whether the run came to its own end; else it is under way, or was cut short.
     pub fn is_finished(&self) -> bool {
         self.ended
             .as_ref()
@@ -249,9 +259,9 @@ impl State {
                     // A resumed run may name only what is left of a lane.
                     state.planned_cells = state.planned_cells.max(*cells);
                 }
-                // A machine that was mended or booted again owes its lanes another attempt.
+                // Who goes on with a run wants what is not measured tried again.
                 for lane in self.lanes.values_mut() {
-                    lane.failures -= std::mem::take(&mut lane.machine_failures);
+                    lane.failures = 0;
                 }
                 self.ended = None;
                 self.current_lane = None;
@@ -302,9 +312,8 @@ impl State {
             Event::LaneEnded(e) => {
                 let lane = self.lane(&e.lane);
                 lane.attempts = lane.attempts.max(e.attempt);
-                let failed = u32::from(e.outcome == LaneOutcome::Failed);
-                lane.failures += failed;
-                lane.machine_failures += failed * u32::from(e.by_machine);
+                lane.failures += u32::from(e.outcome == LaneOutcome::Failed);
+                lane.deaths.extend(e.died.clone());
                 lane.ended = Some(e.clone());
                 lane.ended_unix_us = Some(at);
                 for server in lane.servers.iter_mut().filter(|s| s.leader.is_none()) {
@@ -313,7 +322,11 @@ impl State {
                 self.current_lane = None;
                 self.current_cell = None;
             }
-            Event::Note(e) => self.notes.push((at, e.clone())),
+            Event::Note(e) => {
+                if self.notes.iter().all(|(_, known)| known != e) {
+                    self.notes.push((at, e.clone()));
+                }
+            }
             Event::RunEnded(e) => {
                 self.ended = Some(e.clone());
                 self.current_lane = None;
@@ -489,22 +502,65 @@ mod tests {
     }
 
     #[test]
-    fn what_the_machine_failed_counts_until_the_run_goes_on() {
+    fn a_failure_counts_until_the_run_goes_on_and_a_death_is_remembered() {
         let Event::LaneEnded(ended) = lane_ended(LaneOutcome::Failed) else {
             panic!("a lane's end")
         };
-        let by_machine = Event::LaneEnded(LaneEnded {
-            by_machine: true,
-            ..ended.clone()
+        let died = ServerDied {
+            cell: Some("single/in128".to_owned()),
+            failed_requests: 3,
+            cause: "VLLM::EngineCore (pid 101) was killed by signal 9 (SIGKILL)".to_owned(),
+            log_line: None,
+        };
+        let dead = Event::LaneEnded(LaneEnded {
+            died: Some(died.clone()),
+            ..ended
         });
-        let mut events = vec![run_started(false), lane_started(1), by_machine.clone()];
-        let failures =
-            |events: &[Event]| State::from_entries(&entries(events.to_vec())).lanes[&lane_id()].failures;
-        assert_eq!(failures(&events), 1, "no second attempt on the same machine");
+        let mut events = vec![run_started(false), lane_started(1), dead];
+        let lane =
+            |events: &[Event]| State::from_entries(&entries(events.to_vec())).lanes[&lane_id()].clone();
+        assert_eq!(lane(&events).failures, 1);
         events.push(run_started(true));
-        assert_eq!(failures(&events), 0);
-        events.extend([lane_started(2), Event::LaneEnded(ended), run_started(true)]);
-        assert_eq!(failures(&events), 1, "its own failure stays");
+        assert_eq!(lane(&events).failures, 0, "it is tried again");
+        assert_eq!(lane(&events).deaths, [died]);
+    }
+
+    #[test]
+    fn a_run_is_whole_when_each_cell_that_it_was_given_has_an_end() {
+        let mut events = whole_run();
+        let whole = |events: &[Event]| State::from_entries(&entries(events.to_vec())).is_whole();
+        assert!(!whole(&events), "one of two cells failed");
+        let mut ended = events.iter().find_map(|event| match event {
+            Event::CellEnded(ended) => Some(ended.clone()),
+            _ => None,
+        });
+        if let Some(ended) = &mut ended {
+            ended.cell = "concurrent/c8".to_owned();
+        }
+        events.extend(ended.map(Event::CellEnded));
+        assert!(whole(&events));
+        assert!(!State::default().is_whole(), "nothing was begun");
+    }
+
+    #[test]
+    fn what_is_noted_at_each_start_stands_once() {
+        let note = |text: &str| {
+            Event::Note(Note {
+                lane: None,
+                text: text.to_owned(),
+            })
+        };
+        let events = vec![
+            run_started(false),
+            note("the clock follows no other"),
+            note("cleared 7"),
+            run_started(true),
+            note("the clock follows no other"),
+            note("cleared 8"),
+        ];
+        let notes = State::from_entries(&entries(events)).notes;
+        let texts: Vec<&str> = notes.iter().map(|(_, note)| note.text.as_str()).collect();
+        assert_eq!(texts, ["the clock follows no other", "cleared 7", "cleared 8"]);
     }
 
     #[test]

@@ -2,7 +2,9 @@
 #![allow(missing_docs, reason = "builders for tests: their names say it")]
 
 use super::*;
-use benchd_core::record::{ClientLag, EndMarker, GpuHost, GpuProcess, LaneId, ProcessIdentity, StreamShape};
+use benchd_core::record::{
+    ClientLag, EndMarker, GpuHost, GpuProcess, LaneId, ProcessIdentity, ResetOutcome, StreamShape,
+};
 
 pub fn lane_id() -> LaneId {
     LaneId {
@@ -71,6 +73,7 @@ pub fn lane_ended(outcome: LaneOutcome) -> Event {
         reason: None,
         log_tail: vec!["last | words".to_owned()],
         by_machine: false,
+        died: None,
     })
 }
 
@@ -92,7 +95,7 @@ pub fn whole_run() -> Vec<Event> {
             lane: lane_id(),
             cell: cell.to_owned(),
             attempt: 1,
-            cache_reset: "proven".to_owned(),
+            cache_reset: ResetOutcome::Proven,
         })
     };
     vec![
@@ -157,7 +160,7 @@ pub fn whole_run() -> Vec<Event> {
         }),
         Event::ServerStopping(ServerStopping {
             lane: lane.clone(),
-            why: "finished".to_owned(),
+            why: StopWhy::Finished,
         }),
         Event::ServerReaped(ServerReaped {
             lane: lane.clone(),

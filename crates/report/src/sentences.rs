@@ -23,7 +23,8 @@ pub fn outcome(outcome: VerdictOutcome) -> &'static str {
 }
 
 /// What was compared and the answer, in a few sentences of plain text: who served what and where, what was not measured and
-/// why, in which numbers where that decides, what became of the hypotheses, who is ahead under load, who with one request, and what was decided beforehand.
+/// why, whose server died, in which numbers where that decides, what became of the hypotheses, who is ahead under load, who
+/// with one request, and what was decided beforehand.
 pub fn answer(machine: &MachineStudy) -> Vec<String> {
     let runs: Vec<&RunSummary> = machine.runs.iter().collect();
     answer_of(&machine.name, &runs, &machine.comparisons, &machine.verdicts)
@@ -51,6 +52,7 @@ fn answer_of(
     let served = Served::of(runs);
     let mut sentences = vec![compared(machine, runs)];
     sentences.extend(not_measured(runs));
+    sentences.extend(deaths(runs));
     sentences.extend(served.random());
     sentences.extend(served.unlike());
     sentences.extend(judged(verdicts));
@@ -123,13 +125,16 @@ fn compared(machine: &str, runs: &[&RunSummary]) -> String {
         0 | 1 => String::new(),
         n => format!(" in {} runs", count(n as u64)),
     };
+    let died = lanes(runs).any(|lane| !lane.deaths.is_empty());
     let failed = match failed {
-        0 => "none failed".to_owned(),
-        n => format!("{} failed", count(n)),
+        // Requests did fail where a server died, in cells of which nothing counts.
+        0 if died => String::new(),
+        0 => ", none failed".to_owned(),
+        n => format!(", {} failed", count(n)),
     };
     let was = if requests == 1 { "was" } else { "were" };
     format!(
-        "{} on {machine}{nights}; {} {was} measured, {failed}.",
+        "{} on {machine}{nights}; {} {was} measured{failed}.",
         list(&served),
         counted(requests, "request"),
     )
@@ -144,7 +149,7 @@ fn not_measured(runs: &[&RunSummary]) -> Option<String> {
             let same = (other.lane.framework.as_str(), other.lane.model.as_str()) == key;
             same && !other.cells.is_empty()
         });
-        if !measured {
+        if !measured && lane.deaths.is_empty() {
             // The newest that says why.
             let newest = silent.entry(key).or_insert(lane);
             if lane.reason.is_some() {
@@ -160,6 +165,48 @@ fn not_measured(runs: &[&RunSummary]) -> Option<String> {
         })
         .collect();
     (!said.is_empty()).then(|| format!("Not measured: {}.", list(&said)))
+}
+
+/// Whose server died, in which test, of what, and how much was measured all the same; `None` where none died.
+pub fn deaths(runs: &[&RunSummary]) -> Option<String> {
+    let mut told: Vec<String> = Vec::new();
+    for lane in lanes(runs) {
+        for died in &lane.deaths {
+            let framework = shown_framework(&lane.lane.framework);
+            let mut text = format!("{framework} died on {}", lane.lane.model);
+            if let Some(cell) = &died.cell {
+                text += &format!(" in test {cell}");
+            }
+            text += &match died.failed_requests {
+                0 => String::new(),
+                1 => " with 1 request broken".to_owned(),
+                n => format!(" with {} requests broken", count(n)),
+            };
+            text += &format!(" ({}", died.cause);
+            if let Some(line) = &died.log_line {
+                text += &format!("; its log: {line}");
+            }
+            text += ")";
+            let again = died
+                .cell
+                .as_ref()
+                .is_some_and(|id| lane.cells.iter().any(|c| c.cell == *id));
+            if again {
+                text += ", and that test was measured again";
+            }
+            told.push(text);
+        }
+    }
+    if told.is_empty() {
+        return None;
+    }
+    let sum = |of: fn(&RunSummary) -> u64| runs.iter().map(|run| of(run)).sum::<u64>();
+    Some(format!(
+        "{}; {} of {} tests were measured.",
+        told.join("; "),
+        count(sum(|run| run.cells_measured)),
+        count(sum(|run| run.cells_planned))
+    ))
 }
 
 fn judged(verdicts: &[Verdict]) -> Option<String> {

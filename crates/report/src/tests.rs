@@ -7,7 +7,7 @@ use benchd_analysis::testing::*;
 use benchd_core::record::{GpuDevice, GpuHost};
 use benchd_journal::{
     ClientCalibration, ClientPoint, EnvironmentInfo, Event, GpuBaseline, HostInfo, LaneOutcome,
-    RUN_INFO_VERSION, RunInfo, RunState, Toolchain,
+    RUN_INFO_VERSION, RunInfo, RunState, ServerDied, Toolchain,
 };
 use benchd_plan::{Language, PromptType, ScenarioKind};
 
@@ -342,6 +342,37 @@ fn counters_and_rounds_have_their_sections() {
     assert!(
         report.contains("round 2 does not repeat round 1: ttft +96 %"),
         "{report}"
+    );
+}
+
+#[test]
+fn the_first_lines_say_that_a_server_died_and_how() {
+    let mut b = small_run();
+    let died = ServerDied {
+        cell: Some("concurrent/c2".to_owned()),
+        failed_requests: 72,
+        cause: "sglang::scheduler (pid 77) was killed by signal 9 (SIGKILL)".to_owned(),
+        log_line: Some("Subprocess scheduler_0 (pid=77) crashed with exit code -9.".to_owned()),
+    };
+    let end = b.events.iter_mut().rev().find_map(|event| match event {
+        Event::LaneEnded(end) if end.lane.framework == "vllm-odd|name" => Some(end),
+        _ => None,
+    });
+    end.expect("the failed lane's end").died = Some(died);
+    let (report, _) = written_report(&b);
+    let first: String = report.lines().take(10).collect();
+    assert!(!first.contains("none failed"), "{first}");
+    for words in [
+        "died on llama in test concurrent/c2 with 72 requests broken (sglang::scheduler (pid 77) was killed by signal 9 \
+         (SIGKILL); its log: Subprocess scheduler",
+        " tests were measured.",
+    ] {
+        assert!(first.contains(words), "no `{words}` in: {first}");
+    }
+    let terminal = sentences::deaths(&[&b.summary().expect("a summary")]).expect("a death");
+    assert!(
+        terminal.starts_with("vllm-odd|name died on llama in test concurrent/c2"),
+        "{terminal}"
     );
 }
 

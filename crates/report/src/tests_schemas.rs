@@ -128,6 +128,25 @@ fn table(of: &Value) -> String {
         for constant in constants.filter_map(Value::as_str) {
             out.push_str(&format!("| `{constant}` | {} |\n", text(word)));
         }
+        // A word that carries something: an object with that one key.
+        for (name, inside) in word
+            .get("properties")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+        {
+            let fields = inside.get("properties").and_then(Value::as_object);
+            let keys: Vec<&str> = fields
+                .into_iter()
+                .flatten()
+                .map(|(key, _)| key.as_str())
+                .collect();
+            out.push_str(&format!(
+                "| `{name}`, with `{}` | {} |\n",
+                keys.join("`, `"),
+                text(word)
+            ));
+        }
     }
     out + "\n"
 }

@@ -13,6 +13,7 @@ use super::http::Response;
 use super::metrics::Metrics;
 use super::ollama::Ollama;
 use super::stream_faults::StreamFaults;
+use super::worker::Worker;
 
 /// What the front does with a request.
 pub(super) enum Action {
@@ -50,6 +51,8 @@ pub(super) struct Api {
     /// The last word of the newest prompt.
     pub(super) last_word: String,
     pub(super) ollama: Ollama,
+    /// Without which no completion is had; `None` where no fault needs it.
+    pub(super) worker: Option<Arc<Worker>>,
 }
 
 impl Api {
@@ -60,6 +63,7 @@ impl Api {
         cache: Arc<Mutex<PrefixCache>>,
         cache_blocks: usize,
         ready_at_ns: u64,
+        worker: Option<Arc<Worker>>,
     ) -> Self {
         Self {
             shape: Arc::new(Shape::new(args)),
@@ -72,6 +76,7 @@ impl Api {
             ready_at_ns,
             completions: 0,
             serial: 0,
+            worker,
             last_word: String::new(),
         }
     }

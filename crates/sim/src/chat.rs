@@ -131,6 +131,15 @@ impl Api {
             .filter(|f| !f.at_start() && f.meets(self.completions))
         {
             process_faults::die_if(&fault.kind);
+            if let (Kind::Engine(_), Some(worker)) = (&fault.kind, &self.worker) {
+                worker.kill();
+            }
+        }
+        if self.worker.as_ref().is_some_and(|worker| worker.is_dead()) {
+            process_faults::tell(
+                "INFO:     127.0.0.1:40000 - \"POST /v1/chat/completions HTTP/1.1\" 500 Internal Server Error",
+            );
+            return Action::Answer(self.error(500, "the engine is dead"));
         }
         let asked: ChatRequest = match serde_json::from_slice(&request.body) {
             Ok(asked) => asked,

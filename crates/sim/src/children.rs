@@ -4,7 +4,7 @@
 //! threads the parent has. A child's name in `ps` tells its role.
 
 use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{SigSet, Signal};
 
@@ -13,6 +13,9 @@ use super::faults::{Hold, Kind};
 
 /// The role of a child that is the server itself in a session of its own.
 pub(super) const LISTENER: &str = "listen";
+
+/// The role of a worker in which the engine is said to be.
+pub(super) const ENGINE: &str = "engine";
 
 /// A command that runs this program again as `role`.
 pub(super) fn child(role: &str) -> Result<Command, SimError> {
@@ -39,20 +42,24 @@ pub(super) fn spawn<'a>(kinds: impl Iterator<Item = &'a Kind>) -> Result<(), Sim
             Kind::Respawn(hold) => ("respawn", hold),
             _ => continue,
         };
-        let mut started = child(&format!("{role}:{}", hold_word(*hold)))?
-            .stdout(Stdio::piped())
-            .spawn()?;
-        // It says one word when it is what it should be, so that whoever sees this server ready sees the child too.
-        if let Some(mut out) = started.stdout.take() {
-            let mut word = [0; 16];
-            let _ = std::io::Read::read(&mut out, &mut word)?;
-        }
+        let mut started = start(&format!("{role}:{}", hold_word(*hold)))?;
         if role == "daemon" {
             // Its first half ends at once.
             started.wait()?;
         }
     }
     Ok(())
+}
+
+/// Starts a child and waits until it is what it should be, which it says by one word: whoever sees this server ready sees
+/// the child too.
+pub(super) fn start(role: &str) -> Result<Child, SimError> {
+    let mut started = child(role)?.stdout(Stdio::piped()).spawn()?;
+    if let Some(mut out) = started.stdout.take() {
+        let mut word = [0; 16];
+        let _ = std::io::Read::read(&mut out, &mut word)?;
+    }
+    Ok(started)
 }
 
 /// Starts this server again in a session of its own, without the fault that made it.
@@ -98,6 +105,10 @@ pub(super) fn run(role: &str) -> Result<(), SimError> {
             wait_for_good(stubborn)
         }
         "respawn" => respawn(hold, stubborn),
+        ENGINE => {
+            nix::sys::prctl::set_name(c"sim::engine").map_err(|e| SimError::Io(e.into()))?;
+            wait_for_good(stubborn)
+        }
         "worker" => wait_for_good(stubborn),
         other => Err(SimError::Arguments(format!("unknown role `{other}`"))),
     }

@@ -31,6 +31,8 @@ pub(super) enum Order {
     Send(u64, Box<Stream>),
     /// The client of this answer is gone.
     Cancel(u64),
+    /// The engine is gone: its answers break off in mid-body.
+    Break,
     /// Stop at once.
     Stop,
 }
@@ -129,6 +131,7 @@ impl Emitter {
                     self.engine.cancel(id);
                     self.remove(id);
                 }
+                Order::Break => self.break_off(),
                 Order::Stop => return false,
             }
         }
@@ -203,6 +206,19 @@ impl Emitter {
             }
             Flushed::Until(at) => self.timed.push(Reverse((at, id))),
             Flushed::Gone => self.drop_gone(id),
+        }
+    }
+
+    fn break_off(&mut self) {
+        let of_engine = |stream: &Stream| matches!(stream.content, Content::Events(_) | Content::Whole(_));
+        let broken: Vec<u64> = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| of_engine(stream))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in broken {
+            self.drop_gone(id);
         }
     }
 

@@ -75,6 +75,7 @@ pub(super) enum Kind {
     Exit(i32),
     Crash(Crash),
     CrashMid(u32),
+    Engine(FrontEnd),
     Freeze,
     IgnoreTerm,
     Child(Hold),
@@ -95,6 +96,17 @@ pub(super) enum Crash {
     Abort,
     /// SIGKILL of itself, as SGLang ends and as the kernel's memory killer does.
     Kill,
+}
+
+/// What a front end does once its worker is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FrontEnd {
+    /// Exits 0 after this time, as vLLM's does.
+    Exits(Duration),
+    /// Kills itself by SIGKILL after this time, as SGLang's does.
+    KillsItself(Duration),
+    /// Lives on, its health check fine.
+    LivesOn,
 }
 
 /// Whether a child process obeys TERM.
@@ -212,6 +224,19 @@ pub const KINDS: &[(&str, &str)] = &[
     (
         "crash-mid[:K]",
         "the process kills itself after K chunks of the request's stream",
+    ),
+    (
+        "engine-dies[:TIME]",
+        "a worker process; once it is gone (killed by anybody, or with @N at the Nth request) streams break, requests get \
+         500, and the front end exits 0 after that time (1s)",
+    ),
+    (
+        "engine-dies-killed[:TIME]",
+        "the same, and in the end the front end kills itself by SIGKILL",
+    ),
+    (
+        "engine-dead",
+        "the same, and the front end lives on with a health check that is fine",
     ),
     (
         "freeze",
@@ -397,6 +422,9 @@ impl Parameter<'_> {
     }
 }
 
+/// How long a front end outlives its worker by default: vLLM's took 0.8 to 1.0 s on an H100.
+const FRONT_END_LIVES: Duration = Duration::from_secs(1);
+
 /// What a flood has by default.
 const FLOOD_BYTES: u64 = 8 << 20;
 
@@ -452,6 +480,9 @@ fn parse_kind(name: &str, p: &Parameter<'_>) -> Result<Kind, FaultError> {
             Some(other) => return Err(p.wrong(format!("`{other}` is none of segv, abort, kill"))),
         }),
         "crash-mid" => Kind::CrashMid(p.number(Some(1))?),
+        "engine-dies" => Kind::Engine(FrontEnd::Exits(p.duration(Some(FRONT_END_LIVES))?)),
+        "engine-dies-killed" => Kind::Engine(FrontEnd::KillsItself(p.duration(Some(FRONT_END_LIVES))?)),
+        "engine-dead" => Kind::Engine(FrontEnd::LivesOn),
         "freeze" => Kind::Freeze,
         "ignore-term" => Kind::IgnoreTerm,
         "child" => Kind::Child(p.hold()?),

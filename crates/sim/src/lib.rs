@@ -45,6 +45,7 @@ mod stream_faults;
 mod text;
 pub mod tokenizer;
 mod wire;
+mod worker;
 
 pub use args::Args;
 pub use clock::monotonic_ns;

@@ -17,7 +17,7 @@ pub(super) fn log_start(model: &str) {
 }
 
 /// A line on stderr. A log that nobody reads any more is no reason to stop.
-fn tell(line: &str) {
+pub(super) fn tell(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 

@@ -10,6 +10,7 @@ use super::clock::{monotonic_ns, nanos};
 use super::error::SimError;
 use super::faults::{KINDS, Kind};
 use super::server::Server;
+use super::worker::Worker;
 use super::{children, gpu_hook, process_faults};
 
 /// `benchd sim`: serves until TERM or INT, then returns `Ok`.
@@ -52,6 +53,7 @@ pub fn run(args: &Args) -> Result<(), SimError> {
     }
     children::spawn(at_start.iter().copied())?;
     let ignores_term = at_start.contains(&&Kind::IgnoreTerm);
+    let mut worker = None;
     let server = if at_start.contains(&&Kind::ChildListens) {
         children::spawn_listener()?;
         None
@@ -63,7 +65,16 @@ pub fn run(args: &Args) -> Result<(), SimError> {
                 return Ok(());
             }
         }
-        let server = Server::start(args)?;
+        let then = faults.iter().find_map(|fault| match fault.kind {
+            Kind::Engine(then) => Some(then),
+            _ => None,
+        });
+        let started = then.map(|_| Worker::start()).transpose()?;
+        let server = Server::start_with(args, started.clone())?;
+        if let (Some(worker), Some(then)) = (&started, then) {
+            worker.watch(then, args.dialect, server.orders())?;
+        }
+        worker = started;
         let line = serde_json::json!({"listening": server.addr().to_string(), "pid": std::process::id()});
         let mut out = std::io::stdout().lock();
         writeln!(out, "{line}")?;
@@ -72,6 +83,9 @@ pub fn run(args: &Args) -> Result<(), SimError> {
     };
     process_faults::flood(at_start.iter().copied())?;
     process_faults::term_before(&signals, u64::MAX, ignores_term)?;
+    if let Some(worker) = worker {
+        worker.leave();
+    }
     std::thread::sleep(args.stop_delay);
     if let Some(server) = server {
         server.stop()?;

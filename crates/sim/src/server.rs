@@ -13,6 +13,7 @@ use super::error::SimError;
 use super::front::{self, Front};
 use super::mailbox::Mailbox;
 use super::metrics::Metrics;
+use super::worker::Worker;
 
 /// A simulated server in this process. It stops when dropped.
 #[derive(Debug)]
@@ -31,6 +32,11 @@ impl Server {
     /// # Errors
     /// Arguments out of range, or the system refuses a socket, an epoll or a thread.
     pub fn start(args: &Args) -> Result<Self, SimError> {
+        Self::start_with(args, None)
+    }
+
+    /// [`Self::start`] with a process on which its answers depend.
+    pub(super) fn start_with(args: &Args, worker: Option<Arc<Worker>>) -> Result<Self, SimError> {
         let settings = args.engine()?;
         let faults = args.faults()?;
         raise_open_files();
@@ -56,6 +62,7 @@ impl Server {
             engine.cache(),
             settings.cache_blocks,
             ready_at_ns,
+            worker,
         );
         let front = Front::new(
             listener,
@@ -92,6 +99,11 @@ impl Server {
     /// The address that it listens on, with the port that it got.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Where the emitter takes its orders.
+    pub(super) fn orders(&self) -> Arc<Mailbox<Order>> {
+        Arc::clone(&self.orders)
     }
 
     /// How late events went out, as on `GET /sim/stats`; forgets what was counted if `reset`.

@@ -13,6 +13,7 @@ mod precision;
 mod process;
 mod redact;
 mod request;
+mod reset;
 mod stream;
 
 pub use call::{CacheReset, DoneWhen, HttpCall, Method, ResetProof, Step};
@@ -28,6 +29,7 @@ pub use redact::{
     REDACTED, Redactor, SHORTEST_SECRET, is_secret_name, secrets_of_arguments, secrets_of_environment,
 };
 pub use request::{Outcome, Phase, REQUEST_RECORD_VERSION, RequestRecord, TokenSource};
+pub use reset::ResetOutcome;
 pub use stream::{EndMarker, StreamShape};
 
 /// The name under which a lane's results are stored and reported: one framework serving one model, in one

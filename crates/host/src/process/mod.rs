@@ -11,6 +11,7 @@
 //! - `cgroup`: a delegated cgroup, where there is one.
 //! - `lines`, `log`: output cut into lines; the bounded log.
 //! - `spawn`: the start; `pump`: the reading of its output, which never stops.
+//! - `roster`: who of a server runs at a moment, and how each ends after it.
 //! - `stop`: the stop sequence as a decision (pure); `stopping`: its execution; `exit`: how a leader ended.
 //! - `leftovers`: what a dead benchd left, by its witnesses.
 //! - `ports`: who listens where.
@@ -25,6 +26,7 @@ mod lock;
 mod log;
 mod ports;
 mod pump;
+mod roster;
 mod signal;
 mod spawn;
 mod stop;
@@ -38,6 +40,7 @@ pub use leftovers::{Cleared, Leftover, Leftovers, Witnesses, clear, leftovers};
 pub use lock::{Lock, LockError};
 pub use log::{LogSettings, LogState};
 pub use ports::{Holder, PortTaken, describe, listener_owners, port_is_free};
+pub use roster::{ProcessEnd, Roster};
 pub use signal::{ProcessHandle, become_subreaper};
 pub use spawn::{ServerProcess, SpawnError, SpawnSpec};
 pub use stop::{StopPolicy, StopReport, Stuck};

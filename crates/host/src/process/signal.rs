@@ -10,6 +10,7 @@ use nix::{
     },
     unistd::Pid,
 };
+use tokio::io::unix::AsyncFd;
 
 use super::{
     exit::LeaderExit,
@@ -65,9 +66,22 @@ impl ProcessHandle {
         }
     }
 
-    /// The pidfd, readable once the process has ended.
+    /// The pidfd.
+    #[cfg(test)]
     pub(super) fn into_fd(self) -> OwnedFd {
         self.0
+    }
+
+    /// The pidfd, to be awaited: readable once the process has ended.
+    ///
+    /// # Errors
+    /// The runtime's: no file descriptors left.
+    pub(super) fn watched(self) -> std::io::Result<AsyncFd<OwnedFd>> {
+        #[expect(unsafe_code, reason = "tokio's only registration that is not deprecated")]
+        // SAFETY: the descriptor is owned by the AsyncFd and never replaced or closed while registered.
+        unsafe {
+            Ok(AsyncFd::register(self.0)?)
+        }
     }
 }
 
@@ -134,4 +148,36 @@ pub(super) fn peek_exit(fd: &OwnedFd) -> Option<LeaderExit> {
         }),
         (None, None) => None,
     }
+}
+
+/// `struct pidfd_info` of Linux 6.15, its first version.
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup_id: u64,
+    /// pid, tgid, ppid and the eight user and group ids.
+    ids: [u32; 11],
+    /// A wait status.
+    exit_code: i32,
+}
+
+/// Asks for the status, and says that it is there.
+const PIDFD_INFO_EXIT: u64 = 1 << 3;
+
+/// How the process behind a pidfd ended, once its parent has taken the status; `None` where the kernel does not keep it
+/// (before Linux 6.15), and while nobody has taken it.
+pub(super) fn exit_once_reaped(fd: &OwnedFd) -> Option<LeaderExit> {
+    use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
+    const PIDFD_GET_INFO: Opcode = opcode::read_write::<PidfdInfo>(0xFF, 11);
+    let mut info = PidfdInfo {
+        mask: PIDFD_INFO_EXIT,
+        ..PidfdInfo::default()
+    };
+    #[expect(unsafe_code, reason = "no crate wraps this call yet")]
+    // SAFETY: the kernel writes a `pidfd_info` of the size that the number of the call carries, and no more; a kernel that
+    // does not know the call refuses it.
+    unsafe { ioctl(fd, Updater::<PIDFD_GET_INFO, PidfdInfo>::new(&mut info)) }.ok()?;
+    let status = std::os::unix::process::ExitStatusExt::from_raw(info.exit_code);
+    (info.mask & PIDFD_INFO_EXIT != 0).then(|| LeaderExit::from_status(status))
 }

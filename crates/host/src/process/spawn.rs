@@ -22,6 +22,7 @@ use super::{
     family::{Family, Membership, Surroundings},
     log::{LogSettings, LogState, LogView, LogWriter, lock},
     pump,
+    roster::Roster,
     signal::{self, ProcessHandle},
     table::{self, ProcessTable, Seen},
 };
@@ -161,10 +162,7 @@ impl ServerProcess {
                 .ok_or_else(|| std::io::Error::other("it is not in /proc"))?;
             let handle = ProcessHandle::open(&leader)?
                 .ok_or_else(|| std::io::Error::other("it is not in /proc any more"))?;
-            #[expect(unsafe_code, reason = "tokio's only registration that is not deprecated")]
-            // SAFETY: the descriptor is owned by the AsyncFd and never replaced or closed while registered.
-            let ended = unsafe { AsyncFd::register(handle.into_fd()) }?;
-            Ok((leader, ended))
+            Ok((leader, handle.watched()?))
         };
         // Dropping the stream kills the process.
         let (leader, ended) = watched().map_err(SpawnError::Watch)?;
@@ -244,6 +242,11 @@ impl ServerProcess {
             .filter(|(s, _)| !s.is_zombie())
             .map(|(s, _)| s.identity)
             .collect()
+    }
+
+    /// Watches those of its processes that run now, the leader among them, until the roster is dropped.
+    pub fn roster(&self) -> Roster {
+        Roster::of(&self.processes())
     }
 
     /// Everyone ever seen as one of its processes.

@@ -67,7 +67,7 @@ fn measure(b: &mut Builder, framework: &str, slow: u64) {
     }
     b.events.push(Event::ServerStopping(ServerStopping {
         lane: lane.clone(),
-        why: "finished".to_owned(),
+        why: benchd_journal::StopWhy::Finished,
     }));
     b.finish_lane(&lane);
     // One entry a second: samples from the lane's begin to its end.
