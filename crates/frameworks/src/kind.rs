@@ -3,8 +3,13 @@
 use std::time::Duration;
 
 use super::{
-    FrameworkError, Weights, adapter::Adapter, args::Env, counters::CounterNames, demand::Reservation,
-    load_log::LoadLog, setup::Setup,
+    FrameworkError, Weights,
+    adapter::{Adapter, Server},
+    args::Env,
+    counters::CounterNames,
+    demand::Reservation,
+    load_log::LoadLog,
+    setup::Setup,
 };
 use benchd_plan::{Framework, Model};
 
@@ -45,6 +50,19 @@ pub struct Kind {
     /// Looks for the files that a framework needs to serve a model.
     pub(crate) weights: fn(&Framework, &Model, Env<'_>) -> Weights,
     pub(crate) adapter: fn(&Setup<'_>) -> Result<Box<dyn Adapter>, FrameworkError>,
+    /// How a server of it shows itself that someone else runs (`url:`); `None` for kinds that can't be told.
+    pub(crate) behind_url: Option<BehindUrl>,
+}
+
+/// How a server that someone else runs shows its kind.
+#[derive(Debug)]
+pub(crate) struct BehindUrl {
+    /// A GET on one of these paths is answered so that the kind is told by it.
+    pub(crate) paths: &'static [&'static str],
+    /// Whether an answer's body is of this kind.
+    pub(crate) is: fn(&str) -> bool,
+    /// What is asked of it then, as of one that benchd launched.
+    pub(crate) adapter: fn(&Setup<'_>, Server) -> Box<dyn Adapter>,
 }
 
 /// Where a kind's models come from.

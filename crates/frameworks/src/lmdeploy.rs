@@ -80,6 +80,7 @@ pub(crate) const KIND: Kind = Kind {
     load_line,
     weights: hub::weights,
     adapter: |setup| Ok(Box::new(Lmdeploy::new(setup)?)),
+    behind_url: None,
 };
 
 /// By `metrics/loggers.py`.

@@ -74,6 +74,7 @@ pub(crate) const KIND: Kind = Kind {
     load_line,
     weights: store::weights,
     adapter: |setup| Ok(Box::new(Ollama::new(setup)?)),
+    behind_url: None,
 };
 
 /// The log line of an answered request names its path so.

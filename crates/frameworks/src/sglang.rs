@@ -21,7 +21,7 @@ use super::{
     demand::Reservation,
     facts::json,
     hub::{self, Flags, HubServer},
-    kind::{Kind, ModelStore},
+    kind::{BehindUrl, Kind, ModelStore},
     load_log::{LoadLog, Part, after, count, seconds, size},
     setup::Setup,
 };
@@ -73,6 +73,12 @@ pub(crate) const KIND: Kind = Kind {
     load_line,
     weights: hub::weights,
     adapter: |setup| Ok(Box::new(Sglang::new(setup)?)),
+    // The field is an argument of SGLang's own.
+    behind_url: Some(BehindUrl {
+        paths: &["/get_server_info", "/server_info"],
+        is: |info| info.contains("\"disable_radix_cache\""),
+        adapter: |_, server| Box::new(Sglang { server }),
+    }),
 };
 
 const COUNTERS: &[&str] = &[
