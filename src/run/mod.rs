@@ -44,6 +44,7 @@ mod server_log;
 mod session;
 mod signals;
 mod start;
+mod strangers;
 mod systemd;
 mod watchdog;
 mod webhook;

@@ -37,6 +37,8 @@ pub(super) struct MeasureContext<'a> {
     pub(super) display: &'a Display,
     /// The server, where benchd launched it.
     pub(super) server: Option<Watch>,
+    /// How long strangers on the GPU are waited for; `None` where the GPU is shared by the plan's word.
+    pub(super) strangers_for: Option<Duration>,
 }
 
 impl MeasureContext<'_> {

@@ -4,10 +4,14 @@
 use std::path::{Path, PathBuf};
 
 use super::{
+    decide::signal_exit_code,
     delegation,
+    display::Display,
     failure::{Context as _, Failure},
     host::{boot_id, host_info},
     journal::JournalHandle,
+    signals::Signals,
+    strangers::{Waited, wait_alone},
 };
 use crate::{
     check::{self, Finding, Severity, Subject},
@@ -15,7 +19,7 @@ use crate::{
 };
 use benchd_core::record::{GpuProcess, Redactor};
 use benchd_host::{
-    gpu::{self, Gpu},
+    gpu::{self, Baseline, Gpu, HeldReason},
     process::{self, Cgroup, Lock, StopPolicy, Witnesses},
 };
 use benchd_journal::{
@@ -45,8 +49,8 @@ pub(super) struct StartedRun {
     pub(super) dir: RunDir,
     pub(super) journal: JournalHandle,
     pub(super) gpu: Gpu,
-    /// GPU memory before the first server, bytes, by device.
-    pub(super) baseline_bytes: Vec<u64>,
+    /// The GPU before the first server.
+    pub(super) baseline: Baseline,
     /// Processes that were on the GPU before the first server.
     pub(super) strangers: Vec<GpuProcess>,
     pub(super) info: RunInfo,
@@ -61,7 +65,11 @@ pub(super) struct StartedRun {
 ///
 /// # Errors
 /// With the exit code that each calls for: the plan changed (2), the machine is not fit (3).
-pub(super) async fn begin(options: &RunOptions) -> Result<StartedRun, Failure> {
+pub(super) async fn begin(
+    options: &RunOptions,
+    signals: &Signals,
+    display: &Display,
+) -> Result<StartedRun, Failure> {
     let plan = &options.loaded.plan;
     let earlier = find_earlier(options)?;
     let gpu = check::gpu::open(&plan.host.gpu).await.map_err(refused)?;
@@ -80,7 +88,7 @@ pub(super) async fn begin(options: &RunOptions) -> Result<StartedRun, Failure> {
         }
         None => {
             // Before anything is made: a refused run leaves no folder.
-            strangers(&gpu, plan.host.exclusive).await?;
+            strangers(&gpu, options, signals, display).await?;
             notes.extend(check_disk(options, &gpu, &State::default())?);
             let dir = RunDir::create(
                 &options.results,
@@ -107,7 +115,7 @@ pub(super) async fn begin(options: &RunOptions) -> Result<StartedRun, Failure> {
     let cleared = clear_leftovers(&state, delegated_cgroup.as_deref()).await?;
     notes.extend(cleared);
     await_memory(&gpu, options, &state).await?;
-    let strangers = strangers(&gpu, plan.host.exclusive).await?;
+    let strangers = strangers(&gpu, options, signals, display).await?;
     // After the clearing: what a dead benchd left holds ports as well.
     notes.extend(doubts(check::surroundings(subject(options), &gpu, false).await)?);
     let journal = JournalHandle::start(journal, state, options.redactor.clone())
@@ -141,15 +149,15 @@ pub(super) async fn begin(options: &RunOptions) -> Result<StartedRun, Failure> {
             }))
             .context("the journal can't be written")?;
     }
-    let baseline_bytes = baseline(&gpu, &journal, &strangers).await?;
+    let baseline = baseline(&gpu, &journal, &strangers).await?;
     // The size of an environment that was made by hand is added up from its files.
-    let info = tokio::task::block_in_place(|| run_info(options, &dir, &journal, &gpu, &baseline_bytes));
+    let info = tokio::task::block_in_place(|| run_info(options, &dir, &journal, &gpu, &baseline));
     info.write(&dir.run_json()).context("run.json can't be written")?;
     Ok(StartedRun {
         dir,
         journal,
         gpu,
-        baseline_bytes,
+        baseline,
         strangers,
         info,
         notes,
@@ -163,7 +171,7 @@ fn check_disk(options: &RunOptions, gpu: &Gpu, state: &State) -> Result<Option<S
     let open = options.lanes.iter().flat_map(|lane| {
         lane.cells
             .iter()
-            .filter(|cell| state.finished(&lane.id, &cell.id).is_none())
+            .filter(|cell| state.stands(&lane.id, &cell.id).is_none())
     });
     let found = check::disk(&subject(options), gpu, open).map_err(refused)?;
     Ok(note(&found))
@@ -244,7 +252,7 @@ fn find_earlier(options: &RunOptions) -> Result<Option<RunDir>, Failure> {
         let dir = RunDir::find(&options.results, &options.logs, Some(wanted))
             .map_err(|error| Failure::plan(format_args!("there is no such run to go on with: {error}")))?;
         let state = read(&dir)?;
-        if state.is_finished() {
+        if state.is_finished() && !state.has_spoilt_cells() {
             return Err(Failure::plan(format_args!(
                 "run {} is finished: there is nothing to go on with",
                 dir.id()
@@ -261,7 +269,7 @@ fn find_earlier(options: &RunOptions) -> Result<Option<RunDir>, Failure> {
         } else {
             state.plan == options.loaded.plan.name
         };
-        if mine && (!state.is_finished() || died_before_its_report(&dir)) {
+        if mine && (!state.is_finished() || state.has_spoilt_cells() || died_before_its_report(&dir)) {
             unchanged(&dir, &state)?;
             return Ok(Some(dir));
         }
@@ -351,16 +359,20 @@ async fn await_memory(gpu: &Gpu, options: &RunOptions, state: &State) -> Result<
         gpu::prove_release(
             gpu,
             &pids,
-            &baseline.used_bytes,
+            &known_baseline(baseline),
             framework.release_tolerance_bytes,
             framework.release_timeout,
         )
         .await
         .map_err(|held| {
-            let hint = held.hint();
-            Failure::unsafe_machine(format_args!(
-                "after the end of {lane}'s earlier server: {held}\n  hint: {hint}"
-            ))
+            let text = format!(
+                "after the end of {lane}'s earlier server: {held}\n  hint: {}",
+                held.hint()
+            );
+            match held.reason {
+                HeldReason::Strangers => Failure::machine(text),
+                _ => Failure::unsafe_machine(text),
+            }
         })?;
     }
     Ok(())
@@ -369,15 +381,39 @@ async fn await_memory(gpu: &Gpu, options: &RunOptions, state: &State) -> Result<
 /// From TERM to KILL for what a dead benchd left: its server has nothing to finish.
 const LEFTOVER_GRACE: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// Processes already on the GPU; refused where the plan wants it for itself.
-async fn strangers(gpu: &Gpu, exclusive: bool) -> Result<Vec<GpuProcess>, Failure> {
-    check::gpu::alone(gpu.processes().await, exclusive).map_err(refused)
+/// Processes already on the GPU. Where the plan wants it for itself they are refused: at once, for whoever starts a run
+/// by hand looks on; after the plan's wait with `--resume`, by which systemd starts runs that nobody looks at.
+async fn strangers(
+    gpu: &Gpu,
+    options: &RunOptions,
+    signals: &Signals,
+    display: &Display,
+) -> Result<Vec<GpuProcess>, Failure> {
+    let host = &options.loaded.plan.host;
+    if host.exclusive && options.resume.is_some() {
+        // What can't be asked is refused below.
+        let look = async || {
+            let found = gpu.processes().await.unwrap_or_default();
+            Ok(check::attached::others(&options.loaded.plan, &found).0)
+        };
+        let stop = async {
+            signals.clean().cancelled().await;
+            let signal = signals.first().unwrap_or(libc::SIGTERM);
+            Failure::machine("interrupted while waiting for the GPU").with_code(signal_exit_code(signal))
+        };
+        match wait_alone(host.stranger_wait, look, stop, display).await {
+            Waited::Alone => {}
+            Waited::Still(strangers) => return Err(Failure::machine(strangers)),
+            Waited::Stopped(failure) => return Err(failure),
+        }
+    }
+    check::gpu::alone(gpu.processes().await, &options.loaded.plan).map_err(refused)
 }
 
 /// The baseline of every release proof: the run's first look at the GPU, never one over leftovers.
-async fn baseline(gpu: &Gpu, journal: &JournalHandle, strangers: &[GpuProcess]) -> Result<Vec<u64>, Failure> {
+async fn baseline(gpu: &Gpu, journal: &JournalHandle, strangers: &[GpuProcess]) -> Result<Baseline, Failure> {
     let Some(host) = gpu.host() else {
-        return Ok(Vec::new());
+        return Ok(Baseline::default());
     };
     let known = journal.state().baseline.clone();
     if let Some(known) = known {
@@ -399,17 +435,36 @@ async fn baseline(gpu: &Gpu, journal: &JournalHandle, strangers: &[GpuProcess]) 
                     .join(", ")
             )));
         }
-        return Ok(known.used_bytes);
+        return Ok(known_baseline(&known));
     }
     let used_bytes = gpu.used_bytes().await.map_err(Failure::machine)?;
+    let seen = gpu.observe().await.map_err(Failure::machine)?;
+    let first = GpuBaseline {
+        host: host.clone(),
+        used_bytes,
+        strangers: strangers.to_vec(),
+        graphics: Some(
+            seen.devices
+                .into_iter()
+                .flat_map(|device| device.graphics)
+                .collect(),
+        ),
+    };
+    let baseline = known_baseline(&first);
     journal
-        .append(Event::GpuBaseline(GpuBaseline {
-            host: host.clone(),
-            used_bytes: used_bytes.clone(),
-            strangers: strangers.to_vec(),
-        }))
+        .append(Event::GpuBaseline(first))
         .context("the journal can't be written")?;
-    Ok(used_bytes)
+    Ok(baseline)
+}
+
+/// What the journal says of the GPU before the first server.
+fn known_baseline(known: &GpuBaseline) -> Baseline {
+    let graphics = known.graphics.iter().flatten();
+    let only_there = graphics.filter(|process| known.strangers.iter().all(|other| other.pid != process.pid));
+    Baseline {
+        used_bytes: known.used_bytes.clone(),
+        processes: known.strangers.iter().chain(only_there).cloned().collect(),
+    }
 }
 
 fn run_info(
@@ -417,7 +472,7 @@ fn run_info(
     dir: &RunDir,
     journal: &JournalHandle,
     gpu: &Gpu,
-    baseline_bytes: &[u64],
+    baseline: &Baseline,
 ) -> RunInfo {
     let earlier = RunInfo::read(&dir.run_json()).ok();
     let state = journal.state();
@@ -433,7 +488,7 @@ fn run_info(
         logs: dir.logs().display().to_string(),
         host: host_info(),
         gpu: gpu.host().cloned(),
-        gpu_baseline_bytes: baseline_bytes.to_vec(),
+        gpu_baseline_bytes: baseline.used_bytes.clone(),
         versions: earlier
             .as_ref()
             .map(|info| info.versions.clone())

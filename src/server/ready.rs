@@ -109,6 +109,7 @@ impl Ready {
             gpu_used_bytes,
             load,
             compile_caches,
+            processes: Vec::new(),
         }));
     }
 

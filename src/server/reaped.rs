@@ -54,6 +54,8 @@ pub struct ReleaseProof {
     pub used_bytes: Vec<u64>,
     /// The baseline, bytes, by device.
     pub baseline_bytes: Vec<u64>,
+    /// Strangers that hold what is in use beyond the baseline.
+    pub strangers: Vec<GpuProcess>,
 }
 
 /// GPU memory that did not come back: the run must not go on.
@@ -68,6 +70,8 @@ pub struct ReleaseHeld {
     pub baseline_bytes: Vec<u64>,
     /// Who holds it, as far as NVML says.
     pub holders: Vec<GpuProcess>,
+    /// Whether it may all be strangers' memory: the machine is busy then, not unsafe.
+    pub busy: bool,
     /// For people.
     pub reason: String,
 }
@@ -168,6 +172,7 @@ impl Reaped {
                     release_ms: millis,
                     used_bytes: proof.used_bytes.clone(),
                     baseline_bytes: proof.baseline_bytes.clone(),
+                    strangers: proof.strangers.clone(),
                 }));
                 return Ok(Released {
                     reaped: self,
@@ -182,6 +187,7 @@ impl Reaped {
                     used_bytes: proof.used_bytes,
                     baseline_bytes: proof.baseline_bytes,
                     holders: Vec::new(),
+                    busy: false,
                     reason: format!("the server could not be killed: {}", stuck.join("; ")),
                 }
             }

@@ -9,8 +9,8 @@ use super::{
     OutputAgreement, Rate, RoundsSummary, TextFigures, Verdict,
 };
 use benchd_core::record::ClientLag;
-use benchd_core::record::{CompileCaches, Flag, LaneId, LoadFigures};
-use benchd_journal::RunInfo;
+use benchd_core::record::{CompileCaches, Flag, GpuProcess, LaneId, LoadFigures};
+use benchd_journal::{RunInfo, StrangerStay};
 use benchd_plan::ScenarioKind;
 
 /// Version of `summary.json`.
@@ -298,6 +298,18 @@ pub struct LaneSummary {
     pub log_tail: Vec<String>,
     /// Attempts.
     pub attempts: u32,
+    /// Those of them that ended with benchd itself, which was killed: no fault of the framework.
+    #[serde(default)]
+    pub cut_off: u32,
+    /// Those of them that a signal interrupted.
+    #[serde(default)]
+    pub interrupted: u32,
+    /// Strangers that were on the GPU while the lane ran.
+    #[serde(default)]
+    pub strangers: Vec<StrangerSummary>,
+    /// Cells that were measured beside a stranger, and again after it left.
+    #[serde(default)]
+    pub measured_again: u32,
     /// Its newest server: how it was started, and how long each step took.
     pub server: Option<ServerSummary>,
     /// What the server says of itself.
@@ -317,6 +329,27 @@ pub struct LaneSummary {
     pub energy: Option<LaneEnergy>,
     /// Lines of gpu.jsonl that could not be read.
     pub gpu_lines_unreadable: u64,
+}
+
+/// A stranger's stay on the GPU.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct StrangerSummary {
+    /// Who, and the most that it was seen to hold.
+    pub process: GpuProcess,
+    /// When it came, microseconds since the Unix epoch.
+    pub came_unix_us: u64,
+    /// When it left; `null`: it was there as long as anybody looked.
+    pub left_unix_us: Option<u64>,
+}
+
+impl From<&StrangerStay> for StrangerSummary {
+    fn from(stay: &StrangerStay) -> Self {
+        Self {
+            process: stay.process.clone(),
+            came_unix_us: stay.came_unix_us,
+            left_unix_us: stay.left_unix_us,
+        }
+    }
 }
 
 /// Energy of the GPU over the measured passes of a lane, its cells added up. Cells without energy or without counted

@@ -259,6 +259,7 @@ impl Builder {
                 expect_gpu_name: None,
                 expect_driver: None,
                 exclusive: true,
+                stranger_wait: std::time::Duration::ZERO,
             },
             request: RequestSettings {
                 temperature: 0.0,
@@ -378,6 +379,7 @@ impl Builder {
                     _ => LoadFigures::default(),
                 }),
                 compile_caches: None,
+                processes: Vec::new(),
             }),
         ]);
     }
@@ -467,6 +469,7 @@ impl Builder {
                 release_ms: 410,
                 used_bytes: vec![1_000_000],
                 baseline_bytes: vec![1_000_000],
+                strangers: Vec::new(),
             }),
         ]);
         self.end_lane(lane, LaneOutcome::Finished, None);

@@ -2,11 +2,12 @@
 
 use indexmap::IndexMap;
 
-use super::number::{count, number};
+use super::number::{count, megabytes, number};
 use benchd_analysis::{
-    CellComparison, Difference, FrameworkComparison, MachineStudy, RunSummary, Verdict, VerdictOutcome,
-    shown_framework,
+    CellComparison, CellSummary, Difference, FrameworkComparison, MachineStudy, RunSummary, Verdict,
+    VerdictOutcome, shown_framework,
 };
+use benchd_core::record::{FlagKind, GpuProcess};
 use benchd_plan::ScenarioKind;
 
 /// What an outcome is called.
@@ -26,8 +27,8 @@ pub fn list<T: AsRef<str>>(names: &[T]) -> String {
     }
 }
 
-/// What was compared and the answer, in at most five sentences of plain text: who served what and where, what became of
-/// the hypotheses, who is ahead under load, who with one request, and what was decided beforehand.
+/// What was compared and the answer, in a few sentences of plain text: who served what and where, what others on the GPU
+/// spoilt, what became of the hypotheses, who is ahead under load, who with one request, and what was decided beforehand.
 pub fn answer(machine: &MachineStudy) -> Vec<String> {
     let runs: Vec<&RunSummary> = machine.runs.iter().collect();
     answer_of(&machine.name, &runs, &machine.comparisons, &machine.verdicts)
@@ -47,6 +48,7 @@ fn answer_of(
 ) -> Vec<String> {
     let kinds = scenario_kinds(runs);
     let mut sentences = vec![compared(machine, runs)];
+    sentences.extend(not_alone(runs));
     sentences.extend(judged(verdicts));
     sentences.extend(under_load(comparisons, &kinds));
     sentences.extend(one_request(comparisons, &kinds));
@@ -104,6 +106,62 @@ fn compared(machine: &str, runs: &[&RunSummary]) -> String {
         list(&models),
         count(requests)
     )
+}
+
+/// What other processes on the GPU spoilt, where they did.
+fn not_alone(runs: &[&RunSummary]) -> Option<String> {
+    let lanes = || runs.iter().flat_map(|run| &run.lanes);
+    let again: u64 = lanes().map(|lane| u64::from(lane.measured_again)).sum();
+    let is_spoilt = |cell: &&CellSummary| cell.flags.iter().any(|flag| flag.kind == FlagKind::StrangerOnGpu);
+    let spoilt = lanes().flat_map(|lane| &lane.cells).filter(is_spoilt).count() as u64;
+    if again + spoilt == 0 {
+        return None;
+    }
+    let mut who: Vec<String> = Vec::new();
+    for GpuProcess {
+        pid,
+        name,
+        used_bytes,
+        ..
+    } in lanes()
+        .flat_map(|lane| &lane.strangers)
+        .map(|stranger| &stranger.process)
+    {
+        let name = name.as_deref().unwrap_or("not visible");
+        let memory = used_bytes.map_or("memory not told".to_owned(), |bytes| {
+            format!("{} MB", megabytes(bytes as f64))
+        });
+        let named = format!("pid {pid}, {name}, {memory}");
+        if !who.contains(&named) {
+            who.push(named);
+        }
+    }
+    let who = match &who[..] {
+        [] => String::new(),
+        known => format!(" ({})", known.join("; ")),
+    };
+    let tests = |n: u64| {
+        if n == 1 {
+            "1 test was".to_owned()
+        } else {
+            format!("{} tests were", count(n))
+        }
+    };
+    let mut parts = Vec::new();
+    if again > 0 {
+        parts.push(format!("{} measured again after it left", tests(again)));
+    }
+    if spoilt > 0 {
+        let does = if spoilt == 1 { "does" } else { "do" };
+        parts.push(format!(
+            "{} measured beside it and {does} not count",
+            tests(spoilt)
+        ));
+    }
+    Some(format!(
+        "Another process used the GPU{who}: {}.",
+        parts.join(", ")
+    ))
 }
 
 fn judged(verdicts: &[Verdict]) -> Option<String> {

@@ -85,6 +85,7 @@ mod tests {
             expect_gpu_name: name.map(str::to_owned),
             expect_driver: driver.map(str::to_owned),
             exclusive: true,
+            stranger_wait: std::time::Duration::ZERO,
         }
     }
 

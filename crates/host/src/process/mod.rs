@@ -13,7 +13,7 @@
 //! - `spawn`: the start; `pump`: the reading of its output, which never stops.
 //! - `stop`: the stop sequence as a decision (pure); `stopping`: its execution; `exit`: how a leader ended.
 //! - `leftovers`: what a dead benchd left, by its witnesses.
-//! - `ports`: who listens where.
+//! - `ports`: who listens where; `serving`: whose processes serve an address.
 //! - `lock`: one benchd a GPU.
 
 mod cgroup;
@@ -25,6 +25,7 @@ mod lock;
 mod log;
 mod ports;
 mod pump;
+mod serving;
 mod signal;
 mod spawn;
 mod stop;
@@ -38,6 +39,7 @@ pub use leftovers::{Cleared, Leftover, Leftovers, Witnesses, clear, leftovers};
 pub use lock::{Lock, LockError};
 pub use log::{LogSettings, LogState};
 pub use ports::{Holder, PortTaken, describe, listener_owners, port_is_free};
+pub use serving::{Serving, serving};
 pub use signal::{ProcessHandle, become_subreaper};
 pub use spawn::{ServerProcess, SpawnError, SpawnSpec};
 pub use stop::{StopPolicy, StopReport, Stuck};
