@@ -1,7 +1,10 @@
 //! The start of a run, up to its first lane: the machine is looked at, the run's folder is made (or found, to go
 //! on with), what a dead benchd left is cleared.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use super::{
     decide::signal_exit_code,
@@ -17,14 +20,14 @@ use crate::{
     check::{self, Finding, Severity, Subject},
     env,
 };
-use benchd_core::record::{GpuProcess, Redactor};
+use benchd_core::record::{GpuProcess, LaneId, Redactor};
 use benchd_host::{
     gpu::{self, Baseline, Gpu, HeldReason},
     process::{self, Cgroup, Lock, StopPolicy, Witnesses},
 };
 use benchd_journal::{
-    Event, GpuBaseline, Journal, Note, RUN_INFO_VERSION, RunDir, RunInfo, RunStarted, RunState, State,
-    write_atomic,
+    Event, GpuBaseline, GpuHeld, GpuReleased, Journal, Note, RUN_INFO_VERSION, RunDir, RunInfo, RunStarted,
+    RunState, ServerLife, ServerReaped, ServerStopping, State, write_atomic,
 };
 use benchd_plan::{Lane, LoadedPlan};
 
@@ -112,9 +115,17 @@ pub(super) async fn begin(
 
     let (delegated_cgroup, note) = delegation::enter();
     notes.extend(note);
-    let cleared = clear_leftovers(&state, delegated_cgroup.as_deref()).await?;
-    notes.extend(cleared);
-    await_memory(&gpu, options, &state).await?;
+    let mut left = Leftovers::default();
+    let cleared = left
+        .clear(&gpu, options, &state, delegated_cgroup.as_deref())
+        .await;
+    notes.append(&mut left.notes);
+    if let Err(failure) = cleared {
+        let journal = JournalHandle::start(journal, state, options.redactor.clone())
+            .context("the journal's thread can't be started")?;
+        append_all(&journal, left.events)?;
+        return Err(failure);
+    }
     let strangers = strangers(&gpu, options, signals, display).await?;
     // After the clearing: what a dead benchd left holds ports as well.
     notes.extend(doubts(check::surroundings(subject(options), &gpu, false).await)?);
@@ -141,6 +152,7 @@ pub(super) async fn begin(
                 .collect(),
         }))
         .context("the journal can't be written")?;
+    append_all(&journal, left.events)?;
     for text in &notes {
         journal
             .append(Event::Note(Note {
@@ -164,6 +176,11 @@ pub(super) async fn begin(
         delegated_cgroup,
         _locks: locks,
     })
+}
+
+fn append_all(journal: &JournalHandle, events: Vec<Event>) -> Result<(), Failure> {
+    let written = events.into_iter().try_for_each(|event| journal.append(event));
+    written.context("the journal can't be written")
 }
 
 /// Room for what is still to be measured; a note where it is tight.
@@ -288,10 +305,51 @@ fn died_before_its_report(dir: &RunDir) -> bool {
     RunInfo::read(&dir.run_json()).is_ok_and(|info| info.state == RunState::Running)
 }
 
-/// Ends what a dead benchd started and its journal knows of; nothing else.
-async fn clear_leftovers(state: &State, delegated: Option<&Path>) -> Result<Vec<String>, Failure> {
-    let mut notes = Vec::new();
-    for (lane, server) in state.open_servers() {
+/// What became of the servers that a dead benchd left: stopped, timed and proven like any other, and journalled once the
+/// run has begun again.
+#[derive(Debug, Default)]
+struct Leftovers {
+    events: Vec<Event>,
+    notes: Vec<String>,
+}
+
+impl Leftovers {
+    /// Ends what a dead benchd started and its journal knows of, nothing else, and waits until its memory is back.
+    async fn clear(
+        &mut self,
+        gpu: &Gpu,
+        options: &RunOptions,
+        state: &State,
+        delegated: Option<&Path>,
+    ) -> Result<(), Failure> {
+        let mut reaped = Vec::new();
+        for (lane, server) in state.open_servers() {
+            self.stop(lane, server, is_newest(state, lane, server), delegated)
+                .await?;
+            reaped.push((lane, server, Instant::now()));
+        }
+        // Also of servers whose end was seen, and whose memory's return was not.
+        let unproven = state
+            .lanes
+            .iter()
+            .flat_map(|(lane, known)| known.servers.iter().map(move |server| (lane, server)))
+            .filter(|(_, server)| server.leader.is_some() && server.released.is_none());
+        for (lane, server) in unproven {
+            let since = reaped.iter().find(|(_, known, _)| std::ptr::eq(*known, server));
+            let since = since.map_or_else(Instant::now, |(.., at)| *at);
+            self.await_memory(gpu, options, state, lane, server, since)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn stop(
+        &mut self,
+        lane: &LaneId,
+        server: &ServerLife,
+        newest: bool,
+        delegated: Option<&Path>,
+    ) -> Result<(), Failure> {
         let witnesses = Witnesses {
             boot_id: Some(server.boot_id.clone()),
             token: Some(server.token.clone()),
@@ -300,86 +358,124 @@ async fn clear_leftovers(state: &State, delegated: Option<&Path>) -> Result<Vec<
             output_pipes: server.output_pipes.clone(),
             cgroup: delegated.map(|dir| Cgroup::dir_of(dir, &server.token)),
         };
-        let cleared = process::clear(
-            &witnesses,
-            &StopPolicy::with_grace(LEFTOVER_GRACE),
-            &Default::default(),
-        )
-        .await;
-        let names: Vec<String> = cleared
-            .report
-            .found
-            .iter()
-            .map(|p| format!("{} ({})", p.pid, p.name))
-            .collect();
-        if !names.is_empty() {
-            notes.push(format!(
-                "cleared what was left of {lane}'s server: {}",
+        let policy = StopPolicy::with_grace(LEFTOVER_GRACE);
+        let process::Cleared { report, suspects } =
+            process::clear(&witnesses, &policy, &Default::default()).await;
+        // The journal's events speak of a lane's newest server.
+        if newest {
+            self.events.push(Event::ServerStopping(ServerStopping {
+                lane: lane.clone(),
+                why: "orphaned".to_owned(),
+            }));
+            self.events.push(Event::ServerReaped(ServerReaped {
+                lane: lane.clone(),
+                stop_ms: millis(report.took),
+                exit: "not known".to_owned(),
+                killed: report.killed,
+                swept: report.swept.clone(),
+                stuck: report.stuck.iter().map(|stuck| stuck.identity.clone()).collect(),
+            }));
+        }
+        if !report.found.is_empty() {
+            let names: Vec<String> = report
+                .found
+                .iter()
+                .map(|p| format!("{} ({})", p.pid, p.name))
+                .collect();
+            self.notes.push(format!(
+                "cleared what was left of {lane}'s server in {:.1} s: {}",
+                report.took.as_secs_f64(),
                 names.join(", ")
             ));
         }
-        for suspect in &cleared.suspects {
-            notes.push(format!(
+        for suspect in &suspects {
+            self.notes.push(format!(
                 "process {} ({}) looks like one of {lane}'s server but nothing proves it: left alone",
                 suspect.pid, suspect.name
             ));
         }
-        if !cleared.report.stuck.is_empty() {
-            let stuck: Vec<String> = cleared.report.stuck.iter().map(ToString::to_string).collect();
-            return Err(Failure::unsafe_machine(format_args!(
-                "what is left of {lane}'s server can't be ended: {}",
-                stuck.join(", ")
-            )));
+        if report.stuck.is_empty() {
+            return Ok(());
         }
+        let stuck: Vec<String> = report.stuck.iter().map(ToString::to_string).collect();
+        Err(Failure::unsafe_machine(format_args!(
+            "what is left of {lane}'s server can't be ended: {}",
+            stuck.join(", ")
+        )))
     }
-    Ok(notes)
+
+    /// Waits until the memory of a server whose end nobody saw is back: what it held may come back after it, and it may
+    /// still be listed on the GPU for a while. `since` its last process was gone.
+    async fn await_memory(
+        &mut self,
+        gpu: &Gpu,
+        options: &RunOptions,
+        state: &State,
+        lane: &LaneId,
+        server: &ServerLife,
+        since: Instant,
+    ) -> Result<(), Failure> {
+        let Some(framework) = options.loaded.plan.frameworks.get(&lane.framework) else {
+            return Ok(());
+        };
+        if state.baseline.is_none() && gpu.host().is_some() {
+            return Ok(());
+        }
+        let newest = is_newest(state, lane, server);
+        let known = server.leader.iter().chain(&server.descendants);
+        let pids: Vec<i32> = known.map(|p| p.pid).collect();
+        let baseline = state.baseline.as_ref().map(known_baseline).unwrap_or_default();
+        let (tolerance, timeout) = (framework.release_tolerance_bytes, framework.release_timeout);
+        let proven = gpu::prove_release(gpu, &pids, &baseline, tolerance, timeout).await;
+        let held = match proven {
+            Ok(proof) => {
+                if newest {
+                    self.events.push(Event::GpuReleased(GpuReleased {
+                        lane: lane.clone(),
+                        release_ms: millis(since.elapsed()),
+                        used_bytes: proof.used_bytes,
+                        baseline_bytes: proof.baseline_bytes,
+                        strangers: proof.strangers,
+                    }));
+                }
+                return Ok(());
+            }
+            Err(held) => held,
+        };
+        let text = format!(
+            "after the end of {lane}'s earlier server: {held}\n  hint: {}",
+            held.hint()
+        );
+        let failure = match held.reason {
+            HeldReason::Strangers => Failure::machine(text),
+            _ => Failure::unsafe_machine(text),
+        };
+        if newest {
+            self.events.push(Event::GpuHeld(GpuHeld {
+                lane: lane.clone(),
+                waited_ms: millis(held.waited),
+                used_bytes: held.used_bytes.iter().map(|used| used.unwrap_or(0)).collect(),
+                baseline_bytes: held.baseline_bytes.clone(),
+                holders: held.holders.clone(),
+                reason: held.to_string(),
+            }));
+        }
+        Err(failure)
+    }
 }
 
-/// Waits until the memory of servers whose end nobody saw is back: what they held may come back after them, and
-/// they may still be listed on the GPU for a while.
-async fn await_memory(gpu: &Gpu, options: &RunOptions, state: &State) -> Result<(), Failure> {
-    let Some(baseline) = &state.baseline else {
-        return Ok(());
-    };
-    let unproven = state
-        .lanes
-        .iter()
-        .flat_map(|(lane, known)| known.servers.iter().map(move |server| (lane, server)))
-        .filter(|(_, server)| server.leader.is_some() && server.released.is_none());
-    for (lane, server) in unproven {
-        let Some(framework) = options.loaded.plan.frameworks.get(&lane.framework) else {
-            continue;
-        };
-        let pids: Vec<i32> = server
-            .leader
-            .iter()
-            .chain(&server.descendants)
-            .map(|p| p.pid)
-            .collect();
-        gpu::prove_release(
-            gpu,
-            &pids,
-            &known_baseline(baseline),
-            framework.release_tolerance_bytes,
-            framework.release_timeout,
-        )
-        .await
-        .map_err(|held| {
-            let text = format!(
-                "after the end of {lane}'s earlier server: {held}\n  hint: {}",
-                held.hint()
-            );
-            match held.reason {
-                HeldReason::Strangers => Failure::machine(text),
-                _ => Failure::unsafe_machine(text),
-            }
-        })?;
-    }
-    Ok(())
+/// Whether this is the lane's newest server.
+fn is_newest(state: &State, lane: &LaneId, server: &ServerLife) -> bool {
+    let newest = state.lanes.get(lane).and_then(|lane| lane.servers.last());
+    newest.is_some_and(|newest| std::ptr::eq(newest, server))
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// From TERM to KILL for what a dead benchd left: its server has nothing to finish.
-const LEFTOVER_GRACE: std::time::Duration = std::time::Duration::from_secs(10);
+const LEFTOVER_GRACE: Duration = Duration::from_secs(10);
 
 /// Processes already on the GPU. Where the plan wants it for itself they are refused: at once, for whoever starts a run
 /// by hand looks on; after the plan's wait with `--resume`, by which systemd starts runs that nobody looks at.
