@@ -70,7 +70,7 @@ fn render(state: &State, alive: bool, now_us: u64, in_cell: Option<u64>) -> Stri
             RunOutcome::Finished => "finished".to_owned(),
             RunOutcome::Interrupted => "interrupted; go on with --resume".to_owned(),
             RunOutcome::Unsafe => "stopped for safety".to_owned(),
-            RunOutcome::Aborted => "aborted".to_owned(),
+            RunOutcome::Aborted => "stopped; go on with --resume".to_owned(),
         },
         (None, true) => format!(
             "running since {} (pid {})",

@@ -41,7 +41,6 @@ pub(super) async fn run(session: &mut Session<'_>, remaining: &mut Remaining) ->
         if known {
             continue;
         }
-        let began = Instant::now();
         let estimated = remaining.estimate_of(attempt.index, lane, cell);
         let position = CellPosition {
             lane: &lane.id,
@@ -50,9 +49,9 @@ pub(super) async fn run(session: &mut Session<'_>, remaining: &mut Remaining) ->
             cell_of: (index + 1, lane.cells.len()),
         };
         match measure_alone(session, cell, &position, remaining.left()).await {
-            Ok(()) => remaining.finished(estimated, began.elapsed()),
+            Ok(took) => remaining.finished(estimated, took),
             Err(CellEnd::Spoilt(reason)) => {
-                remaining.finished(estimated, began.elapsed());
+                remaining.dropped(estimated);
                 spoilt.get_or_insert_with(|| format!("cell {}: {reason}", cell.id));
             }
             Err(CellEnd::Cell(reason)) => {
@@ -88,24 +87,25 @@ impl From<DiskError> for CellEnd {
 }
 
 /// Measures a cell with nobody else on the GPU: strangers are waited out before it, and what they spoilt is measured
-/// again.
+/// again. Gives the time of the measurement that stands.
 async fn measure_alone(
     session: &mut Session<'_>,
     cell: &Cell,
     position: &CellPosition<'_>,
     left: Duration,
-) -> Result<(), CellEnd> {
+) -> Result<Duration, CellEnd> {
     let mut spoilt = String::new();
     for _ in 0..BESIDE_STRANGERS {
         if session.context.signals.first().is_some() {
             return Err(CellEnd::Lane(LaneEnd::interrupted()));
         }
         await_alone(session).await.map_err(CellEnd::Lane)?;
+        let began = Instant::now();
         measure(session, cell, position, left).await?;
         let state = session.context.journal.state();
         let finished = state.finished(&session.attempt.lane.id, &cell.id);
         let Some(seen) = finished.and_then(|finished| Some(finished.spoilt_by()?.seen.clone())) else {
-            return Ok(());
+            return Ok(began.elapsed());
         };
         drop(state);
         session.context.display.say(&Line::CellSpoilt(&cell.id, &seen));

@@ -28,7 +28,7 @@ use crate::{
     server::{Attached, Control, EventSink, Failed, Launched, Prepared, Ready, Reaped, StopWhy, Told, Watch},
 };
 use benchd_core::record::ProcessIdentity;
-use benchd_frameworks::{Adapter, Context, KV_CAPACITY, VisibleGpu, load_figures};
+use benchd_frameworks::{Adapter, Context, KV_CAPACITY, Recognised, VisibleGpu, load_figures};
 use benchd_host::process::{LogSettings, Serving};
 use benchd_journal::{Event, GpuFile, LaneEnded, LaneOutcome, LaneStarted, Note};
 use benchd_load::LoadEngine;
@@ -369,7 +369,7 @@ async fn recognise(
     } = *attempt;
     let known = benchd_frameworks::behind_url(framework, model, context, &answers);
     // What is wrong with the URL or the model was said when its own adapter was made.
-    let (kind, adapter) = known.ok().flatten()?;
+    let Recognised { kind, adapter } = known.ok().flatten()?;
     sink.event(Event::Note(Note {
         lane: Some(lane.id.clone()),
         text: format!(

@@ -285,6 +285,20 @@ fn a_stranger_that_stays_ends_the_run_as_busy_and_a_resume_measures_what_it_spoi
 }
 
 #[test]
+fn a_server_that_fails_beside_a_stranger_is_told_to_have_had_company() {
+    let flags = [&SLOW[..], &["--fault", "crash@30:segv"]].concat();
+    let bench = Bench::new().with_gpu().sim("dies", &flags);
+    let run = bench.start(&[]);
+    run.sees("the slow cell", in_cell);
+    let stranger = Stranger::comes(&bench, 3 << 30);
+    let ended = run.wait();
+    ended.assert_code(1);
+    let company = format!("not alone on the GPU then: {}", stranger.named());
+    ended.assert_failed("dies", "cell", &["SIGSEGV", &company]);
+    assert!(ended.lane("dies").by_machine, "its memory was not all there");
+}
+
+#[test]
 fn where_nvml_does_not_tell_what_a_stranger_holds_the_rest_is_unattributed_and_the_gpu_is_busy() {
     let mut bench = Bench::new()
         .with_gpu()

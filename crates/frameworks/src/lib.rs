@@ -105,8 +105,15 @@ fn tellers() -> impl Iterator<Item = (&'static Kind, &'static BehindUrl, &'stati
     known.flat_map(|(kind, teller)| teller.paths.iter().map(move |path| (kind, teller, *path)))
 }
 
-/// What is known of a server behind a `url:` that shows itself to be of a known kind, and that kind: what is asked of
-/// a launched one can be asked of it as well. `answers` holds, for each of [`behind_url_calls`] in order, the body of
+/// A server behind a `url:` that showed its kind.
+pub struct Recognised {
+    /// The kind.
+    pub kind: &'static Kind,
+    /// What can be asked of it, as of a launched one.
+    pub adapter: Box<dyn Adapter>,
+}
+
+/// What is known of a server behind a `url:` that shows itself to be of a known kind. `answers` holds, for each of [`behind_url_calls`] in order, the body of
 /// its answer, or `None` where that was not a 200. `None` where no kind is told, or the URL has a path: kinds' calls go to
 /// the root.
 ///
@@ -117,7 +124,7 @@ pub fn behind_url(
     model: &Model,
     context: &Context,
     answers: &[Option<String>],
-) -> Result<Option<(&'static Kind, Box<dyn Adapter>)>, FrameworkError> {
+) -> Result<Option<Recognised>, FrameworkError> {
     let told = tellers()
         .zip(answers)
         .find(|((_, teller, _), answer)| answer.as_deref().is_some_and(teller.is));
@@ -131,7 +138,10 @@ pub fn behind_url(
         inherited: &|_| None,
     };
     let server = openai::someone_elses(&setup)?;
-    Ok(server.map(|server| (kind, (teller.adapter)(&setup, server))))
+    Ok(server.map(|server| Recognised {
+        kind,
+        adapter: (teller.adapter)(&setup, server),
+    }))
 }
 
 /// Looks for the files that `framework` needs to serve `model`.
@@ -238,7 +248,7 @@ mod tests {
                 .map(|call| text.clone().filter(|_| call.path == path))
                 .collect();
             let known = behind_url(there, &testing::llama(), &testing::context(), &answers).unwrap();
-            known.map(|(kind, adapter)| (kind.title, adapter))
+            known.map(|known| (known.kind.title, known.adapter))
         };
         there.source = benchd_plan::Source::Url("http://127.0.0.1:9000".to_owned());
         there.port = 9000;

@@ -121,8 +121,7 @@ async fn a_strangers_memory_is_not_taken_for_the_servers() {
 #[tokio::test]
 async fn where_nvml_does_not_tell_what_a_stranger_holds_nothing_is_proven_and_this_is_said() {
     let fake = FakeGpu::new();
-    fake.set(&json!({ "hide_process_memory": true }));
-    fake.hold(INIT, GIB);
+    fake.hold_untold(INIT, GIB);
     let gpu = open(&fake);
     let held = prove(&gpu, &[12_345_678], SHORT)
         .await

@@ -238,7 +238,9 @@ pub async fn prove_release(
         let seen = gpu.ours().and_then(OurPids::snapshot).unwrap_or_default();
         let ours = with_family(&observation, ours.iter().copied().chain(seen));
         let not_listed = gpu.not_listed();
-        let tells = not_listed.is_none();
+        // A server that does not use the GPU is not listed either; then all who are, are known here.
+        let mut all = observation.devices.iter().flat_map(listed);
+        let tells = not_listed.is_none() || all.all(|process| process.name.is_some());
         match judge(
             &observation,
             baseline,
