@@ -13,6 +13,7 @@ mod run;
 mod scenario;
 mod selfcheck;
 mod server;
+mod untimed;
 
 pub use commands::main;
 pub use env::{EnvError, provision};
@@ -21,3 +22,4 @@ pub use server::{
     ProbeError, Ready, ReadyPlan, ReleaseHeld, ReleaseProof, ResetOutcome, ResetProbe, ServerSettings, Stage,
     StepOutcome, StopWhy, reset_cache,
 };
+pub use untimed::untimed_client;

@@ -16,8 +16,8 @@ use tokio::{io::AsyncBufReadExt as _, process::Command};
 use tokio_util::{io::StreamReader, sync::CancellationToken};
 
 use super::provision::{EnvError, diagnose, run};
+use crate::untimed::untimed_client;
 use benchd_frameworks::{self, ModelStore, Weights, kind};
-use benchd_load::client::untimed_client;
 use benchd_plan::{Framework, Model, Plan, Source};
 
 /// From the launch of Ollama's server to its first answer, at the longest.

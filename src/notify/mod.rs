@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use benchd_load::client::untimed_client;
+use crate::untimed::untimed_client;
 
 /// Limit of one attempt.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(10);

@@ -115,7 +115,7 @@ impl Control {
 
     /// For a base URL without a trailing slash.
     pub fn for_url(base: &str) -> Self {
-        let client = benchd_load::client::untimed_client()
+        let client = crate::untimed::untimed_client()
             // Servers are spoken to by plain HTTP: a machine without CA certificates is fit for it.
             .tls_certs_only(std::iter::empty())
             .no_proxy()

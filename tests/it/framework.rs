@@ -32,7 +32,7 @@ struct Server {
 impl Server {
     fn start(adapter: &dyn Adapter) -> Self {
         let launch = adapter.launch().expect("a server that benchd starts");
-        let client = benchd_load::client::untimed_client()
+        let client = benchd::untimed_client()
             .tls_certs_only(std::iter::empty())
             .no_proxy()
             // A kept connection may be closed by the server just as it is used again.

@@ -114,7 +114,7 @@ fn a_server_that_dies_or_falls_silent_ends_its_lane_and_keeps_what_is_whole() {
 
 #[test]
 fn a_server_that_begins_every_answer_and_ends_none_is_given_up() {
-    let mut bench = Bench::new().with_gpu().request_timeout("2s").sim("first", &[]);
+    let mut bench = Bench::new().with_gpu().request_timeout("6s").sim("first", &[]);
     // Many requests would take hours to time out; a single wave of them ends before a hang can be told by waiting.
     bench.plan["scenarios"]["concurrent"] =
         json!({ "concurrency": [2, 40, 41], "input_tokens": 32, "output_tokens": 4, "requests": 41 });
@@ -138,12 +138,12 @@ fn a_server_that_begins_every_answer_and_ends_none_is_given_up() {
 /// Time-outs that a slow server is expected to have are a result, and the lane goes on behind them.
 #[test]
 fn a_server_that_is_only_too_slow_is_measured_to_its_end() {
-    let mut bench = Bench::new().with_gpu().request_timeout("2s").sim("first", &[]);
+    let mut bench = Bench::new().with_gpu().request_timeout("6s").sim("first", &[]);
     bench.plan["scenarios"]["concurrent"] =
         json!({ "concurrency": [16], "input_tokens": 32, "output_tokens": 4, "requests": 32 });
     let bench = bench
-        // One request at a time, 0.4 s each: the last of sixteen wait longer than their limit.
-        .sim("one-slot", &["--slots", "1", "--decode-rate", "10"])
+        // One request at a time, 1 s each: the last of sixteen wait longer than their limit.
+        .sim("one-slot", &["--slots", "1", "--decode-rate", "4"])
         // Tokens come until each request's limit is over, and no answer ever ends.
         .sim("trickles", &["--fault", "trickle@15-50:10ms"])
         // Nothing comes for the requests of this cell (13 of its warm-up, 16 and 16 again before it is given up), and

@@ -28,7 +28,6 @@ mod target;
 pub(crate) mod test_server;
 #[cfg(test)]
 mod tests;
-mod untimed;
 
 use std::time::Duration;
 
@@ -43,7 +42,6 @@ pub use intake::{End, Intake};
 pub use sse::{EventTooLong, Flow, Framer};
 pub(crate) use target::{Request, RequestHead};
 pub use target::{Target, TargetError};
-pub use untimed::untimed_client;
 
 use benchd_core::record::StreamShape;
 
