@@ -163,6 +163,7 @@ pub(crate) async fn surroundings(subject: Subject<'_>, gpu: &Gpu, watch: bool) -
         subject.lanes,
         &memory,
     ));
+    findings.extend(models::questions(subject.plan));
     findings.extend(others::ports(&used));
     findings.extend(machine::judge(&host, needs));
     findings

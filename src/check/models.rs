@@ -41,6 +41,15 @@ pub(super) fn look(plan: &Plan, plan_path: &Path, lanes: &[Lane], memory: &Memor
     findings
 }
 
+/// The plan's own questions: read once before the night.
+pub(super) fn questions(plan: &Plan) -> Option<Finding> {
+    let file = plan.quality.as_ref()?.file.as_deref()?;
+    Some(match benchd_prompts::read_questions(file) {
+        Ok(count) => Finding::ok(Area::Model, format!("{}: {count} questions", file.display())),
+        Err(error) => Finding::stop(Area::Model, format!("`quality.file`: {error}"), error.hint()),
+    })
+}
+
 fn presence(framework: &Framework, model: &Model, weights: &Weights, plan_path: &Path) -> Option<Finding> {
     let name = &model.name;
     let store = kind(framework.kind).models;

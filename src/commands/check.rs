@@ -122,7 +122,7 @@ fn scenarios(estimate: &Estimate) -> IndexMap<String, Duration> {
     let around = estimate
         .lanes
         .iter()
-        .map(|lane| lane.start + lane.calibration + lane.warmup + lane.stop)
+        .map(|lane| lane.start + lane.calibration + lane.quality + lane.warmup + lane.stop)
         .sum();
     parts.insert("servers' start and stop".to_owned(), around);
     parts

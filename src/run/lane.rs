@@ -125,6 +125,7 @@ impl<'a> LaneRunner<'a> {
             model,
             request: &plan.request,
             context: &context,
+            quality: plan.quality.as_ref(),
             adapter: &*adapter,
         };
         let (host, signals, display) = (&plan.host, self.signals, self.display);

@@ -51,6 +51,8 @@ pub(super) enum Line<'a> {
     TextsLeftOut(&'a str, &'a str),
     /// Tokens that were asked for, and those of the nearest text.
     TextOff(u32, u32),
+    /// What the answers to the lane's questions are worth, and whether there is something to look at.
+    Questions(&'a str, bool),
     /// Its figures, and whether requests failed.
     CellMeasured(&'a str, bool),
     CellUnreadable(&'a str, &'a dyn fmt::Display),
@@ -74,7 +76,7 @@ pub(super) enum Line<'a> {
 impl Line<'_> {
     pub(super) fn tone(&self) -> Tone {
         match self {
-            Self::CellMeasured(_, false) => Tone::Good,
+            Self::CellMeasured(_, false) | Self::Questions(_, false) => Tone::Good,
             Self::LaneEnded(_, end) => match end.outcome {
                 LaneOutcome::Finished => Tone::Good,
                 LaneOutcome::Interrupted => Tone::Warn,
@@ -82,7 +84,9 @@ impl Line<'_> {
             },
             Self::Note(_) | Self::ClientUnknown(_) | Self::AlsoOnGpu(_) => Tone::Warn,
             Self::StrangerCame(..) | Self::WaitingForStrangers(..) | Self::CellSpoilt(..) => Tone::Warn,
-            Self::TextsLeftOut(..) | Self::TextOff(..) | Self::CellMeasured(..) => Tone::Warn,
+            Self::Questions(..) | Self::TextsLeftOut(..) | Self::TextOff(..) | Self::CellMeasured(..) => {
+                Tone::Warn
+            }
             Self::CellUnreadable(..) | Self::CellFailed(..) | Self::RunStopped(_) => Tone::Bad,
             Self::EndNotJournalled(_) | Self::NoReport(..) | Self::NoRunJson(_) => Tone::Bad,
             _ => Tone::Plain,
@@ -151,7 +155,7 @@ impl fmt::Display for Line<'_> {
                 f,
                 "  note  a text of {asked} tokens can't be made; the nearest has {reached}"
             ),
-            Self::CellMeasured(summary, _) => write!(f, "  {summary}"),
+            Self::Questions(summary, _) | Self::CellMeasured(summary, _) => write!(f, "  {summary}"),
             Self::CellUnreadable(cell, error) => write!(f, "  {cell}  {error}"),
             Self::CellFailed(cell, reason) => write!(f, "  {cell}  failed: {reason}"),
             Self::ServerStopped {
@@ -207,6 +211,7 @@ pub(super) enum Status<'a> {
     LaneWarmup(&'a LaneId),
     /// Who is waited for, and for how long still.
     Strangers(&'a str, Duration),
+    Quality(&'a LaneId, CellProgress),
     CacheReset(&'a CellPosition<'a>),
     Cell(&'a CellPosition<'a>, CellProgress, Duration),
     Stopping(&'a LaneId),
@@ -246,6 +251,7 @@ impl fmt::Display for Status<'_> {
             Self::Strangers(named, left) => {
                 write!(f, "waiting for the GPU, {} more: {named}", short_duration(*left))
             }
+            Self::Quality(lane, progress) => write!(f, "lane {lane}  questions  {}", counts(*progress)),
             Self::CacheReset(cell) => write!(f, "{cell}  resetting the cache"),
             Self::Cell(cell, progress, left) => {
                 write!(f, "{cell}  {}  {}", counts(*progress), until(*left))

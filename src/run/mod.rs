@@ -35,6 +35,7 @@ mod logging;
 mod preconditions;
 mod prefix_cache;
 mod probe;
+mod quality;
 mod remaining;
 mod secrets;
 mod selfcheck;

@@ -21,6 +21,7 @@ mod compare;
 mod gpu_faults;
 mod kills;
 mod own_words;
+mod quality;
 mod resume;
 mod soak;
 mod start_faults;

@@ -11,6 +11,7 @@ use super::{
     korean,
     parallel::in_parallel,
     prompts::FrozenPrompts,
+    quality,
     samples::CellSamples,
     series::{GpuFold, LaneAttempt, LaneSeries},
 };
@@ -20,6 +21,7 @@ use benchd_journal::{
     FinishedCell, LaneOutcome, LaneState, RunDir, RunInfo, ServerReady, State, TEMPLATE_WITH_SYSTEM,
 };
 use benchd_plan::{Cell, CellInput, Framework, GpuSelection, Plan, Source};
+use benchd_prompts::Question;
 
 /// What all lanes of a run share.
 pub(super) struct RunContext<'a> {
@@ -28,6 +30,7 @@ pub(super) struct RunContext<'a> {
     pub(super) state: &'a State,
     pub(super) info: Option<&'a RunInfo>,
     pub(super) prompts: &'a FrozenPrompts,
+    pub(super) questions: &'a [Question],
 }
 
 impl RunContext<'_> {
@@ -101,6 +104,7 @@ impl RunContext<'_> {
             korean: Vec::new(),
             drift: None,
             energy: None,
+            quality: quality::of_lane(self.dir, state, self.questions)?,
             gpu_lines_unreadable,
         };
         // Fewer cells than the plan has: `--only`; what it left out is not missing.

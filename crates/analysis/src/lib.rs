@@ -23,6 +23,7 @@ mod parallel;
 mod passes;
 mod prefix;
 mod prompts;
+mod quality;
 mod run;
 mod runs;
 mod samples;
@@ -50,6 +51,7 @@ pub use error::AnalysisError;
 pub use gpu::GpuSummary;
 pub use hypotheses::shown_framework;
 pub use korean::{Comparison, KoreanComparison, LOOP_SHARE, QualitySigns, TextFigures};
+pub use quality::{Answers, LaneQuality, NOTHING_SHARE, QUALITY_P, QualityPair, grade_answers};
 pub use run::summarise_run_with_series;
 pub use runs::{AnalysedRun, SameMachine};
 pub use series::{

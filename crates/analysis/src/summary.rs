@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Counts, Distribution, Expectation, FrameworkComparison, GpuSummary, KoreanComparison, LaneDrift,
-    OutputAgreement, Rate, RoundsSummary, TextFigures, Verdict,
+    LaneQuality, OutputAgreement, QualityPair, Rate, RoundsSummary, TextFigures, Verdict,
 };
 use benchd_core::record::ClientLag;
 use benchd_core::record::{CompileCaches, Flag, GpuProcess, LaneId, LoadFigures};
@@ -327,6 +327,9 @@ pub struct LaneSummary {
     /// Energy over its measured cells; `None` where none has it.
     #[serde(default)]
     pub energy: Option<LaneEnergy>,
+    /// What its answers to the questions are worth; `None` where the plan asks none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<LaneQuality>,
     /// Lines of gpu.jsonl that could not be read.
     pub gpu_lines_unreadable: u64,
 }
@@ -465,6 +468,9 @@ pub struct RunSummary {
     /// Whether frameworks that serve one model answer alike, cell by cell; empty where the temperature is not 0.
     #[serde(default)]
     pub agreement: Vec<OutputAgreement>,
+    /// Every pair of frameworks of a model on the same questions; empty where the plan asks none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quality: Vec<QualityPair>,
     /// What the run says of the plan's hypotheses; empty where the plan has none.
     #[serde(default)]
     pub verdicts: Vec<Verdict>,

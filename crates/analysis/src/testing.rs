@@ -274,6 +274,7 @@ impl Builder {
             hypotheses: Hypotheses::default(),
             order: Order::Fixed,
             repeats: NonZeroU32::MIN,
+            quality: None,
             notify: None,
         };
         for (id, _) in &lanes {

@@ -29,6 +29,8 @@ pub struct Plan {
     pub order: Order,
     /// Rounds of the whole plan.
     pub repeats: NonZeroU32,
+    /// Questions that every lane is asked.
+    pub quality: Option<Quality>,
     /// Whom to tell.
     pub notify: Option<Notify>,
 }
@@ -482,6 +484,35 @@ pub enum Order {
     Rotate,
     /// Every other round runs backwards (A B C, C B A).
     Interleave,
+}
+
+/// Answers to built-in questions are a word, a code or a number.
+const ANSWER_TOKENS: NonZeroU32 = NonZeroU32::new(64).expect("not 0");
+/// A thinking model thinks before it says the same.
+const THOUGHTFUL_ANSWER_TOKENS: NonZeroU32 = NonZeroU32::new(1024).expect("not 0");
+
+/// Questions with one checkable answer, asked of every lane outside of what is timed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quality {
+    /// The plan's own questions instead of the built-in ones.
+    pub file: Option<PathBuf>,
+    /// Most tokens of an answer, where the plan says.
+    pub output_tokens: Option<NonZeroU32>,
+}
+
+impl Quality {
+    /// Most tokens of an answer of `model`.
+    pub fn answer_tokens(&self, model: &Model) -> u32 {
+        let thinks = model
+            .reasoning_effort
+            .is_some_and(|effort| effort != ReasoningEffort::None);
+        let default = if thinks {
+            THOUGHTFUL_ANSWER_TOKENS
+        } else {
+            ANSWER_TOKENS
+        };
+        self.output_tokens.unwrap_or(default).get()
+    }
 }
 
 /// Whom to tell at the end.

@@ -55,6 +55,8 @@ pub(crate) struct RawPlan {
     /// Rounds of the whole plan, 1 to 100. Default: 1.
     #[schemars(range(min = 1, max = 100))]
     pub(crate) repeats: Option<u32>,
+    /// Asks every lane questions with one checkable answer, outside of what is timed. Default: none are asked.
+    pub(crate) quality: Option<RawQuality>,
     /// Whom to tell at the end.
     pub(crate) notify: Option<RawNotify>,
 }
@@ -264,6 +266,18 @@ pub(crate) struct RawNotify {
     /// Webhook address; a secret: `${BENCHD_WEBHOOK}`.
     #[schemars(required)]
     pub(crate) webhook: Option<EnvText>,
+}
+
+/// Questions with one checkable answer.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawQuality {
+    /// Path of your own questions, JSONL: `question` and `answer`, or an export of GSM8K, KMMLU or
+    /// lm-evaluation-harness. Default: a hundred built-in ones, half of them Korean.
+    pub(crate) file: Option<String>,
+    /// Most tokens of an answer. Default: 64, and 1024 for thinking models (`reasoning_effort`).
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(crate) output_tokens: Option<u32>,
 }
 
 fn hf_description() -> String {

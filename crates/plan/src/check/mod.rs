@@ -17,7 +17,7 @@ use std::{
 };
 
 use super::{
-    DeviceSelector, GpuSelection, Host, Notify, Order, Plan, RequestSettings,
+    DeviceSelector, GpuSelection, Host, Notify, Order, Plan, Quality, RequestSettings,
     diagnostic::{KeyPath, Problem},
     name::check_name,
     raw::{RawHost, RawPlan, RawRequest},
@@ -164,6 +164,10 @@ impl Checker<'_> {
             }
             None => None,
         };
+        let quality = raw.quality.as_ref().map(|quality| Quality {
+            file: self.file(&KeyPath::of(&["quality", "file"]), quality.file.as_ref()),
+            output_tokens: quality.output_tokens.and_then(NonZeroU32::new),
+        });
         // Only this version of the format is known; the walk says so.
         raw.version?;
         Some(Plan {
@@ -176,6 +180,7 @@ impl Checker<'_> {
             hypotheses,
             order: raw.order.unwrap_or(Order::Fixed),
             repeats: NonZeroU32::new(raw.repeats.unwrap_or(1))?,
+            quality,
             notify,
         })
     }
@@ -188,11 +193,12 @@ impl Checker<'_> {
 
     fn section_names(&mut self, section: &str) {
         /// Files of a run's folder, beside which each framework has its own.
-        const TAKEN: [&str; 9] = [
+        const TAKEN: [&str; 10] = [
             "run.json",
             "plan.yaml",
             "journal.jsonl",
             "prompts.jsonl",
+            "questions.jsonl",
             "summary.csv",
             "summary.json",
             "report.html",

@@ -12,6 +12,7 @@ mod lanes;
 mod method;
 mod operations;
 mod points;
+mod quality;
 mod scenarios;
 mod study;
 mod verdicts;
@@ -66,6 +67,7 @@ pub(super) fn sections(summary: &RunSummary, plan: &Plan) -> Vec<Section> {
     all.extend([
         (About::Text, rankings(summary)),
         (About::Tests, verdicts::details(&summary.verdicts)),
+        (About::Text, quality::section(summary)),
         (About::Text, agreement::section(summary)),
         (About::Text, lanes::rounds(summary)),
         (About::Operations, operations::section(summary)),
@@ -148,6 +150,7 @@ fn title(summary: &RunSummary) -> String {
             count(summary.cells_planned)
         );
     }
+    text.push_str(&quality::warnings(summary));
     text.push_str(&verdicts::answer(summary));
     text
 }
