@@ -1,10 +1,13 @@
 //! The GPU: what it is, how well it is, who is on it, and whether the models fit.
 
-use super::finding::{Area, Finding, size};
+use super::{
+    attached,
+    finding::{Area, Finding, size},
+};
 use benchd_core::record::{GpuDevice, GpuHost, GpuProcess, ThrottleReason};
 use benchd_frameworks::Demand;
 use benchd_host::gpu::{DeviceHealth, Gpu, GpuError, check_expectations};
-use benchd_plan::{GpuSelection, Host};
+use benchd_plan::{GpuSelection, Host, Plan};
 
 /// An idle GPU above this is not cooled as it should be, degrees Celsius.
 const HOT_WHEN_IDLE_C: u32 = 75;
@@ -160,11 +163,14 @@ fn throttle_name(reason: ThrottleReason) -> &'static str {
     }
 }
 
-/// Who is on the devices already: strangers that may stay, or the finding that stops the run.
+/// Who is on the devices already and may stay, servers behind the plan's URLs among them; or the finding that stops the
+/// run.
 pub(crate) fn alone(
     seen: Result<Vec<GpuProcess>, GpuError>,
-    exclusive: bool,
+    plan: &Plan,
 ) -> Result<Vec<GpuProcess>, Finding> {
+    let exclusive = plan.host.exclusive;
+    let (others, unseen) = attached::others(plan, seen.as_deref().unwrap_or_default());
     match seen {
         Err(error) if exclusive => Err(Finding::stop(
             Area::Gpu,
@@ -172,11 +178,21 @@ pub(crate) fn alone(
             "`host.exclusive: false` starts all the same",
         )),
         Err(_) => Ok(Vec::new()),
-        Ok(found) if exclusive && !found.is_empty() => Err(Finding::stop(
-            Area::Gpu,
-            format!("the GPU is not idle: {}", name_processes(&found)),
-            "end these processes, or set `host.exclusive: false` in the plan",
-        )),
+        Ok(_) if exclusive && !others.is_empty() => {
+            let named = name_processes(&others);
+            let maybe = match &unseen[..] {
+                [] => String::new(),
+                urls => format!(
+                    "; the processes of {} can't be seen, and may be among them",
+                    urls.join(", ")
+                ),
+            };
+            Err(Finding::stop(
+                Area::Gpu,
+                format!("the GPU is not idle: {named}{maybe}"),
+                "end these processes, or set `host.exclusive: false` in the plan",
+            ))
+        }
         Ok(found) => Ok(found),
     }
 }
@@ -208,18 +224,18 @@ pub(super) fn unseen(used_bytes: &[(u32, u64)], health: &[DeviceHealth]) -> Vec<
 
 /// `pid 12 (python3, 1024 MiB on GPU 0)`, and so on.
 pub(crate) fn name_processes(processes: &[GpuProcess]) -> String {
-    let texts: Vec<String> = processes
-        .iter()
-        .map(|p| {
-            let name = p.name.as_deref().unwrap_or("not visible here");
-            let memory = p
-                .used_bytes
-                .map(|b| format!(", {} MiB", b >> 20))
-                .unwrap_or_default();
-            format!("pid {} ({name}{memory} on GPU {})", p.pid, p.device)
-        })
-        .collect();
+    let texts: Vec<String> = processes.iter().map(name_process).collect();
     texts.join(", ")
+}
+
+/// `pid 12 (python3, 1024 MiB on GPU 0)`.
+pub(crate) fn name_process(process: &GpuProcess) -> String {
+    let name = process.name.as_deref().unwrap_or("not visible here");
+    let GpuProcess { pid, device, .. } = process;
+    match process.used_bytes {
+        Some(bytes) => format!("pid {pid} ({name}, {} MiB on GPU {device})", bytes >> 20),
+        None => format!("pid {pid} ({name} on GPU {device}, its memory is not told)"),
+    }
 }
 
 /// One server's needs on the GPU.
@@ -372,6 +388,7 @@ mod tests {
                 ..Expect::default()
             },
             exclusive: true,
+            stranger_wait: std::time::Duration::ZERO,
         }
     }
 

@@ -4,7 +4,7 @@
 //! from the machine and what is made of it are apart: judging is plain functions.
 //!
 //! - `finding`: what is found, and how bad it is.
-//! - `gpu`: the devices, who is on them, whether models fit.
+//! - `gpu`: the devices, who is on them, whether models fit; `attached`: whose processes serve the plan's URLs.
 //! - `known`: what is known to break, to be wrong, or to need something; `toolchain`: the compilers that servers find.
 //! - `hypotheses`: those that can't be decided.
 //! - `environments`, `models`: what servers run from, and what they serve.
@@ -12,6 +12,7 @@
 //! - `machine`: the host's memory, CPUs, limits and clock; `disk`: room for the run.
 //! - `others`: ports, locks, other runs and what dead ones left, systemd's unit.
 
+pub(crate) mod attached;
 mod disk;
 mod environments;
 mod expect;
@@ -189,19 +190,22 @@ pub(crate) async fn before_a_run(subject: &Subject<'_>, gpu: &Gpu) -> BeforeARun
 /// The devices themselves, and who is on them.
 async fn devices(plan: &Plan, gpu: &Gpu) -> Vec<Finding> {
     let mut findings = fit(plan, gpu).await;
-    let strangers = match gpu::alone(gpu.processes().await, plan.host.exclusive) {
-        Ok(strangers) => strangers,
+    let found = match gpu::alone(gpu.processes().await, plan) {
+        Ok(found) => found,
         Err(finding) => {
             findings.push(finding);
             return findings;
         }
     };
+    let (strangers, _) = attached::others(plan, &found);
     if !strangers.is_empty() {
         findings.push(Finding::warn(
             Area::Gpu,
             format!("also on the GPU: {}", gpu::name_processes(&strangers)),
             "end them: what they compute is measured too",
         ));
+    }
+    if !found.is_empty() {
         return findings;
     }
     if let (Ok(observed), Ok(health)) = (gpu.observe().await, gpu.health().await) {

@@ -72,7 +72,7 @@ fn render(state: &State, alive: bool, now_us: u64, in_cell: Option<u64>) -> Stri
             RunOutcome::Finished => "finished, not all measured; try the rest again with --resume".to_owned(),
             RunOutcome::Interrupted => "interrupted; go on with --resume".to_owned(),
             RunOutcome::Unsafe => "stopped for safety".to_owned(),
-            RunOutcome::Aborted => "aborted".to_owned(),
+            RunOutcome::Aborted => "stopped; go on with --resume".to_owned(),
         },
         (None, true) => format!("running for {} (pid {})", since(state.started_unix_us), state.pid),
         (None, false) => format!("died {} ago; go on with --resume", since(state.last_unix_us)),

@@ -7,7 +7,7 @@ use super::{load_plan, run};
 use crate::{
     check::TRIALS,
     cli::Places,
-    run::{EXIT_MACHINE, EXIT_OK, Failure, Purpose, RunOptions, redactor, short_duration},
+    run::{EXIT_MACHINE, EXIT_OK, Failure, Purpose, Resume, RunOptions, redactor, short_duration},
 };
 use benchd_journal::{LaneOutcome, LaneState, RunDir, State};
 use benchd_plan::{Assumptions, Lane, Pace, Plan};
@@ -37,7 +37,7 @@ pub(super) fn start_each(
         redactor: redactor(&loaded),
         loaded,
         lanes: lanes.to_vec(),
-        resume: Some(String::new()),
+        resume: Some(Resume::Newest),
         results: results.clone(),
         logs: logs.clone(),
         selfcheck: false,

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use crate::server::{ReadyPlan, ServerSettings};
 use benchd_core::record::{DoneWhen, REDACTED, Step};
-use benchd_frameworks::{Adapter, Launch};
+use benchd_frameworks::{Adapter, Context, Launch};
 use benchd_host::process::{LogSettings, StopPolicy};
 use benchd_load::client::Target;
 use benchd_plan::{Framework, Lane, Model, Quality, RequestSettings, Secrets};
@@ -27,6 +27,7 @@ pub(super) struct LaneAttempt<'a> {
     pub(super) framework: &'a Framework,
     pub(super) model: &'a Model,
     pub(super) request: &'a RequestSettings,
+    pub(super) context: &'a Context,
     pub(super) quality: Option<&'a Quality>,
     pub(super) adapter: &'a dyn Adapter,
 }

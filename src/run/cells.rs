@@ -15,9 +15,10 @@ use super::{
     server_counters::ServerCounters,
     server_log::ServerLog,
     session::{Session, lane_end},
+    strangers::{Waited, wait_alone},
 };
 use crate::scenario::{CellError, CellMeasured, CellProgress, Stop};
-use benchd_core::record::{CacheReset, ResetOutcome};
+use benchd_core::record::{CacheReset, FlagKind, ResetOutcome};
 use benchd_journal::{CellEnded, CellFailed, CellStarted, DiskError, Event};
 use benchd_plan::Cell;
 use benchd_prompts::{PromptError, for_cell};
@@ -29,21 +30,17 @@ pub(super) async fn run(session: &mut Session<'_>, remaining: &mut Remaining) ->
     if let Err(end) = quality::ask(session).await {
         return end;
     }
-    let mut failed: Option<String> = None;
+    let (mut failed, mut spoilt) = (None::<String>, None::<String>);
     for (index, cell) in lane.cells.iter().enumerate() {
         let known = session
             .context
             .journal
             .state()
-            .finished(&lane.id, &cell.id)
+            .stands(&lane.id, &cell.id)
             .is_some();
         if known {
             continue;
         }
-        if session.context.signals.first().is_some() {
-            return LaneEnd::interrupted();
-        }
-        let began = Instant::now();
         let estimated = remaining.estimate_of(attempt.index, lane, cell);
         let position = CellPosition {
             lane: &lane.id,
@@ -51,8 +48,12 @@ pub(super) async fn run(session: &mut Session<'_>, remaining: &mut Remaining) ->
             cell: &cell.id,
             cell_of: (index + 1, lane.cells.len()),
         };
-        match measure(session, cell, &position, remaining.left()).await {
-            Ok(()) => remaining.finished(estimated, began.elapsed()),
+        match measure_alone(session, cell, &position, remaining.left()).await {
+            Ok(took) => remaining.finished(estimated, took),
+            Err(CellEnd::Spoilt(reason)) => {
+                remaining.dropped(estimated);
+                spoilt.get_or_insert_with(|| format!("cell {}: {reason}", cell.id));
+            }
             Err(CellEnd::Cell(reason)) => {
                 session.context.display.say(&Line::CellFailed(&cell.id, &reason));
                 remaining.dropped(estimated);
@@ -61,21 +62,71 @@ pub(super) async fn run(session: &mut Session<'_>, remaining: &mut Remaining) ->
             Err(CellEnd::Lane(end)) => return end,
         }
     }
-    match failed {
-        None => LaneEnd::finished(),
-        Some(reason) => LaneEnd::failed("cell", reason),
+    match (failed, spoilt) {
+        (Some(reason), _) => LaneEnd::failed("cell", reason),
+        (None, Some(reason)) => LaneEnd::machine("cell", reason),
+        (None, None) => LaneEnd::finished(),
     }
 }
+
+/// How often a cell is measured beside strangers that come and go before it is left to `--resume`.
+const BESIDE_STRANGERS: u32 = 3;
 
 /// What a cell's failure ends.
 enum CellEnd {
     Cell(String),
+    /// Measured each time beside a stranger.
+    Spoilt(String),
     Lane(LaneEnd),
 }
 
 impl From<DiskError> for CellEnd {
     fn from(error: DiskError) -> Self {
         Self::Lane(LaneEnd::disk(error))
+    }
+}
+
+/// Measures a cell with nobody else on the GPU: strangers are waited out before it, and what they spoilt is measured
+/// again. Gives the time of the measurement that stands.
+async fn measure_alone(
+    session: &mut Session<'_>,
+    cell: &Cell,
+    position: &CellPosition<'_>,
+    left: Duration,
+) -> Result<Duration, CellEnd> {
+    let mut spoilt = String::new();
+    for _ in 0..BESIDE_STRANGERS {
+        if session.context.signals.first().is_some() {
+            return Err(CellEnd::Lane(LaneEnd::interrupted()));
+        }
+        await_alone(session).await.map_err(CellEnd::Lane)?;
+        let began = Instant::now();
+        measure(session, cell, position, left).await?;
+        let state = session.context.journal.state();
+        let finished = state.finished(&session.attempt.lane.id, &cell.id);
+        let Some(seen) = finished.and_then(|finished| Some(finished.spoilt_by()?.seen.clone())) else {
+            return Ok(began.elapsed());
+        };
+        drop(state);
+        session.context.display.say(&Line::CellSpoilt(&cell.id, &seen));
+        spoilt = seen;
+    }
+    Err(CellEnd::Spoilt(format!(
+        "not alone on the GPU, {BESIDE_STRANGERS} times: {spoilt}; --resume measures it again"
+    )))
+}
+
+/// Waits until no stranger is on the GPU, where the plan wants it for itself.
+async fn await_alone(session: &Session<'_>) -> Result<(), LaneEnd> {
+    let context = &session.context;
+    let Some(limit) = context.strangers_for else {
+        return Ok(());
+    };
+    let look = async || Ok(context.gpu_log.strangers());
+    match wait_alone(limit, look, context.stop().at_once, context.display).await {
+        Waited::Alone => Ok(()),
+        Waited::Still(strangers) => Err(LaneEnd::busy("cell", strangers)),
+        Waited::Stopped(cause) => Err(lane_end(CellError::Stopped(cause), context.life, None)),
     }
 }
 
@@ -121,7 +172,10 @@ async fn measure(
             return Err(error.ends(session, (&cell.id, measured.failed)));
         }
     };
-    flags.extend(gpu_log.take_flags());
+    let mut noticed = gpu_log.take_flags();
+    // Who shares the GPU by the plan's own word does not ask for another measurement; the analysis says what it saw.
+    noticed.retain(|flag| flag.kind != FlagKind::StrangerOnGpu || session.context.strangers_for.is_some());
+    flags.extend(noticed);
     // On the disk before the event that counts it.
     let end = tokio::task::block_in_place(|| session.records.sync())?;
     append(Event::CellEnded(CellEnded {

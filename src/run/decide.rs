@@ -14,8 +14,10 @@ pub(crate) struct RunView {
 /// One lane.
 #[derive(Debug, Clone)]
 pub(crate) struct LaneView {
-    /// Cells that are not finished yet.
+    /// Cells that have no result that stands.
     pub(crate) open_cells: u32,
+    /// Those of them that were measured, and must be again.
+    pub(crate) spoilt_cells: u32,
     /// Attempts begun so far.
     pub(crate) attempts: u32,
     /// Attempts that failed (an interrupted one did not).
@@ -31,7 +33,8 @@ pub(crate) struct LaneView {
 impl LaneView {
     fn is_over(&self) -> bool {
         match self.last {
-            Some(LaneOutcome::Finished) => true,
+            // Of an earlier benchd; a lane of this one does not finish with a cell that is spoilt.
+            Some(LaneOutcome::Finished) => self.spoilt_cells == 0,
             // Failed at its release only: nothing is left to measure.
             Some(LaneOutcome::Failed) => self.open_cells == 0 || self.failures > self.retries,
             Some(LaneOutcome::Interrupted) | None => self.open_cells == 0,
@@ -52,6 +55,8 @@ pub(crate) enum Halt {
     Unsafe(String),
     /// benchd can't store results any more.
     Disk(String),
+    /// Strangers stay on the GPU.
+    Busy(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +100,7 @@ pub(crate) fn next(view: &RunView) -> Next {
                 reason: Some(reason.clone()),
             };
         }
-        Some(Halt::Disk(reason)) => {
+        Some(Halt::Disk(reason) | Halt::Busy(reason)) => {
             return Next::End {
                 outcome: RunOutcome::Aborted,
                 exit_code: EXIT_MACHINE,
@@ -139,6 +144,7 @@ mod tests {
     fn lane(open_cells: u32, failures: u32, retries: u32, last: Option<LaneOutcome>) -> LaneView {
         LaneView {
             open_cells,
+            spoilt_cells: 0,
             attempts: failures + u32::from(last == Some(LaneOutcome::Interrupted)),
             failures,
             retries,
@@ -186,6 +192,15 @@ mod tests {
     }
 
     #[test]
+    fn a_finished_lane_is_begun_again_for_what_was_spoilt_in_it() {
+        let mut v = view(vec![lane(1, 0, 0, Some(LaneOutcome::Finished))]);
+        v.lanes[0].attempts = 1;
+        assert!(matches!(next(&v), Next::End { .. }), "a narrowed run left it out");
+        v.lanes[0].spoilt_cells = 1;
+        assert_eq!(next(&v), Next::Lane { index: 0, attempt: 2 });
+    }
+
+    #[test]
     fn an_interrupted_lane_goes_on_without_counting_as_a_failure() {
         let v = view(vec![lane(2, 0, 0, Some(LaneOutcome::Interrupted))]);
         assert_eq!(next(&v), Next::Lane { index: 0, attempt: 2 });
@@ -225,6 +240,15 @@ mod tests {
             Next::End {
                 exit_code: 143,
                 outcome: RunOutcome::Interrupted,
+                ..
+            }
+        ));
+        halted.halt = Some(Halt::Busy("x".into()));
+        assert!(matches!(
+            next(&halted),
+            Next::End {
+                exit_code: EXIT_MACHINE,
+                outcome: RunOutcome::Aborted,
                 ..
             }
         ));

@@ -1,7 +1,7 @@
 //! One lane: a server's whole life, with its cells in the middle. Whatever happens on the way, the server is
 //! stopped, its end is journalled, and its GPU memory is proven to be back.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     attempt::LaneAttempt,
@@ -11,7 +11,7 @@ use super::{
     decide::Halt,
     display::Display,
     facts,
-    gpu_log::GpuLog,
+    gpu_log::{GpuLog, StrangerNews},
     lane_end::LaneEnd,
     last_words,
     life::{Death, Doubt, Life, NotAlive, PROBATION},
@@ -19,21 +19,27 @@ use super::{
     preconditions::{ensure_alone, ensure_environment},
     probe::Completion,
     remaining::Remaining,
-    server_gpu::{FollowPids, ensure_on_chosen, prove_release, used_bytes},
+    server_gpu::{FollowPids, Release, ensure_on_chosen, used_bytes},
     server_log::ServerLog,
     session::{MeasureContext, Session},
     signals::Signals,
     start::{Purpose, RunOptions, StartedRun},
 };
 use crate::{
+    check::{attached, gpu::name_process},
+    server::{Control, Reaped, Told},
+};
+use crate::{
     scenario::{Stop, StopCause},
     server::{Attached, EventSink, Failed, Launched, Prepared, Ready},
 };
-use benchd_frameworks::{Context, KV_CAPACITY, VisibleGpu, load_figures};
-use benchd_host::process::LogSettings;
-use benchd_journal::{Event, GpuFile, LaneEnded, LaneOutcome, LaneStarted, StopWhy};
+use benchd_core::record::ProcessIdentity;
+use benchd_frameworks::{Adapter, Context, KV_CAPACITY, Recognised, VisibleGpu, load_figures};
+use benchd_host::process::{LogSettings, Serving};
+use benchd_journal::{Event, GpuFile, LaneEnded, LaneOutcome, LaneStarted, Note, StopWhy};
 use benchd_load::LoadEngine;
 use benchd_plan::{Source, longest_prompt_tokens, most_streams};
+use tokio::sync::mpsc::UnboundedReceiver;
 
 /// Runs lanes, one at a time. Each step is given what it needs of this.
 pub(super) struct LaneRunner<'a> {
@@ -97,7 +103,6 @@ impl<'a> LaneRunner<'a> {
         }
         let plan_path = &options.loaded.path;
         ensure_environment(framework, model, plan_path, self.signals, self.display).await?;
-        ensure_alone(&run.gpu, plan.host.exclusive, self.display).await?;
         let prepare = |error: &dyn std::fmt::Display| LaneEnd::failed("prepare", error.to_string());
         let context = Context {
             longest_prompt_tokens: longest_prompt_tokens(lanes, &lane.id.model),
@@ -114,8 +119,13 @@ impl<'a> LaneRunner<'a> {
         for note in adapter.notes() {
             tracing::info!(lane = %lane.id, "{note}");
         }
+        if let (Source::Url(_), Some(ours)) = (&framework.source, run.gpu.ours()) {
+            // It may run already, or begin to while it is waited for.
+            ours.set_unknown();
+        }
         let (gpu_file, _) = GpuFile::open_append(&run.dir.gpu(&lane.id)).map_err(LaneEnd::disk)?;
-        let gpu_log = GpuLog::start(&run.gpu, gpu_file, &run.strangers).map_err(|error| prepare(&error))?;
+        let (gpu_log, news) = GpuLog::start(&run.gpu, gpu_file, &run.strangers, &lane.id, &run.journal)
+            .map_err(|error| prepare(&error))?;
         let attempt = LaneAttempt {
             lanes,
             index,
@@ -124,21 +134,41 @@ impl<'a> LaneRunner<'a> {
             framework,
             model,
             request: &plan.request,
+            context: &context,
             quality: plan.quality.as_ref(),
             adapter: &*adapter,
         };
-        let mut end = match &framework.source {
-            Source::Url(url) => self.attached(&attempt, &gpu_log, url).await,
-            Source::Venv(_) | Source::Binary(_) | Source::Command { .. } => {
-                self.launched(&attempt, &gpu_log).await
+        let (host, signals, display) = (&plan.host, self.signals, self.display);
+        let serving = async {
+            let alone = ensure_alone(&run.gpu, plan, &run.strangers, signals, display).await;
+            let mut end = match (alone, &framework.source) {
+                (Err(end), _) => end,
+                (Ok(()), Source::Url(url)) => self.attached(&attempt, &gpu_log, url).await,
+                (Ok(()), Source::Venv(_) | Source::Binary(_) | Source::Command { .. }) => {
+                    self.launched(&attempt, &gpu_log).await
+                }
+            };
+            if host.exclusive {
+                end.beside(&gpu_log.strangers());
             }
+            match gpu_log.stop().await {
+                Ok(report) => tracing::info!(lane = %lane.id, ?report, "GPU sampling stopped"),
+                Err(error) if end.halt.is_none() => end = LaneEnd::disk(error),
+                Err(error) => tracing::error!(%error, "GPU samples were lost"),
+            }
+            end
         };
-        match gpu_log.stop().await {
-            Ok(report) => tracing::info!(lane = %lane.id, ?report, "GPU sampling stopped"),
-            Err(error) if end.halt.is_none() => end = LaneEnd::disk(error),
-            Err(error) => tracing::error!(%error, "GPU samples were lost"),
+        let (end, ()) = tokio::join!(serving, tell(news, host.exclusive, display));
+        if let Some(ours) = run.gpu.ours() {
+            ours.clear();
         }
         Ok(end)
+    }
+
+    /// How long strangers are waited for; `None` where the plan shares the GPU.
+    fn strangers_for(&self) -> Option<Duration> {
+        let host = &self.options.loaded.plan.host;
+        host.exclusive.then_some(host.stranger_wait)
     }
 
     fn measure_context<'c>(&self, gpu_log: &'c GpuLog, life: &'c Life) -> MeasureContext<'c>
@@ -154,6 +184,7 @@ impl<'a> LaneRunner<'a> {
             redactor: &self.options.redactor,
             display: self.display,
             life,
+            strangers_for: self.strangers_for(),
         }
     }
 
@@ -192,9 +223,7 @@ impl<'a> LaneRunner<'a> {
             Err(mut failed) => {
                 let end = LaneEnd::of_server(&failed);
                 return match failed.reaped.take() {
-                    Some(reaped) => {
-                        prove_release(attempt, &run.gpu, &run.baseline_bytes, *reaped, end, display).await
-                    }
+                    Some(reaped) => self.prove_release(attempt, *reaped, end).await,
                     None => end,
                 };
             }
@@ -219,7 +248,19 @@ impl<'a> LaneRunner<'a> {
         display.status(&Status::Stopping(lane));
         let stopped = ready.stop(why, self.signals.at_once());
         let reaped = display.watchdog().wait(framework.stop_grace, stopped).await;
-        prove_release(attempt, &run.gpu, &run.baseline_bytes, reaped, end, display).await
+        self.prove_release(attempt, reaped, end).await
+    }
+
+    async fn prove_release(&self, attempt: &LaneAttempt<'_>, reaped: Reaped, end: LaneEnd) -> LaneEnd {
+        let release = Release {
+            run: self.run,
+            framework: attempt.framework,
+            lane: &attempt.lane.id,
+            strangers_for: self.strangers_for(),
+            signals: self.signals,
+            display: self.display,
+        };
+        release.prove(reaped, end).await
     }
 
     /// What is done with a launched server that answers; `log` is its log since the launch.
@@ -249,7 +290,7 @@ impl<'a> LaneRunner<'a> {
             )
             .await;
             let load = said.as_deref().map(load_figures);
-            let used = used_bytes(gpu).await;
+            let used = used_bytes(gpu, &gpu_log.strangers()).await;
             ready.announce(facts.values, facts.precision, None, used, load, caches);
             return Ok(LaneEnd::finished());
         }
@@ -261,7 +302,7 @@ impl<'a> LaneRunner<'a> {
             Ok(session) => session,
             Err(end) => return Err(blame_the_dead(end, attempt, life, self.signals).await),
         };
-        let used = used_bytes(gpu).await;
+        let used = used_bytes(gpu, &gpu_log.strangers()).await;
         // By now it has answered requests, so what it wrote of its memory and its loading lies on the disk.
         let load = log.since().map(|lines| load_figures(&lines));
         let mut facts = session.facts.values.clone();
@@ -290,29 +331,114 @@ impl<'a> LaneRunner<'a> {
             Ok(attached) => attached,
             Err(failed) => return LaneEnd::of_server(&failed),
         };
+        let control = attached.control();
+        let known = recognise(attempt, &control, sink).await;
+        let attempt = &LaneAttempt {
+            adapter: known.as_deref().unwrap_or(attempt.adapter),
+            ..*attempt
+        };
+        let processes = self.tell_apart(attempt, url);
         if self.options.purpose == Purpose::Trial {
-            let facts = facts::ask(attempt, &attached.control(), self.display.watchdog(), "").await;
-            let used = used_bytes(&self.run.gpu).await;
-            attached.announce(facts.values, facts.precision, None, used, sink);
+            let facts = facts::ask(attempt, &control, self.display.watchdog(), "").await;
+            let told = Told {
+                facts: facts.values,
+                precision: facts.precision,
+                template_tokens: None,
+                gpu_used_bytes: used_bytes(&self.run.gpu, &gpu_log.strangers()).await,
+                processes,
+            };
+            attached.announce(told, sink);
             return LaneEnd::finished();
         }
         let life = Life::of(None);
         let context = self.measure_context(gpu_log, &life);
-        let (control, answer) = (attached.control(), (attached.answer.clone(), ""));
+        let answer = (attached.answer.clone(), "");
         let opened = Session::open(attempt, context, control, answer, &mut self.calibrations).await;
         let mut session = match opened {
             Ok(session) => session,
             Err(end) => return end,
         };
-        let used = used_bytes(&self.run.gpu).await;
-        attached.announce(
-            session.facts.values.clone(),
-            session.facts.precision.clone(),
-            session.template_tokens(),
-            used,
-            sink,
-        );
+        let used = used_bytes(&self.run.gpu, &gpu_log.strangers()).await;
+        let told = Told {
+            facts: session.facts.values.clone(),
+            precision: session.facts.precision.clone(),
+            template_tokens: session.template_tokens(),
+            gpu_used_bytes: used,
+            processes,
+        };
+        attached.announce(told, sink);
         cells::run(&mut session, &mut self.remaining).await
+    }
+
+    /// The processes of a server that someone else runs, so that it is no stranger on the GPU; empty where they can't be
+    /// told, and nobody is one then.
+    fn tell_apart(&self, attempt: &LaneAttempt<'_>, url: &str) -> Vec<ProcessIdentity> {
+        let Some(ours) = self.run.gpu.ours() else {
+            return Vec::new();
+        };
+        let note = |why: &str| {
+            self.run.journal.event(Event::Note(Note {
+                lane: Some(attempt.lane.id.clone()),
+                text: format!("{url} is {why}, and no cell is flagged for a stranger"),
+            }));
+        };
+        match tokio::task::block_in_place(|| attached::serving(attempt.framework)) {
+            Serving::By(processes) => {
+                ours.set(processes.iter().map(|process| process.pid));
+                return processes;
+            }
+            Serving::Unseen => note(
+                "served by processes that can't be seen (another user's, a container's): others on the GPU can't be told \
+                 from them",
+            ),
+            Serving::Elsewhere => note("on another machine: this one's GPU says nothing of it"),
+        }
+        Vec::new()
+    }
+}
+
+/// A server that someone else runs, if it shows itself to be of a known kind: its metrics are read and its cache is reset
+/// as of a launched one.
+async fn recognise(
+    attempt: &LaneAttempt<'_>,
+    control: &Control,
+    sink: &dyn EventSink,
+) -> Option<Box<dyn Adapter>> {
+    let mut answers = Vec::new();
+    for call in benchd_frameworks::behind_url_calls() {
+        answers.push(facts::body_of(control, &call).await);
+    }
+    let LaneAttempt {
+        framework,
+        model,
+        context,
+        lane,
+        ..
+    } = *attempt;
+    let known = benchd_frameworks::behind_url(framework, model, context, &answers);
+    // What is wrong with the URL or the model was said when its own adapter was made.
+    let Recognised { kind, adapter } = known.ok().flatten()?;
+    sink.event(Event::Note(Note {
+        lane: Some(lane.id.clone()),
+        text: format!(
+            "{} is {}: asked for its metrics and its cache reset as one",
+            framework.name, kind.title
+        ),
+    }));
+    Some(adapter)
+}
+
+/// Tells people what strangers do, until the sampling ends.
+async fn tell(mut news: UnboundedReceiver<StrangerNews>, exclusive: bool, display: &Display) {
+    while let Some(news) = news.recv().await {
+        match news {
+            StrangerNews::Came(process) => {
+                display.say(&Line::StrangerCame(&name_process(&process), exclusive));
+            }
+            StrangerNews::Left(process, stayed) => {
+                display.say(&Line::StrangerLeft(&name_process(&process), stayed));
+            }
+        }
     }
 }
 

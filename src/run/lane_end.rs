@@ -1,7 +1,8 @@
 //! How a lane ended, and whom that is to be blamed on.
 
 use super::{decide::Halt, last_words, life::Death};
-use crate::server::Failed;
+use crate::{check::gpu::name_processes, server::Failed};
+use benchd_core::record::GpuProcess;
 use benchd_journal::{LaneOutcome, ServerDied};
 
 #[derive(Debug)]
@@ -96,6 +97,26 @@ impl LaneEnd {
             by_machine: true,
             ..Self::failed(stage, reason)
         }
+    }
+
+    /// Strangers stayed on the GPU: no lane after this one can do better as long as they do.
+    pub(super) fn busy(stage: &'static str, why: impl std::fmt::Display) -> Self {
+        let reason = why.to_string();
+        Self {
+            halt: Some(Halt::Busy(reason.clone())),
+            ..Self::machine(stage, reason)
+        }
+    }
+
+    /// A failure beside strangers on the GPU may be theirs: their memory is not there for the server.
+    pub(super) fn beside(&mut self, strangers: &[GpuProcess]) {
+        if self.outcome != LaneOutcome::Failed || self.halt.is_some() || strangers.is_empty() {
+            return;
+        }
+        self.by_machine = true;
+        let reason = self.reason.take().unwrap_or_default();
+        let named = name_processes(strangers);
+        self.reason = Some(format!("{reason}\nnot alone on the GPU then: {named}"));
     }
 
     /// The device is gone: no lane after this one can do better.

@@ -33,7 +33,8 @@ pub(crate) async fn run(options: RunOptions, signals: &Signals, display: &Displa
     process::become_subreaper().context("benchd can't adopt what servers leave behind")?;
     let (systemd, watchdog) = (display.systemd(), display.watchdog());
     let webhook = Webhook::new(&options, display);
-    let mut run = match watchdog.wait(BEGIN_LIMIT, begin(&options)).await {
+    let limit = BEGIN_LIMIT + options.loaded.plan.host.stranger_wait;
+    let mut run = match watchdog.wait(limit, begin(&options, signals, display)).await {
         Ok(run) => run,
         Err(failure) => {
             webhook.could_not_begin(&failure).await;
@@ -244,14 +245,21 @@ fn view(options: &RunOptions, run: &StartedRun, halt: Option<Halt>) -> RunView {
         .map(|lane| {
             let known = state.lanes.get(&lane.id);
             let finished = |cell: &benchd_plan::Cell| state.finished(&lane.id, &cell.id);
+            let stands = |cell: &&benchd_plan::Cell| state.stands(&lane.id, &cell.id).is_some();
             let last = known.and_then(|l| l.ended.as_ref()).map(|ended| ended.outcome);
             let tried = options.purpose == Purpose::Trial && last == Some(LaneOutcome::Finished);
             let open = match tried {
                 true => 0,
-                false => lane.cells.iter().filter(|cell| finished(cell).is_none()).count(),
+                false => lane.cells.iter().filter(|cell| !stands(cell)).count(),
             };
+            let spoilt = lane
+                .cells
+                .iter()
+                .filter(|cell| finished(cell).is_some() && !stands(cell))
+                .count();
             LaneView {
                 open_cells: u32::try_from(open).unwrap_or(u32::MAX),
+                spoilt_cells: u32::try_from(spoilt).unwrap_or(u32::MAX),
                 attempts: known.map_or(0, |l| l.attempts),
                 failures: known.map_or(0, |l| l.failures),
                 retries: retries(options, lane),

@@ -34,6 +34,16 @@ pub(super) enum Line<'a> {
     },
     Provisioning(&'a Path),
     AlsoOnGpu(&'a str),
+    /// Who came, while the lane runs, and whether the plan wants the GPU for itself.
+    StrangerCame(&'a str, bool),
+    /// Who left, and how long it was there.
+    StrangerLeft(&'a str, Duration),
+    /// Who is waited for, and for how long at the longest.
+    WaitingForStrangers(&'a str, Duration),
+    /// After how long.
+    AloneAgain(Duration),
+    /// A cell that was measured beside a stranger.
+    CellSpoilt(&'a str, &'a str),
     ServerReady(Duration),
     /// How many counts and how long it took.
     TextsFound(u32, Duration),
@@ -52,6 +62,8 @@ pub(super) enum Line<'a> {
         took: Duration,
         /// How long the GPU's memory took to come back, where there is a GPU.
         memory_back: Option<Duration>,
+        /// Who else is on the GPU then; empty for nobody.
+        beside: &'a str,
     },
     LaneEnded(&'a LaneId, &'a LaneEnd),
     RunStopped(&'a str),
@@ -71,6 +83,7 @@ impl Line<'_> {
                 LaneOutcome::Failed => Tone::Bad,
             },
             Self::Note(_) | Self::ClientUnknown(_) | Self::AlsoOnGpu(_) => Tone::Warn,
+            Self::StrangerCame(..) | Self::WaitingForStrangers(..) | Self::CellSpoilt(..) => Tone::Warn,
             Self::Questions(..) | Self::TextsLeftOut(..) | Self::TextOff(..) | Self::CellMeasured(..) => {
                 Tone::Warn
             }
@@ -109,6 +122,27 @@ impl fmt::Display for Line<'_> {
                 write!(f, "  setting up missing dependencies: {}", recipe.display())
             }
             Self::AlsoOnGpu(named) => write!(f, "note  also on the GPU: {named}"),
+            Self::StrangerCame(named, exclusive) => {
+                write!(f, "  note  another process is on the GPU: {named}")?;
+                if *exclusive {
+                    f.write_str("; what is measured beside it is measured again")?;
+                }
+                Ok(())
+            }
+            Self::StrangerLeft(named, after) => write!(
+                f,
+                "  note  it has left the GPU after {}: {named}",
+                short_duration(*after)
+            ),
+            Self::WaitingForStrangers(named, limit) => write!(
+                f,
+                "  waiting for the GPU, {} at the longest: {named}",
+                short_duration(*limit)
+            ),
+            Self::AloneAgain(after) => write!(f, "  the GPU is free after {}", short_duration(*after)),
+            Self::CellSpoilt(cell, seen) => {
+                write!(f, "  {cell}  not alone on the GPU, is measured again: {seen}")
+            }
             Self::ServerReady(after) => write!(f, "  ready after {:.1} s", after.as_secs_f64()),
             Self::TextsFound(probes, took) => write!(
                 f,
@@ -131,12 +165,17 @@ impl fmt::Display for Line<'_> {
                 killed,
                 took,
                 memory_back,
+                beside,
             } => {
                 let how = if *killed { "killed" } else { "stopped" };
                 write!(f, "  {how} in {:.1} s", took.as_secs_f64())?;
                 match memory_back {
-                    Some(after) => write!(f, ", GPU memory back after {:.2} s", after.as_secs_f64()),
-                    None => Ok(()),
+                    Some(after) => write!(f, ", GPU memory back after {:.2} s", after.as_secs_f64())?,
+                    None => return Ok(()),
+                }
+                match beside {
+                    &"" => Ok(()),
+                    beside => write!(f, "; what is still in use is another process's: {beside}"),
                 }
             }
             Self::LaneEnded(lane, end) => match end.outcome {
@@ -166,10 +205,15 @@ impl fmt::Display for Line<'_> {
 pub(super) enum Status<'a> {
     Client(&'a str),
     Provisioning(&'a str),
-    Starting { lane: &'a LaneId, pid: i32 },
+    Starting {
+        lane: &'a LaneId,
+        pid: i32,
+    },
     ChatTemplate(&'a LaneId),
     Texts(&'a LaneId),
     LaneWarmup(&'a LaneId),
+    /// Who is waited for, and for how long still.
+    Strangers(&'a str, Duration),
     Quality(&'a LaneId, CellProgress),
     CacheReset(&'a CellPosition<'a>),
     Cell(&'a CellPosition<'a>, CellProgress, Duration),
@@ -208,6 +252,9 @@ impl fmt::Display for Status<'_> {
             Self::ChatTemplate(lane) => write!(f, "lane {lane}  measuring the chat template"),
             Self::Texts(lane) => write!(f, "lane {lane}  calibrating prompts"),
             Self::LaneWarmup(lane) => write!(f, "lane {lane}  warming up"),
+            Self::Strangers(named, left) => {
+                write!(f, "waiting for the GPU, {} more: {named}", short_duration(*left))
+            }
             Self::Quality(lane, progress) => write!(f, "lane {lane}  questions  {}", counts(*progress)),
             Self::CacheReset(cell) => write!(f, "{cell}  resetting the cache"),
             Self::Cell(cell, progress, left) => {

@@ -47,6 +47,7 @@ mod server_log;
 mod session;
 mod signals;
 mod start;
+mod strangers;
 mod systemd;
 mod watchdog;
 mod webhook;

@@ -7,13 +7,15 @@ use super::{
     lane_end::LaneEnd,
     lines::{Line, Status},
     signals::Signals,
+    strangers::{Waited, wait_alone},
 };
 use crate::{
-    check::gpu::name_processes,
+    check::{attached, gpu::name_processes},
     env::{self, EnvError, Missing},
 };
+use benchd_core::record::GpuProcess;
 use benchd_host::gpu::{Gpu, GpuError};
-use benchd_plan::{Framework, Model, Provision};
+use benchd_plan::{Framework, Model, Plan, Provision};
 
 /// The longest that making an environment may take: packages and a model of a hundred GB over a slow line.
 const PROVISION_LIMIT: Duration = Duration::from_secs(12 * 3600);
@@ -65,30 +67,47 @@ pub(super) async fn ensure_environment(
     }
 }
 
-/// Other processes on the GPU are named and, where the plan wants it for itself, refused.
-pub(super) async fn ensure_alone(gpu: &Gpu, exclusive: bool, display: &Display) -> Result<(), LaneEnd> {
-    let found = match gpu.processes().await {
-        Ok(found) => found,
-        Err(error @ GpuError::Lost { .. }) => return Err(LaneEnd::gpu_lost("prepare", error)),
-        Err(error) => {
-            return Err(LaneEnd::machine(
-                "prepare",
-                format!("whether the GPU is idle can't be told: {error}"),
-            ));
-        }
+/// Other processes on the GPU are named and, where the plan wants it for itself, waited for to leave. Servers behind the
+/// plan's URLs, and `known` from the start of the run, may stay.
+pub(super) async fn ensure_alone(
+    gpu: &Gpu,
+    plan: &Plan,
+    known: &[GpuProcess],
+    signals: &Signals,
+    display: &Display,
+) -> Result<(), LaneEnd> {
+    let look = async || match gpu.processes().await {
+        Ok(found) => Ok(found),
+        Err(error @ GpuError::Lost { .. }) => Err(LaneEnd::gpu_lost("prepare", error)),
+        Err(error) => Err(LaneEnd::machine(
+            "prepare",
+            format!("whether the GPU is idle can't be told: {error}"),
+        )),
     };
-    if found.is_empty() {
+    let host = &plan.host;
+    if !host.exclusive {
+        let found = look().await?;
+        if !found.is_empty() {
+            display.say(&Line::AlsoOnGpu(&name_processes(&found)));
+        }
         return Ok(());
     }
-    let named = name_processes(&found);
-    if exclusive {
-        return Err(LaneEnd::machine(
-            "prepare",
-            format!(
-                "the GPU is not idle: {named}\n  hint: end these processes, or set `host.exclusive: false`"
-            ),
-        ));
+    let others = async || {
+        let mut found = look().await?;
+        found.retain(|process| {
+            known
+                .iter()
+                .all(|k| (k.device, k.pid) != (process.device, process.pid))
+        });
+        Ok(attached::others(plan, &found).0)
+    };
+    let stop = async {
+        signals.clean().cancelled().await;
+        LaneEnd::interrupted()
+    };
+    match wait_alone(host.stranger_wait, others, stop, display).await {
+        Waited::Alone => Ok(()),
+        Waited::Still(strangers) => Err(LaneEnd::busy("prepare", strangers)),
+        Waited::Stopped(end) => Err(end),
     }
-    display.say(&Line::AlsoOnGpu(&named));
-    Ok(())
 }

@@ -3,19 +3,22 @@
 use std::time::Duration;
 
 use super::{
-    attempt::LaneAttempt,
     decide::Halt,
     display::Display,
     lane_end::LaneEnd,
     lines::{Line, Status},
+    signals::Signals,
+    start::StartedRun,
+    strangers::{Waited, wait_alone},
 };
 use crate::{
     check::gpu::name_processes,
     server::{Reaped, ReleaseHeld, ReleaseProof, Watch},
 };
-use benchd_core::record::LaneId;
-use benchd_host::gpu::{self, Gpu, Placement};
+use benchd_core::record::{GpuProcess, LaneId};
+use benchd_host::gpu::{self, Gpu, Held, HeldReason, Placement};
 use benchd_journal::LaneOutcome;
+use benchd_plan::Framework;
 
 /// How often the server's process ids are told to the GPU room.
 const PIDS_PERIOD: Duration = Duration::from_secs(2);
@@ -65,65 +68,101 @@ pub(super) async fn ensure_on_chosen(gpu: &Gpu, lane: &LaneId, server: &Watch) -
     Ok(())
 }
 
-/// GPU memory in use now, all chosen devices together, bytes.
-pub(super) async fn used_bytes(gpu: &Gpu) -> Option<u64> {
+/// GPU memory in use now, all chosen devices together, without what `strangers` are known to hold, bytes.
+pub(super) async fn used_bytes(gpu: &Gpu, strangers: &[GpuProcess]) -> Option<u64> {
     let used = gpu.used_bytes().await.ok()?;
-    (!used.is_empty()).then(|| used.iter().sum())
+    let others: u64 = strangers.iter().filter_map(|process| process.used_bytes).sum();
+    (!used.is_empty()).then(|| used.iter().sum::<u64>().saturating_sub(others))
 }
 
-/// Waits until the memory is back. What holds it is named, and the run stops.
-pub(super) async fn prove_release(
-    attempt: &LaneAttempt<'_>,
-    gpu: &Gpu,
-    baseline_bytes: &[u64],
-    reaped: Reaped,
-    end: LaneEnd,
-    display: &Display,
-) -> LaneEnd {
-    let framework = attempt.framework;
-    display.status(&Status::Releasing(&attempt.lane.id));
-    let proven = reaped.prove_release(async |pids: Vec<i32>| {
-        gpu::prove_release(
-            gpu,
-            &pids,
-            baseline_bytes,
-            framework.release_tolerance_bytes,
-            framework.release_timeout,
-        )
-        .await
-        .map(|proof| ReleaseProof {
+/// The proof that a stopped server's memory came back, and what it needs.
+pub(super) struct Release<'a> {
+    pub(super) run: &'a StartedRun,
+    pub(super) framework: &'a Framework,
+    pub(super) lane: &'a LaneId,
+    /// How long strangers are waited for; `None` where the GPU is shared by the plan's word.
+    pub(super) strangers_for: Option<Duration>,
+    pub(super) signals: &'a Signals,
+    pub(super) display: &'a Display,
+}
+
+impl Release<'_> {
+    /// Waits until the memory is back. What holds it is named, and the run stops.
+    pub(super) async fn prove(&self, reaped: Reaped, end: LaneEnd) -> LaneEnd {
+        let (gpu, display) = (&self.run.gpu, self.display);
+        display.status(&Status::Releasing(self.lane));
+        let proven = reaped.prove_release(async |pids: Vec<i32>| {
+            self.proof(&pids).await.map_err(|held| ReleaseHeld {
+                waited: held.waited,
+                used_bytes: held.used_bytes.iter().map(|used| used.unwrap_or(0)).collect(),
+                baseline_bytes: held.baseline_bytes.clone(),
+                holders: held.holders.clone(),
+                busy: held.reason == HeldReason::Strangers,
+                reason: format!("{held}\n  hint: {}", held.hint()),
+            })
+        });
+        let limit = 2 * self.framework.release_timeout + self.strangers_for.unwrap_or_default();
+        let proven = display.watchdog().wait(limit, proven).await;
+        if let Some(ours) = gpu.ours() {
+            ours.clear();
+        }
+        match proven {
+            Ok(released) => {
+                display.say(&Line::ServerStopped {
+                    killed: released.reaped.killed,
+                    took: released.reaped.stop_took,
+                    memory_back: gpu.host().map(|_| released.release_took),
+                    beside: &name_processes(&released.proof.strangers),
+                });
+                end
+            }
+            Err((_, held)) => {
+                let reason = format!("lane {}: {}", self.lane, held.reason);
+                let halt = match held.busy {
+                    true if self.signals.first().is_some() => None,
+                    true => Some(Halt::Busy(reason)),
+                    false => Some(Halt::Unsafe(reason)),
+                };
+                LaneEnd {
+                    outcome: LaneOutcome::Failed,
+                    stage: "release",
+                    halt,
+                    reason: Some(held.reason),
+                    by_machine: end.by_machine || end.outcome != LaneOutcome::Failed,
+                    log_tail: end.log_tail,
+                    died: end.died,
+                }
+            }
+        }
+    }
+
+    /// The proof. Where NVML does not tell what strangers hold, once more after they left.
+    async fn proof(&self, pids: &[i32]) -> Result<ReleaseProof, Held> {
+        let (gpu, framework) = (&self.run.gpu, self.framework);
+        let prove = async || {
+            let (tolerance, timeout) = (framework.release_tolerance_bytes, framework.release_timeout);
+            gpu::prove_release(gpu, pids, &self.run.baseline, tolerance, timeout).await
+        };
+        let mut proven = prove().await;
+        if let Err(held) = &proven
+            && held.reason == HeldReason::Strangers
+            && let Some(limit) = self.strangers_for
+        {
+            let known = &self.run.strangers;
+            let look = async || {
+                let mut found = gpu.processes().await.map_err(drop)?;
+                found.retain(|p| known.iter().all(|k| (k.device, k.pid) != (p.device, p.pid)));
+                Ok(found)
+            };
+            let stop = self.signals.clean().cancelled();
+            if let Waited::Alone = wait_alone(limit, look, stop, self.display).await {
+                proven = prove().await;
+            }
+        }
+        proven.map(|proof| ReleaseProof {
             used_bytes: proof.used_bytes,
             baseline_bytes: proof.baseline_bytes,
+            strangers: proof.strangers,
         })
-        .map_err(|held| ReleaseHeld {
-            waited: held.waited,
-            used_bytes: held.used_bytes.iter().map(|used| used.unwrap_or(0)).collect(),
-            baseline_bytes: held.baseline_bytes.clone(),
-            holders: held.holders.clone(),
-            reason: format!("{held}\n  hint: {}", held.hint()),
-        })
-    });
-    let proven = display.watchdog().wait(framework.release_timeout, proven).await;
-    if let Some(ours) = gpu.ours() {
-        ours.set([]);
-    }
-    match proven {
-        Ok(released) => {
-            display.say(&Line::ServerStopped {
-                killed: released.reaped.killed,
-                took: released.reaped.stop_took,
-                memory_back: gpu.host().map(|_| released.release_took),
-            });
-            end
-        }
-        Err((_, held)) => LaneEnd {
-            outcome: LaneOutcome::Failed,
-            stage: "release",
-            halt: Some(Halt::Unsafe(format!("lane {}: {}", attempt.lane.id, held.reason))),
-            reason: Some(held.reason),
-            by_machine: end.by_machine || end.outcome != LaneOutcome::Failed,
-            log_tail: end.log_tail,
-            died: end.died,
-        },
     }
 }

@@ -38,6 +38,8 @@ pub(super) struct MeasureContext<'a> {
     pub(super) redactor: &'a Redactor,
     pub(super) display: &'a Display,
     pub(super) life: &'a Life,
+    /// How long strangers on the GPU are waited for; `None` where the GPU is shared by the plan's word.
+    pub(super) strangers_for: Option<Duration>,
 }
 
 impl<'a> MeasureContext<'a> {

@@ -1,12 +1,19 @@
 //! The start of a run, up to its first lane: the machine is looked at, the run's folder is made (or found, to go
 //! on with), what a dead benchd left is cleared.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use super::{
+    decide::signal_exit_code,
     delegation,
+    display::Display,
     failure::{Context as _, Failure},
     journal::JournalHandle,
+    signals::Signals,
+    strangers::{Waited, wait_alone},
 };
 use crate::{
     check::{self, Finding, Severity, Subject, boot_id, host_info, known::Judged},
@@ -14,12 +21,12 @@ use crate::{
 };
 use benchd_core::record::{GpuProcess, LaneId, Redactor};
 use benchd_host::{
-    gpu::{self, Gpu},
+    gpu::{self, Baseline, Gpu, HeldReason},
     process::{self, Cgroup, Lock, StopPolicy, Witnesses},
 };
 use benchd_journal::{
-    Event, GpuBaseline, Journal, Note, RUN_INFO_VERSION, RunDir, RunInfo, RunStarted, RunState, State,
-    Toolchain, write_atomic,
+    Event, GpuBaseline, GpuHeld, GpuReleased, Journal, Note, RUN_INFO_VERSION, RunDir, RunInfo, RunStarted,
+    RunState, ServerLife, ServerReaped, ServerStopping, State, StopWhy, Toolchain, write_atomic,
 };
 use benchd_plan::{Lane, LoadedPlan};
 
@@ -80,8 +87,8 @@ pub(super) struct StartedRun {
     pub(super) dir: RunDir,
     pub(super) journal: JournalHandle,
     pub(super) gpu: Gpu,
-    /// GPU memory before the first server, bytes, by device.
-    pub(super) baseline_bytes: Vec<u64>,
+    /// The GPU before the first server.
+    pub(super) baseline: Baseline,
     /// Processes that were on the GPU before the first server.
     pub(super) strangers: Vec<GpuProcess>,
     pub(super) info: RunInfo,
@@ -98,7 +105,11 @@ pub(super) struct StartedRun {
 ///
 /// # Errors
 /// With the exit code that each calls for: the plan changed (2), the machine is not fit (3).
-pub(super) async fn begin(options: &RunOptions) -> Result<StartedRun, Failure> {
+pub(super) async fn begin(
+    options: &RunOptions,
+    signals: &Signals,
+    display: &Display,
+) -> Result<StartedRun, Failure> {
     let plan = &options.loaded.plan;
     let earlier = find_earlier(options)?;
     let gpu = check::gpu::open(&plan.host.gpu).await.map_err(refused)?;
@@ -126,7 +137,7 @@ pub(super) async fn begin(options: &RunOptions) -> Result<StartedRun, Failure> {
         }
         None => {
             // Before anything is made: a refused run leaves no folder.
-            strangers(&gpu, plan.host.exclusive).await?;
+            strangers(&gpu, options, signals, display).await?;
             notes.extend(check_disk(options, &gpu, &State::default())?);
             let dir = RunDir::create(
                 &options.results,
@@ -150,10 +161,18 @@ pub(super) async fn begin(options: &RunOptions) -> Result<StartedRun, Failure> {
 
     let (delegated_cgroup, note) = delegation::enter();
     notes.extend(note);
-    let cleared = clear_leftovers(&state, delegated_cgroup.as_deref()).await?;
-    notes.extend(cleared);
-    await_memory(&gpu, options, &state).await?;
-    let strangers = strangers(&gpu, plan.host.exclusive).await?;
+    let mut left = Leftovers::default();
+    let cleared = left
+        .clear(&gpu, options, &state, delegated_cgroup.as_deref())
+        .await;
+    notes.append(&mut left.notes);
+    if let Err(failure) = cleared {
+        let journal = JournalHandle::start(journal, state, options.redactor.clone())
+            .context("the journal's thread can't be started")?;
+        append_all(&journal, left.events)?;
+        return Err(failure);
+    }
+    let strangers = strangers(&gpu, options, signals, display).await?;
     // After the clearing: what a dead benchd left holds ports as well.
     notes.extend(doubts(check::surroundings(subject(options), &gpu, false).await)?);
     let journal = JournalHandle::start(journal, state, options.redactor.clone())
@@ -179,6 +198,7 @@ pub(super) async fn begin(options: &RunOptions) -> Result<StartedRun, Failure> {
                 .collect(),
         }))
         .context("the journal can't be written")?;
+    append_all(&journal, left.events)?;
     for text in &notes {
         journal
             .append(Event::Note(Note {
@@ -187,9 +207,9 @@ pub(super) async fn begin(options: &RunOptions) -> Result<StartedRun, Failure> {
             }))
             .context("the journal can't be written")?;
     }
-    let baseline_bytes = baseline(&gpu, &journal, &strangers).await?;
+    let baseline = baseline(&gpu, &journal, &strangers).await?;
     // The size of an environment that was made by hand is added up from its files.
-    let info = tokio::task::block_in_place(|| run_info(options, &dir, &journal, &gpu, &baseline_bytes));
+    let info = tokio::task::block_in_place(|| run_info(options, &dir, &journal, &gpu, &baseline));
     let info = RunInfo {
         toolchain: check::toolchain_of_this_machine().await,
         compiles,
@@ -200,7 +220,7 @@ pub(super) async fn begin(options: &RunOptions) -> Result<StartedRun, Failure> {
         dir,
         journal,
         gpu,
-        baseline_bytes,
+        baseline,
         strangers,
         info,
         notes,
@@ -210,12 +230,17 @@ pub(super) async fn begin(options: &RunOptions) -> Result<StartedRun, Failure> {
     })
 }
 
+fn append_all(journal: &JournalHandle, events: Vec<Event>) -> Result<(), Failure> {
+    let written = events.into_iter().try_for_each(|event| journal.append(event));
+    written.context("the journal can't be written")
+}
+
 /// Room for what is still to be measured; a note where it is tight.
 fn check_disk(options: &RunOptions, gpu: &Gpu, state: &State) -> Result<Option<String>, Failure> {
     let open = options.lanes.iter().flat_map(|lane| {
         lane.cells
             .iter()
-            .filter(|cell| state.finished(&lane.id, &cell.id).is_none())
+            .filter(|cell| state.stands(&lane.id, &cell.id).is_none())
     });
     let found = check::disk(&subject(options), gpu, open).map_err(refused)?;
     Ok(note(&found))
@@ -354,10 +379,51 @@ fn died_before_its_report(dir: &RunDir) -> bool {
     RunInfo::read(&dir.run_json()).is_ok_and(|info| info.state == RunState::Running)
 }
 
-/// Ends what a dead benchd started and its journal knows of; nothing else.
-async fn clear_leftovers(state: &State, delegated: Option<&Path>) -> Result<Vec<String>, Failure> {
-    let mut notes = Vec::new();
-    for (lane, server) in state.open_servers() {
+/// What became of the servers that a dead benchd left: stopped, timed and proven like any other, and journalled once the
+/// run has begun again.
+#[derive(Debug, Default)]
+struct Leftovers {
+    events: Vec<Event>,
+    notes: Vec<String>,
+}
+
+impl Leftovers {
+    /// Ends what a dead benchd started and its journal knows of, nothing else, and waits until its memory is back.
+    async fn clear(
+        &mut self,
+        gpu: &Gpu,
+        options: &RunOptions,
+        state: &State,
+        delegated: Option<&Path>,
+    ) -> Result<(), Failure> {
+        let mut reaped = Vec::new();
+        for (lane, server) in state.open_servers() {
+            self.stop(lane, server, is_newest(state, lane, server), delegated)
+                .await?;
+            reaped.push((lane, server, Instant::now()));
+        }
+        // Also of servers whose end was seen, and whose memory's return was not.
+        let unproven = state
+            .lanes
+            .iter()
+            .flat_map(|(lane, known)| known.servers.iter().map(move |server| (lane, server)))
+            .filter(|(_, server)| server.leader.is_some() && server.released.is_none());
+        for (lane, server) in unproven {
+            let since = reaped.iter().find(|(_, known, _)| std::ptr::eq(*known, server));
+            let since = since.map_or_else(Instant::now, |(.., at)| *at);
+            self.await_memory(gpu, options, state, lane, server, since)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn stop(
+        &mut self,
+        lane: &LaneId,
+        server: &ServerLife,
+        newest: bool,
+        delegated: Option<&Path>,
+    ) -> Result<(), Failure> {
         let witnesses = Witnesses {
             boot_id: Some(server.boot_id.clone()),
             token: Some(server.token.clone()),
@@ -366,92 +432,158 @@ async fn clear_leftovers(state: &State, delegated: Option<&Path>) -> Result<Vec<
             output_pipes: server.output_pipes.clone(),
             cgroup: delegated.map(|dir| Cgroup::dir_of(dir, &server.token)),
         };
-        let cleared = process::clear(
-            &witnesses,
-            &StopPolicy::with_grace(LEFTOVER_GRACE),
-            &Default::default(),
-        )
-        .await;
-        let names: Vec<String> = cleared
-            .report
-            .found
-            .iter()
-            .map(|p| format!("{} ({})", p.pid, p.name))
-            .collect();
-        if !names.is_empty() {
-            notes.push(format!(
-                "cleared what was left of {lane}'s server: {}",
+        let policy = StopPolicy::with_grace(LEFTOVER_GRACE);
+        let process::Cleared { report, suspects } =
+            process::clear(&witnesses, &policy, &Default::default()).await;
+        // The journal's events speak of a lane's newest server.
+        if newest {
+            self.events.push(Event::ServerStopping(ServerStopping {
+                lane: lane.clone(),
+                why: StopWhy::Orphaned,
+            }));
+            self.events.push(Event::ServerReaped(ServerReaped {
+                lane: lane.clone(),
+                stop_ms: millis(report.took),
+                exit: "not known".to_owned(),
+                killed: report.killed,
+                swept: report.swept.clone(),
+                stuck: report.stuck.iter().map(|stuck| stuck.identity.clone()).collect(),
+            }));
+        }
+        if !report.found.is_empty() {
+            let names: Vec<String> = report
+                .found
+                .iter()
+                .map(|p| format!("{} ({})", p.pid, p.name))
+                .collect();
+            self.notes.push(format!(
+                "cleared what was left of {lane}'s server in {:.1} s: {}",
+                report.took.as_secs_f64(),
                 names.join(", ")
             ));
         }
-        for suspect in &cleared.suspects {
-            notes.push(format!(
+        for suspect in &suspects {
+            self.notes.push(format!(
                 "process {} ({}) looks like one of {lane}'s server but nothing proves it: left alone",
                 suspect.pid, suspect.name
             ));
         }
-        if !cleared.report.stuck.is_empty() {
-            let stuck: Vec<String> = cleared.report.stuck.iter().map(ToString::to_string).collect();
-            return Err(Failure::unsafe_machine(format_args!(
-                "what is left of {lane}'s server can't be ended: {}",
-                stuck.join(", ")
-            )));
+        if report.stuck.is_empty() {
+            return Ok(());
         }
+        let stuck: Vec<String> = report.stuck.iter().map(ToString::to_string).collect();
+        Err(Failure::unsafe_machine(format_args!(
+            "what is left of {lane}'s server can't be ended: {}",
+            stuck.join(", ")
+        )))
     }
-    Ok(notes)
+
+    /// Waits until the memory of a server whose end nobody saw is back: what it held may come back after it, and it may
+    /// still be listed on the GPU for a while. `since` its last process was gone.
+    async fn await_memory(
+        &mut self,
+        gpu: &Gpu,
+        options: &RunOptions,
+        state: &State,
+        lane: &LaneId,
+        server: &ServerLife,
+        since: Instant,
+    ) -> Result<(), Failure> {
+        let Some(framework) = options.loaded.plan.frameworks.get(&lane.framework) else {
+            return Ok(());
+        };
+        if state.baseline.is_none() && gpu.host().is_some() {
+            return Ok(());
+        }
+        let newest = is_newest(state, lane, server);
+        let known = server.leader.iter().chain(&server.descendants);
+        let pids: Vec<i32> = known.map(|p| p.pid).collect();
+        let baseline = state.baseline.as_ref().map(known_baseline).unwrap_or_default();
+        let (tolerance, timeout) = (framework.release_tolerance_bytes, framework.release_timeout);
+        let proven = gpu::prove_release(gpu, &pids, &baseline, tolerance, timeout).await;
+        let held = match proven {
+            Ok(proof) => {
+                if newest {
+                    self.events.push(Event::GpuReleased(GpuReleased {
+                        lane: lane.clone(),
+                        release_ms: millis(since.elapsed()),
+                        used_bytes: proof.used_bytes,
+                        baseline_bytes: proof.baseline_bytes,
+                        strangers: proof.strangers,
+                    }));
+                }
+                return Ok(());
+            }
+            Err(held) => held,
+        };
+        let text = format!(
+            "after the end of {lane}'s earlier server: {held}\n  hint: {}",
+            held.hint()
+        );
+        let failure = match held.reason {
+            HeldReason::Strangers => Failure::machine(text),
+            _ => Failure::unsafe_machine(text),
+        };
+        if newest {
+            self.events.push(Event::GpuHeld(GpuHeld {
+                lane: lane.clone(),
+                waited_ms: millis(held.waited),
+                used_bytes: held.used_bytes.iter().map(|used| used.unwrap_or(0)).collect(),
+                baseline_bytes: held.baseline_bytes.clone(),
+                holders: held.holders.clone(),
+                reason: held.to_string(),
+            }));
+        }
+        Err(failure)
+    }
 }
 
-/// Waits until the memory of servers whose end nobody saw is back: what they held may come back after them, and
-/// they may still be listed on the GPU for a while.
-async fn await_memory(gpu: &Gpu, options: &RunOptions, state: &State) -> Result<(), Failure> {
-    let Some(baseline) = &state.baseline else {
-        return Ok(());
-    };
-    let unproven = state
-        .lanes
-        .iter()
-        .flat_map(|(lane, known)| known.servers.iter().map(move |server| (lane, server)))
-        .filter(|(_, server)| server.leader.is_some() && server.released.is_none());
-    for (lane, server) in unproven {
-        let Some(framework) = options.loaded.plan.frameworks.get(&lane.framework) else {
-            continue;
-        };
-        let pids: Vec<i32> = server
-            .leader
-            .iter()
-            .chain(&server.descendants)
-            .map(|p| p.pid)
-            .collect();
-        gpu::prove_release(
-            gpu,
-            &pids,
-            &baseline.used_bytes,
-            framework.release_tolerance_bytes,
-            framework.release_timeout,
-        )
-        .await
-        .map_err(|held| {
-            let hint = held.hint();
-            Failure::unsafe_machine(format_args!(
-                "after the end of {lane}'s earlier server: {held}\n  hint: {hint}"
-            ))
-        })?;
-    }
-    Ok(())
+/// Whether this is the lane's newest server.
+fn is_newest(state: &State, lane: &LaneId, server: &ServerLife) -> bool {
+    let newest = state.lanes.get(lane).and_then(|lane| lane.servers.last());
+    newest.is_some_and(|newest| std::ptr::eq(newest, server))
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// From TERM to KILL for what a dead benchd left: its server has nothing to finish.
-const LEFTOVER_GRACE: std::time::Duration = std::time::Duration::from_secs(10);
+const LEFTOVER_GRACE: Duration = Duration::from_secs(10);
 
-/// Processes already on the GPU; refused where the plan wants it for itself.
-async fn strangers(gpu: &Gpu, exclusive: bool) -> Result<Vec<GpuProcess>, Failure> {
-    check::gpu::alone(gpu.processes().await, exclusive).map_err(refused)
+/// Processes already on the GPU. Where the plan wants it for itself they are refused: at once, for whoever starts a run
+/// by hand looks on; after the plan's wait with `--resume`, by which systemd starts runs that nobody looks at.
+async fn strangers(
+    gpu: &Gpu,
+    options: &RunOptions,
+    signals: &Signals,
+    display: &Display,
+) -> Result<Vec<GpuProcess>, Failure> {
+    let host = &options.loaded.plan.host;
+    if host.exclusive && options.resume.is_some() {
+        // What can't be asked is refused below.
+        let look = async || {
+            let found = gpu.processes().await.unwrap_or_default();
+            Ok(check::attached::others(&options.loaded.plan, &found).0)
+        };
+        let stop = async {
+            signals.clean().cancelled().await;
+            let signal = signals.first().unwrap_or(libc::SIGTERM);
+            Failure::machine("interrupted while waiting for the GPU").with_code(signal_exit_code(signal))
+        };
+        match wait_alone(host.stranger_wait, look, stop, display).await {
+            Waited::Alone => {}
+            Waited::Still(strangers) => return Err(Failure::machine(strangers)),
+            Waited::Stopped(failure) => return Err(failure),
+        }
+    }
+    check::gpu::alone(gpu.processes().await, &options.loaded.plan).map_err(refused)
 }
 
 /// The baseline of every release proof: the run's first look at the GPU, never one over leftovers.
-async fn baseline(gpu: &Gpu, journal: &JournalHandle, strangers: &[GpuProcess]) -> Result<Vec<u64>, Failure> {
+async fn baseline(gpu: &Gpu, journal: &JournalHandle, strangers: &[GpuProcess]) -> Result<Baseline, Failure> {
     let Some(host) = gpu.host() else {
-        return Ok(Vec::new());
+        return Ok(Baseline::default());
     };
     let known = journal.state().baseline.clone();
     if let Some(known) = known {
@@ -473,17 +605,36 @@ async fn baseline(gpu: &Gpu, journal: &JournalHandle, strangers: &[GpuProcess]) 
                     .join(", ")
             )));
         }
-        return Ok(known.used_bytes);
+        return Ok(known_baseline(&known));
     }
     let used_bytes = gpu.used_bytes().await.map_err(Failure::machine)?;
+    let seen = gpu.observe().await.map_err(Failure::machine)?;
+    let first = GpuBaseline {
+        host: host.clone(),
+        used_bytes,
+        strangers: strangers.to_vec(),
+        graphics: Some(
+            seen.devices
+                .into_iter()
+                .flat_map(|device| device.graphics)
+                .collect(),
+        ),
+    };
+    let baseline = known_baseline(&first);
     journal
-        .append(Event::GpuBaseline(GpuBaseline {
-            host: host.clone(),
-            used_bytes: used_bytes.clone(),
-            strangers: strangers.to_vec(),
-        }))
+        .append(Event::GpuBaseline(first))
         .context("the journal can't be written")?;
-    Ok(used_bytes)
+    Ok(baseline)
+}
+
+/// What the journal says of the GPU before the first server.
+fn known_baseline(known: &GpuBaseline) -> Baseline {
+    let graphics = known.graphics.iter().flatten();
+    let only_there = graphics.filter(|process| known.strangers.iter().all(|other| other.pid != process.pid));
+    Baseline {
+        used_bytes: known.used_bytes.clone(),
+        processes: known.strangers.iter().chain(only_there).cloned().collect(),
+    }
 }
 
 fn run_info(
@@ -491,7 +642,7 @@ fn run_info(
     dir: &RunDir,
     journal: &JournalHandle,
     gpu: &Gpu,
-    baseline_bytes: &[u64],
+    baseline: &Baseline,
 ) -> RunInfo {
     let earlier = RunInfo::read(&dir.run_json()).ok();
     let state = journal.state();
@@ -507,7 +658,7 @@ fn run_info(
         logs: dir.logs().display().to_string(),
         host: host_info(),
         gpu: gpu.host().cloned(),
-        gpu_baseline_bytes: baseline_bytes.to_vec(),
+        gpu_baseline_bytes: baseline.used_bytes.clone(),
         versions: earlier
             .as_ref()
             .map(|info| info.versions.clone())

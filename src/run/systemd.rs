@@ -114,6 +114,16 @@ impl Systemd {
         }
     }
 
+    /// What goes on now may take `limit` longer than the unit's own limit for a start or a stop.
+    pub(super) fn extend(&self, limit: Duration) {
+        if let Some(connection) = &self.connection {
+            let micros = u32::try_from(limit.as_micros()).unwrap_or(u32::MAX);
+            let extend = message(&[NotifyState::ExtendTimeoutUsec(micros)]);
+            lock(&connection.unsent).turns.push_back(extend);
+            connection.say_turns();
+        }
+    }
+
     /// The run ends now, within `limit` at the longest. Told once.
     pub(crate) fn stopping(&self, limit: Duration) {
         let Some(connection) = &self.connection else {

@@ -8,7 +8,7 @@ use super::{
     readying::{self, NotReady},
     settings::{CompletionProbe, EventSink, Interrupt, Moment, ProbeAnswer, ReadyPlan},
 };
-use benchd_core::record::{LaneId, Precision};
+use benchd_core::record::{LaneId, Precision, ProcessIdentity};
 use benchd_journal::{Event, Note, ServerReady};
 
 /// A running server of someone else's that really answers.
@@ -24,6 +24,21 @@ pub struct Attached {
     pub ready: Moment,
     /// What its first answer was.
     pub answer: ProbeAnswer,
+}
+
+/// What has been asked of a server since it answered.
+#[derive(Debug, Clone, Default)]
+pub struct Told {
+    /// What it says of itself.
+    pub facts: BTreeMap<String, String>,
+    /// In which numbers it serves the model.
+    pub precision: Precision,
+    /// Tokens that the chat template adds to a user message.
+    pub template_tokens: Option<u32>,
+    /// GPU memory in use, bytes, all chosen devices together.
+    pub gpu_used_bytes: Option<u64>,
+    /// Its processes, where they can be told.
+    pub processes: Vec<ProcessIdentity>,
 }
 
 impl Attached {
@@ -83,27 +98,21 @@ impl Attached {
     }
 
     /// Journals that it answers, with what has been asked of it meanwhile.
-    pub fn announce(
-        &self,
-        facts: BTreeMap<String, String>,
-        precision: Precision,
-        template_tokens: Option<u32>,
-        gpu_used_bytes: Option<u64>,
-        sink: &dyn EventSink,
-    ) {
+    pub fn announce(&self, told: Told, sink: &dyn EventSink) {
         let waited = self.ready.at.saturating_duration_since(self.asked.at);
         let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
         sink.event(Event::ServerReady(ServerReady {
             lane: self.lane.clone(),
             healthy_ms: waited_ms,
             ready_ms: waited_ms,
-            facts,
+            facts: told.facts,
             stream: self.answer.shape,
-            template_tokens,
-            gpu_used_bytes,
+            template_tokens: told.template_tokens,
+            gpu_used_bytes: told.gpu_used_bytes,
             load: None,
-            precision: Some(precision),
+            precision: Some(told.precision),
             compile_caches: None,
+            processes: told.processes,
         }));
     }
 

@@ -32,6 +32,7 @@ mod settings;
 mod watch;
 
 pub use attached::Attached;
+pub(crate) use attached::Told;
 pub use control::{Control, StepOutcome};
 pub use failure::{Failed, Stage};
 pub use launched::Launched;

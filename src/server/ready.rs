@@ -111,6 +111,7 @@ impl Ready {
             load,
             precision: Some(precision),
             compile_caches,
+            processes: Vec::new(),
         }));
     }
 

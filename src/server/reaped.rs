@@ -56,6 +56,8 @@ pub struct ReleaseProof {
     pub used_bytes: Vec<u64>,
     /// The baseline, bytes, by device.
     pub baseline_bytes: Vec<u64>,
+    /// Strangers that hold what is in use beyond the baseline.
+    pub strangers: Vec<GpuProcess>,
 }
 
 /// GPU memory that did not come back: the run must not go on.
@@ -70,6 +72,8 @@ pub struct ReleaseHeld {
     pub baseline_bytes: Vec<u64>,
     /// Who holds it, as far as NVML says.
     pub holders: Vec<GpuProcess>,
+    /// Whether it may all be strangers' memory: the machine is busy then, not unsafe.
+    pub busy: bool,
     /// For people.
     pub reason: String,
 }
@@ -170,6 +174,7 @@ impl Reaped {
                     release_ms: millis,
                     used_bytes: proof.used_bytes.clone(),
                     baseline_bytes: proof.baseline_bytes.clone(),
+                    strangers: proof.strangers.clone(),
                 }));
                 return Ok(Released {
                     reaped: self,
@@ -184,6 +189,7 @@ impl Reaped {
                     used_bytes: proof.used_bytes,
                     baseline_bytes: proof.baseline_bytes,
                     holders: Vec::new(),
+                    busy: false,
                     reason: format!("the server could not be killed: {}", stuck.join("; ")),
                 }
             }

@@ -244,6 +244,7 @@ fn proof() -> ReleaseProof {
     ReleaseProof {
         used_bytes: vec![10],
         baseline_bytes: vec![9],
+        strangers: Vec::new(),
     }
 }
 
@@ -620,6 +621,7 @@ async fn memory_that_stays_is_told_and_stops_the_way() {
         used_bytes: vec![5 << 30],
         baseline_bytes: vec![1 << 20],
         holders: vec![],
+        busy: false,
         reason: "5 GiB stay".into(),
     };
     let (reaped, told) = reaped

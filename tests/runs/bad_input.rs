@@ -88,23 +88,39 @@ fn a_busy_gpu_is_refused_naming_who_is_on_it_and_leaves_no_run() {
     let mut bench = Bench::new().with_gpu().sim("a", &[]);
     let (port, messages) = webhook();
     bench.plan["notify"] = json!({ "webhook": format!("http://127.0.0.1:{port}/hook") });
+    bench.plan["host"]["stranger"] = json!({ "wait": "300ms" });
     bench.gpu().hold(std::process::id(), 5 << 30);
-    let ended = bench.run(&["--resume"]);
-    ended.assert_code(3);
-    let told = messages.try_recv().unwrap();
-    assert_eq!(
-        (&told["occasion"], &told["exit_code"]),
-        (&json!("failed"), &json!(3))
-    );
-    assert!(
-        ended.stderr.contains(&std::process::id().to_string()),
-        "{}",
-        ended.stderr
-    );
-    assert!(ended.stderr.contains("exclusive"), "{}", ended.stderr);
-    assert!(bench.runs().is_empty(), "a refused run leaves no folder");
+    // At once, and with --resume after a wait: nobody looks at a run that systemd starts.
+    for (flags, waits) in [(&[][..], false), (&["--resume"][..], true)] {
+        let ended = bench.run(flags);
+        ended.assert_code(3);
+        let told = messages.try_recv().unwrap();
+        assert_eq!(
+            (&told["occasion"], &told["exit_code"]),
+            (&json!("failed"), &json!(3))
+        );
+        assert!(
+            ended.stderr.contains(&std::process::id().to_string()),
+            "{}",
+            ended.stderr
+        );
+        assert!(ended.stderr.contains("exclusive"), "{}", ended.stderr);
+        assert_eq!(
+            ended.stderr.contains("waiting for the GPU"),
+            waits,
+            "{}",
+            ended.stderr
+        );
+        assert!(bench.runs().is_empty(), "a refused run leaves no folder");
+    }
+    bench.plan["host"]["stranger"] = json!({ "wait": "30m" });
+    let run = bench.start(&["--resume"]);
+    crate::bench::until("the wait", || {
+        let said = std::fs::read_to_string(bench.path().join("stderr.txt")).ok()?;
+        said.contains("waiting for the GPU").then_some(())
+    });
     bench.gpu().free(std::process::id());
-    bench.run(&["--resume"]).assert_code(0);
+    run.wait().assert_code(0);
     assert_eq!(bench.runs().len(), 1);
 }
 

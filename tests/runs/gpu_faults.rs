@@ -1,10 +1,12 @@
 //! GPU memory that comes late, never, or is a stranger's; a device that is lost; NVML that fails.
 
+use std::process::{Child, Command, Stdio};
+
 use benchd_core::record::FlagKind;
-use benchd_journal::{Event, LaneOutcome, RunOutcome, RunState};
+use benchd_journal::{CellEnded, Event, LaneOutcome, RunOutcome, RunState};
 use serde_json::json;
 
-use crate::{bench::Bench, support::webhook::webhook};
+use crate::{bench::Bench, ended::Ended, support::webhook::webhook};
 
 const GIB: &str = "1073741824";
 
@@ -107,51 +109,267 @@ fn memory_that_never_comes_back_stops_the_run_for_safety() {
     bench.assert_nothing_left();
 }
 
-#[test]
-fn a_stranger_that_comes_and_goes_is_flagged_and_one_that_stays_stops_the_run() {
-    for stays in [false, true] {
-        let bench = Bench::new()
-            .with_gpu()
-            .sim("first", &SLOW)
-            .with(json!({ "release_timeout": "500ms" }))
-            .sim("last", &["--gpu-bytes", GIB]);
-        let run = bench.start(&[]);
-        run.sees("the slow cell", in_cell);
-        bench.gpu().hold(std::process::id(), 3 << 30);
-        if !stays {
-            // Until the sampler has seen it.
-            let run_dir = bench.only_run();
-            let samples = run_dir.join("first/m/gpu.jsonl");
-            let own = format!("{}", std::process::id());
-            crate::bench::until("a sample that shows the stranger", || {
-                std::fs::read_to_string(&samples)
-                    .ok()?
-                    .contains(&own)
-                    .then_some(())
-            });
-            bench.gpu().free(std::process::id());
-        }
-        let ended = run.wait();
-        let flagged = ended
-            .cells("first")
-            .iter()
-            .flat_map(|cell| &cell.flags)
-            .any(|flag| {
-                flag.kind == FlagKind::StrangerOnGpu && flag.seen.contains(&std::process::id().to_string())
-            });
-        assert!(flagged, "{:?}", ended.cells("first"));
-        if stays {
-            ended.assert_code(4);
-            ended.assert_failed("first", "release", &[&std::process::id().to_string()]);
-            ended.assert_folder(RunState::Unsafe);
-        } else {
-            ended.assert_code(0);
-            ended.assert_whole("first");
-            ended.assert_whole("last");
-            ended.assert_folder(RunState::Finished);
-        }
-        bench.assert_nothing_left();
+/// A process that is nobody's: ended, with what it holds, when dropped.
+struct Stranger(Child);
+
+impl Stranger {
+    fn start() -> Self {
+        Self(
+            Command::new("sleep")
+                .arg("600")
+                .stdin(Stdio::null())
+                .spawn()
+                .unwrap(),
+        )
     }
+
+    /// Comes to the GPU.
+    fn comes(bench: &Bench, bytes: u64) -> Self {
+        let this = Self::start();
+        bench.gpu().hold(this.pid(), bytes);
+        this
+    }
+
+    fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    fn named(&self) -> String {
+        format!("pid {} (sleep, 3072 MiB on GPU 0)", self.pid())
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn comes(event: &Event) -> bool {
+    matches!(event, Event::StrangerCame(_))
+}
+
+fn spoilt(cell: &CellEnded) -> bool {
+    cell.flags.iter().any(|flag| flag.kind == FlagKind::StrangerOnGpu)
+}
+
+/// The second cell of the framework ended so often, each time spoilt but for the last.
+#[track_caller]
+fn assert_measured_again(ended: &Ended, framework: &str, times: usize) {
+    let all = ended.cells(framework);
+    let second: Vec<&CellEnded> = all
+        .into_iter()
+        .filter(|cell| cell.cell == "concurrent/c2")
+        .collect();
+    let were: Vec<bool> = second.iter().map(|cell| spoilt(cell)).collect();
+    let mut should = vec![true; times - 1];
+    should.push(false);
+    assert_eq!(were, should, "{second:?}");
+}
+
+fn launches(ended: &Ended, framework: &str) -> usize {
+    let is = |e: &&Event| matches!(e, Event::ServerLaunched(l) if l.lane.framework == framework);
+    ended.events.iter().filter(is).count()
+}
+
+#[test]
+fn a_stranger_in_mid_run_is_said_at_once_and_what_it_spoilt_is_measured_again_after_it_left() {
+    let bench = Bench::new()
+        .with_gpu()
+        .sim("first", &SLOW)
+        .sim("last", &["--gpu-bytes", GIB]);
+    let run = bench.start(&[]);
+    run.sees("the slow cell", in_cell);
+    let stranger = Stranger::comes(&bench, 3 << 30);
+    let named = stranger.named();
+    run.sees("the stranger", comes);
+    let said = || std::fs::read_to_string(bench.path().join("stderr.txt")).unwrap();
+    crate::bench::until("the line on the stranger", || {
+        said()
+            .contains(&format!("another process is on the GPU: {named}"))
+            .then_some(())
+    });
+    run.sees(
+        "the spoilt cell's end",
+        |event| matches!(event, Event::CellEnded(cell) if spoilt(cell)),
+    );
+    crate::bench::until("the wait", || {
+        said().contains("waiting for the GPU, 30 m").then_some(())
+    });
+    let pid = stranger.pid();
+    drop(stranger);
+    let ended = run.wait();
+    ended.assert_code(0);
+    let left = ended.events.iter().find_map(|event| match event {
+        Event::StrangerLeft(left) => Some(left),
+        _ => None,
+    });
+    let left = left.unwrap();
+    assert_eq!((left.process.pid, left.process.used_bytes), (pid, Some(3 << 30)));
+    assert_measured_again(&ended, "first", 2);
+    assert_eq!(launches(&ended, "first"), 1, "in the same lane");
+    assert_eq!(ended.lane("first").outcome, LaneOutcome::Finished);
+    ended.assert_whole("last");
+    ended.assert_folder(RunState::Finished);
+    let run_dir = bench.only_run();
+    let log = std::fs::read_dir(bench.path().join("logs")).unwrap();
+    let log = log
+        .flatten()
+        .map(|run| run.path().join("benchd.log"))
+        .find(|log| log.is_file());
+    assert!(std::fs::read_to_string(log.unwrap()).unwrap().contains(&named));
+    let report = std::fs::read_to_string(run_dir.join("report.md")).unwrap();
+    let words = format!(
+        "Another process used the GPU (pid {pid}, sleep, 3,221 MB): 1 test was measured again after it left."
+    );
+    assert!(report.contains(&words), "{report}");
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn a_stranger_that_stays_ends_the_run_as_busy_and_a_resume_measures_what_it_spoilt() {
+    let mut bench = Bench::new()
+        .with_gpu()
+        .sim("first", &SLOW)
+        .sim("last", &["--gpu-bytes", GIB]);
+    bench.plan["host"]["stranger"] = json!({ "wait": "300ms" });
+    let run = bench.start(&[]);
+    run.sees("the slow cell", in_cell);
+    let stranger = Stranger::comes(&bench, 3 << 30);
+    let ended = run.wait();
+    ended.assert_code(3);
+    ended.assert_failed("first", "cell", &[&stranger.named(), "did not leave", "--resume"]);
+    assert!(ended.lane("first").by_machine);
+    assert_eq!(ended.state.ended.as_ref().unwrap().outcome, RunOutcome::Aborted);
+    assert!(ended.cells("last").is_empty());
+    // What it holds is its own: the server's memory is proven to be back beside it.
+    let released = ended.events.iter().find_map(|event| match event {
+        Event::GpuReleased(released) => Some(released),
+        Event::GpuHeld(held) => panic!("{held:?}"),
+        _ => None,
+    });
+    let released = released.unwrap();
+    assert_eq!(
+        (&released.used_bytes[..], &released.baseline_bytes[..]),
+        (&[3 << 30][..], &[0][..])
+    );
+    assert_eq!(released.strangers[0].pid, stranger.pid());
+    // Nor does it stand in the server's figures.
+    let report = bench.output(&["report"]);
+    assert_eq!(report.status.code(), Some(0), "{}", report.stderr);
+    let summary = std::fs::read_to_string(bench.only_run().join("summary.json")).unwrap();
+    let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
+    let lane = &summary["lanes"][0];
+    let peak = |cell: usize| lane["cells"][cell]["gpu"]["memory_peak_bytes"].as_u64();
+    assert_eq!((peak(0), peak(1)), (Some(1 << 30), Some(1 << 30)), "{lane}");
+    let text = std::fs::read_to_string(bench.only_run().join("report.md")).unwrap();
+    assert!(
+        text.contains("1 test was measured beside it and does not count"),
+        "{text}"
+    );
+
+    // It is there still: the resumed run waits, refuses, and has changed nothing.
+    let refused = bench.run(&["--resume"]);
+    refused.assert_code(3);
+    assert!(refused.stderr.contains(&stranger.named()), "{}", refused.stderr);
+    assert_eq!(refused.state.starts, 1);
+    drop(stranger);
+    let ended = bench.run(&["--resume"]);
+    ended.assert_code(0);
+    assert_measured_again(&ended, "first", 2);
+    ended.assert_whole("last");
+    ended.assert_folder(RunState::Finished);
+    bench.only_run();
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn a_server_that_fails_beside_a_stranger_is_told_to_have_had_company() {
+    let flags = [&SLOW[..], &["--fault", "crash@30:segv"]].concat();
+    let bench = Bench::new().with_gpu().sim("dies", &flags);
+    let run = bench.start(&[]);
+    run.sees("the slow cell", in_cell);
+    let stranger = Stranger::comes(&bench, 3 << 30);
+    let ended = run.wait();
+    ended.assert_code(1);
+    let company = format!("not alone on the GPU then: {}", stranger.named());
+    ended.assert_failed("dies", "cell", &["SIGSEGV", &company]);
+    assert!(ended.lane("dies").by_machine, "its memory was not all there");
+}
+
+#[test]
+fn where_nvml_does_not_tell_what_a_stranger_holds_the_rest_is_unattributed_and_the_gpu_is_busy() {
+    let mut bench = Bench::new()
+        .with_gpu()
+        .sim("first", &SLOW)
+        .with(json!({ "release_timeout": "500ms" }))
+        .sim("last", &["--gpu-bytes", GIB]);
+    bench.plan["host"]["stranger"] = json!({ "wait": "300ms" });
+    let run = bench.start(&[]);
+    run.sees("the slow cell", in_cell);
+    let stranger = Stranger::start();
+    bench.gpu().hold_untold(stranger.pid(), 3 << 30);
+    let ended = run.wait();
+    ended.assert_code(3);
+    let pid = format!("pid {} (sleep", stranger.pid());
+    ended.assert_failed("first", "release", &[&pid, "memory not told", "unattributed"]);
+    ended.assert_folder(RunState::Aborted);
+    drop(stranger);
+    let ended = bench.run(&["--resume"]);
+    ended.assert_code(0);
+    assert_measured_again(&ended, "first", 2);
+    ended.assert_whole("last");
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn where_the_gpu_is_shared_by_the_plan_strangers_are_said_and_not_waited_for() {
+    let mut bench = Bench::new().with_gpu().sim("first", &SLOW);
+    bench.plan["host"]["exclusive"] = json!(false);
+    let run = bench.start(&[]);
+    run.sees("the slow cell", in_cell);
+    let stranger = Stranger::comes(&bench, 3 << 30);
+    let ended = run.wait();
+    ended.assert_code(0);
+    assert!(ended.stderr.contains(&stranger.named()), "{}", ended.stderr);
+    assert!(ended.events.iter().any(comes));
+    assert_measured_again(&ended, "first", 1);
+    let text = std::fs::read_to_string(bench.only_run().join("report.md")).unwrap();
+    assert!(
+        text.contains("1 test was measured beside it and does not count"),
+        "{text}"
+    );
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn what_a_stranger_spoilt_in_a_run_that_has_ended_is_measured_again_by_a_resume() {
+    let bench = Bench::new().with_gpu().sim("first", &[]).sim("last", &[]);
+    bench.run(&[]).assert_code(0);
+    let journal = bench.only_run().join("journal.jsonl");
+    let lines: Vec<String> = std::fs::read_to_string(&journal)
+        .unwrap()
+        .lines()
+        .map(|line| {
+            let mut entry: serde_json::Value = serde_json::from_str(line).unwrap();
+            if let Some(ended) = entry["event"].get_mut("cell_ended")
+                && ended["cell"] == "concurrent/c2"
+                && ended["lane"]["framework"] == "first"
+            {
+                ended["flags"] = json!([{ "kind": "stranger_on_gpu", "seen": "pid 4711 was there" }]);
+            }
+            entry.to_string()
+        })
+        .collect();
+    std::fs::write(&journal, lines.join("\n") + "\n").unwrap();
+    let ended = bench.run(&["--resume"]);
+    ended.assert_code(0);
+    bench.only_run();
+    assert_measured_again(&ended, "first", 2);
+    assert_eq!((launches(&ended, "first"), launches(&ended, "last")), (2, 1));
+    ended.assert_folder(RunState::Finished);
+    bench.assert_nothing_left();
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod support;
 // Tests begin in the order of their names: the one that waits for a minute goes first, beside all others.
 #[path = "stuck.rs"]
 mod a_stuck_process;
+mod attached;
 mod bad_input;
 mod cell_faults;
 mod compare;

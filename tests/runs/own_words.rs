@@ -49,7 +49,14 @@ fn a_server_that_counts_wrong_is_flagged_and_one_that_says_nothing_is_named() {
     let number = port.number().to_string();
     let elsewhere = Command::new(env!("CARGO_BIN_EXE_benchd"))
         .args(["sim", "--host", "127.0.0.1", "--port", &number, "--model", "sim"])
-        .args(["--decode-rate", "1000", "--prefill-rate", "200000"])
+        .args([
+            "--decode-rate",
+            "1000",
+            "--prefill-rate",
+            "200000",
+            "--dialect",
+            "llamacpp",
+        ])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -110,7 +117,7 @@ fn a_server_that_counts_wrong_is_flagged_and_one_that_says_nothing_is_named() {
         "agree in 2 of 4 cells",
         "**they disagree in 2**",
         "- silent / m: not said by the server (its command has no `--metrics`, and its answers no `timings`)",
-        "- elsewhere / m: not said by the server (someone else runs it, and the plan names no place of its metrics)",
+        "- elsewhere / m: not said by the server (someone else runs it, and it shows itself to be of no kind that has metrics)",
     ] {
         assert!(report.contains(words), "{words}");
     }

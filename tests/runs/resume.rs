@@ -7,7 +7,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use benchd_journal::{Event, RunState};
+use benchd_journal::{Event, RunState, StopWhy};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -281,7 +281,7 @@ fn a_failed_lane_is_tried_again_and_the_cells_of_others_are_not_measured_again()
 }
 
 #[test]
-fn memory_that_a_killed_run_left_is_waited_for_before_the_next_server() {
+fn a_server_that_a_killed_run_left_is_stopped_timed_and_proven_like_any_other() {
     let bench = Bench::new().with_gpu().sim(
         "a",
         &[
@@ -304,5 +304,23 @@ fn memory_that_a_killed_run_left_is_waited_for_before_the_next_server() {
     ended.assert_whole_cells("a");
     ended.assert_folder(RunState::Finished);
     bench.only_run();
+    // Its stop is one like any other: journalled, timed and proven.
+    ended.assert_memory_back();
+    let orphan = ended.events.iter().position(
+        |event| matches!(event, Event::ServerStopping(stopping) if stopping.why == StopWhy::Orphaned),
+    );
+    let [Event::ServerReaped(reaped), Event::GpuReleased(released)] =
+        &ended.events[orphan.unwrap() + 1..orphan.unwrap() + 3]
+    else {
+        panic!("{:#?}", ended.events);
+    };
+    assert!(reaped.stuck.is_empty());
+    assert!(released.release_ms >= 500, "{released:?}");
+    assert_eq!(ended.state.open_servers().count(), 0);
+    let lane = ended.state.lanes.values().next().unwrap();
+    assert_eq!((lane.attempts, lane.cut_off, lane.failures), (2, 1, 0));
+    let report = fs::read_to_string(bench.only_run().join("report.md")).unwrap();
+    let attempts = "2 (1 cut off: benchd was killed and the run went on)";
+    assert!(report.contains(attempts), "{report}");
     bench.assert_nothing_left();
 }

@@ -348,8 +348,10 @@ fn machine(context: &CellContext<'_>, gpu: Option<&GpuSummary>, latency_series: 
         }
     }
     if let Some(window) = context.gpu {
-        // Where NVML's pids are another namespace's, none of ours is among them and nothing can be said.
-        let sees_ours = window.processes().iter().any(|p| context.own_pids.contains(p));
+        // Where NVML's pids are another namespace's, none of ours is among them and nothing can be said. Of someone else's
+        // server there is one inventory only: who comes later is judged while it runs.
+        let sees_ours =
+            !context.not_controlled && window.processes().iter().any(|p| context.own_pids.contains(p));
         let stranger =
             |p: &&u32| context.strangers.contains(p) || (sees_ours && !context.own_pids.contains(p));
         let strangers: Vec<_> = window

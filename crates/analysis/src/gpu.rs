@@ -11,7 +11,8 @@ use super::distribution::Mean;
 use benchd_core::record::{GpuSample, ThrottleReason};
 use benchd_journal::{DiskError, gpu_samples};
 
-/// The GPU over a cell's passes. Several devices: memory, power and energy are sums, utilisation and clocks means.
+/// The GPU over a cell's passes. Several devices: memory, power and energy are sums, utilisation and clocks means. Memory
+/// is without what strangers are known to hold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct GpuSummary {
     /// Samples of all devices.
@@ -142,10 +143,12 @@ const ENERGY_BY_POWER_S: f64 = 10.0;
 
 /// Folds the samples of a lane in `path` over `windows` (start and end, microseconds since the Unix epoch) in one pass, and
 /// shows each to `look`, since the file is long and read once; also the number of lines that could not be read. `None`
-/// where there is no such file. `largest_mhz` are the devices' largest SM clocks.
+/// where there is no such file. What `strangers` are known to hold is not counted; `largest_mhz` are the devices' largest
+/// SM clocks.
 pub(super) fn gpu_windows(
     path: &Path,
     windows: &[(u64, u64)],
+    strangers: &BTreeSet<u32>,
     largest_mhz: &BTreeMap<u32, u32>,
     mut look: impl FnMut(&GpuSample),
 ) -> Result<Option<(Vec<GpuWindow>, u64)>, DiskError> {
@@ -166,7 +169,7 @@ pub(super) fn gpu_windows(
             .iter_mut()
             .filter(|w| (w.start_us..=w.end_us).contains(&sample.unix_us))
         {
-            window.add(&sample);
+            window.add(&sample, strangers);
         }
     }
     let sustained = clocks.sustained(largest_mhz);
@@ -196,19 +199,25 @@ impl GpuWindow {
     }
 
     /// Folds one sample in. Samples of a device come in the order of time.
-    fn add(&mut self, sample: &GpuSample) {
+    fn add(&mut self, sample: &GpuSample, strangers: &BTreeSet<u32>) {
+        let processes = sample.processes.iter().flatten();
+        let others: u64 = processes
+            .filter(|process| strangers.contains(&process.pid))
+            .filter_map(|process| process.used_bytes)
+            .sum();
+        let memory = sample.memory_used_bytes.map(|used| used.saturating_sub(others));
         let device = self.devices.entry(sample.device).or_default();
         device.samples += 1;
         let since = device.last_us.unwrap_or(self.start_us);
         device.longest_gap_us = device.longest_gap_us.max(sample.unix_us.saturating_sub(since));
         device.last_us = Some(sample.unix_us);
-        device.memory.add(sample.memory_used_bytes.map(|b| b as f64));
+        device.memory.add(memory.map(|b| b as f64));
         device.util.add(sample.util_gpu_pct.map(f64::from));
         device.power_mw.add(sample.power_mw.map(f64::from));
         device.sm_clock.add(sample.sm_clock_mhz.map(f64::from));
         device.temperature.add(sample.temperature_c.map(f64::from));
-        if sample.memory_used_bytes.is_some() {
-            device.memory_last = sample.memory_used_bytes;
+        if memory.is_some() {
+            device.memory_last = memory;
         }
         if let Some(energy) = sample.energy_mj {
             let now = (sample.unix_us, energy);
@@ -354,8 +363,8 @@ mod tests {
     fn two_devices_add_up() {
         let mut window = GpuWindow::new(0, 400_000);
         for (at, a, b) in [(100, 10, 20), (200, 30, 20), (300, 20, 25)] {
-            window.add(&sample(at, 0, a, Some(at * 10)));
-            window.add(&sample(at, 1, b, Some(at * 30)));
+            window.add(&sample(at, 0, a, Some(at * 10)), &BTreeSet::new());
+            window.add(&sample(at, 1, b, Some(at * 30)), &BTreeSet::new());
         }
         let is = window.summary(Some(4));
         assert_eq!(is.samples, 6);
@@ -381,9 +390,29 @@ mod tests {
     }
 
     #[test]
+    fn a_strangers_memory_is_not_the_servers() {
+        let mut window = GpuWindow::new(0, 400_000);
+        let shared = |stranger: Option<u64>| {
+            let mut shared = sample(100, 0, 30, None);
+            shared
+                .processes
+                .iter_mut()
+                .flatten()
+                .for_each(|p| p.used_bytes = stranger);
+            shared
+        };
+        let strangers = BTreeSet::from([7]);
+        window.add(&shared(Some(20)), &strangers);
+        assert_eq!(window.summary(None).memory_peak_bytes, Some(10));
+        // What NVML does not tell can't be taken off.
+        window.add(&shared(None), &strangers);
+        assert_eq!(window.summary(None).memory_peak_bytes, Some(30));
+    }
+
+    #[test]
     fn without_an_energy_counter_power_times_time() {
         let mut window = GpuWindow::new(0, 2_000_000);
-        window.add(&sample(100, 0, 1, None));
+        window.add(&sample(100, 0, 1, None), &BTreeSet::new());
         let is = window.summary(None);
         assert_eq!(is.energy_j, Some(200.0));
         assert_eq!(is.energy_j_per_output_token, None);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    AnalysisError, LaneSummary, MissingCell, SUMMARY_VERSION, ServerSummary,
+    AnalysisError, LaneSummary, MissingCell, SUMMARY_VERSION, ServerSummary, StrangerSummary,
     cell::{cell_window, fold_cell},
     context::CellContext,
     drift,
@@ -70,14 +70,22 @@ impl RunContext<'_> {
         let largest_mhz = devices
             .filter_map(|device| Some((device.index, device.sm_clock_max_mhz?)))
             .collect();
-        let read = gpu_windows(&self.dir.gpu(id), &windows, &largest_mhz, |sample| {
+        let (path, others) = (self.dir.gpu(id), newcomers(state));
+        let read = gpu_windows(&path, &windows, &others, &largest_mhz, |sample| {
             along.add(sample);
         })?;
         let (gpu, gpu_lines_unreadable) = match read {
             Some((folded, unreadable)) => (Some(folded), unreadable),
             None => (None, 0),
         };
-        let (own_pids, strangers) = (own_pids(state), self.strangers());
+        let own_pids = own_pids(state);
+        let not_controlled = matches!(framework.source, Source::Url(_));
+        let mut strangers = self.strangers();
+        if not_controlled {
+            // Who ran before the run may be the server itself; whom its lane could not tell from it is no stranger.
+            let known = !own_pids.is_empty();
+            strangers.retain(|pid| known && !own_pids.contains(pid));
+        }
         let mut lane = LaneSummary {
             v: SUMMARY_VERSION,
             lane: id.clone(),
@@ -94,6 +102,10 @@ impl RunContext<'_> {
                 .unwrap_or_default(),
             attempts: state.attempts,
             deaths: state.deaths.clone(),
+            cut_off: state.cut_off,
+            interrupted: state.interrupted,
+            strangers: state.strangers.iter().map(StrangerSummary::from).collect(),
+            measured_again: measured_again(state),
             server: self.server(state),
             facts: ready.map(|r| r.facts.clone()).unwrap_or_default(),
             precision: ready.map(precision_of).unwrap_or_default(),
@@ -115,7 +127,7 @@ impl RunContext<'_> {
                 timeout: self.plan.request.timeout,
                 template_tokens: template_of(cell, ready),
                 model_id: model_id.filter(|_| kind(framework.kind).echoes_model),
-                not_controlled: matches!(framework.source, Source::Url(_)),
+                not_controlled,
                 gpu_expected: self.plan.host.gpu != GpuSelection::None,
                 gpu: gpu.as_ref().and_then(|g: &Vec<GpuWindow>| g.get(*at)),
                 own_pids: &own_pids,
@@ -231,8 +243,23 @@ fn own_pids(state: &LaneState) -> BTreeSet<u32> {
     let processes = state
         .servers
         .iter()
-        .flat_map(|s| s.leader.iter().chain(&s.descendants));
+        .flat_map(|s| s.leader.iter().chain(&s.descendants))
+        .chain(state.attached.iter().flat_map(|attached| &attached.processes));
     processes.filter_map(|p| u32::try_from(p.pid).ok()).collect()
+}
+
+/// Process ids of strangers that came while the lane ran.
+fn newcomers(state: &LaneState) -> BTreeSet<u32> {
+    state.strangers.iter().map(|stay| stay.process.pid).collect()
+}
+
+/// Cells that a stranger spoilt, and that have a result beside it now.
+fn measured_again(state: &LaneState) -> u32 {
+    let again = state.cells.values().filter(|cell| {
+        let finished = cell.finished.as_ref();
+        cell.spoilt > 0 && finished.is_some_and(|finished| finished.spoilt_by().is_none())
+    });
+    u32::try_from(again.count()).unwrap_or(u32::MAX)
 }
 
 fn version(framework: &Framework, state: &LaneState, info: Option<&RunInfo>) -> Option<String> {

@@ -205,6 +205,8 @@ pub(super) fn attempts(entries: &[Entry]) -> BTreeMap<LaneId, Vec<LaneAttempt>> 
             Event::ServerReaped(e) => &e.lane,
             Event::GpuReleased(e) => &e.lane,
             Event::GpuHeld(e) => &e.lane,
+            Event::StrangerCame(e) => &e.lane,
+            Event::StrangerLeft(e) => &e.lane,
             Event::CellStarted(e) => &e.lane,
             Event::CellEnded(e) => &e.lane,
             Event::QualityAsked(e) => &e.lane,

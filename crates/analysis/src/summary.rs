@@ -10,8 +10,8 @@ use super::{
     LaneQuality, OutputAgreement, QualityPair, Rate, RoundsSummary, TextFigures, Verdict, common_cells,
 };
 use benchd_core::record::ClientLag;
-use benchd_core::record::{CompileCaches, Flag, LaneId, LoadFigures, Precision};
-use benchd_journal::{RunInfo, ServerDied};
+use benchd_core::record::{CompileCaches, Flag, GpuProcess, LaneId, LoadFigures, Precision};
+use benchd_journal::{RunInfo, ServerDied, StrangerStay};
 use benchd_plan::ScenarioKind;
 
 /// Version of `summary.json`.
@@ -302,6 +302,18 @@ pub struct LaneSummary {
     /// How its servers died, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deaths: Vec<ServerDied>,
+    /// Those of them that ended with benchd itself, which was killed: no fault of the framework.
+    #[serde(default)]
+    pub cut_off: u32,
+    /// Those of them that a signal interrupted.
+    #[serde(default)]
+    pub interrupted: u32,
+    /// Strangers that were on the GPU while the lane ran.
+    #[serde(default)]
+    pub strangers: Vec<StrangerSummary>,
+    /// Cells that were measured beside a stranger, and again after it left.
+    #[serde(default)]
+    pub measured_again: u32,
     /// Its newest server: how it was started, and how long each step took.
     pub server: Option<ServerSummary>,
     /// What the server says of itself.
@@ -327,6 +339,27 @@ pub struct LaneSummary {
     pub quality: Option<LaneQuality>,
     /// Lines of gpu.jsonl that could not be read.
     pub gpu_lines_unreadable: u64,
+}
+
+/// A stranger's stay on the GPU.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct StrangerSummary {
+    /// Who, and the most that it was seen to hold.
+    pub process: GpuProcess,
+    /// When it came, microseconds since the Unix epoch.
+    pub came_unix_us: u64,
+    /// When it left; `null`: it was there as long as anybody looked.
+    pub left_unix_us: Option<u64>,
+}
+
+impl From<&StrangerStay> for StrangerSummary {
+    fn from(stay: &StrangerStay) -> Self {
+        Self {
+            process: stay.process.clone(),
+            came_unix_us: stay.came_unix_us,
+            left_unix_us: stay.left_unix_us,
+        }
+    }
 }
 
 /// Energy of the GPU over a lane's measured cells, added up: the cells that all lanes of the model that are compared

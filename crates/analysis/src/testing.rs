@@ -269,6 +269,7 @@ impl Builder {
                 gpu: GpuSelection::Devices(vec![DeviceSelector::Index(0)]),
                 expect: Expect::default(),
                 exclusive: true,
+                stranger_wait: std::time::Duration::ZERO,
             },
             request: RequestSettings {
                 temperature: 0.0,
@@ -383,6 +384,7 @@ impl Builder {
                     "bf16"
                 })),
                 compile_caches: None,
+                processes: Vec::new(),
             }),
         ]);
     }
@@ -472,6 +474,7 @@ impl Builder {
                 release_ms: 410,
                 used_bytes: vec![1_000_000],
                 baseline_bytes: vec![1_000_000],
+                strangers: Vec::new(),
             }),
         ]);
         self.end_lane(lane, LaneOutcome::Finished, None);

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use serde_json::Value;
 
 use super::{ChatRequest, CompileLine, Facts, FrameworkError, Launch, metrics};
-use benchd_core::record::{CacheReset, GpuDevice, HttpCall, Step};
+use benchd_core::record::{CacheReset, Flag, FlagKind, GpuDevice, HttpCall, Step};
 
 /// A GPU that the server may see.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +100,11 @@ impl Server {
     /// The facts, flagged where they do not fit the plan.
     pub(crate) fn judge(&self, mut facts: Facts) -> Facts {
         facts.compare(self.longest_tokens);
+        if self.launch.is_none() {
+            let Endpoint { host, port } = &self.endpoint;
+            let seen = format!("{host}:{port} was running already");
+            facts.flags.push(Flag::new(FlagKind::NotControlled, seen));
+        }
         facts
     }
 }

@@ -3,8 +3,14 @@
 use std::time::Duration;
 
 use super::{
-    FrameworkError, Weights, adapter::Adapter, args::Env, counters::CounterNames, demand::Reservation,
-    last_words::Says, load_log::LoadLog, setup::Setup,
+    FrameworkError, Weights,
+    adapter::{Adapter, Server},
+    args::Env,
+    counters::CounterNames,
+    demand::Reservation,
+    last_words::Says,
+    load_log::LoadLog,
+    setup::Setup,
 };
 use benchd_core::record::Precision;
 use benchd_plan::{Framework, Model};
@@ -50,6 +56,19 @@ pub struct Kind {
     /// In which numbers a framework serves a model, by its settings and the model's files.
     pub(crate) precision: fn(&Framework, &Model, Env<'_>) -> Precision,
     pub(crate) adapter: fn(&Setup<'_>) -> Result<Box<dyn Adapter>, FrameworkError>,
+    /// How a server of it shows itself that someone else runs (`url:`); `None` for kinds that can't be told.
+    pub(crate) behind_url: Option<BehindUrl>,
+}
+
+/// How a server that someone else runs shows its kind.
+#[derive(Debug)]
+pub(crate) struct BehindUrl {
+    /// A GET on one of these paths is answered so that the kind is told by it.
+    pub(crate) paths: &'static [&'static str],
+    /// Whether an answer's body is of this kind.
+    pub(crate) is: fn(&str) -> bool,
+    /// What is asked of it then, as of one that benchd launched.
+    pub(crate) adapter: fn(&Setup<'_>, Server) -> Box<dyn Adapter>,
 }
 
 /// Where a kind's models come from.

@@ -61,8 +61,9 @@ pub use metrics::parse_metrics;
 pub use request::ChatRequest;
 pub use weights::{Absent, Found, Weights};
 
-use benchd_core::record::{LoadFigures, Precision};
+use benchd_core::record::{HttpCall, LoadFigures, Precision};
 use benchd_plan::{Framework, FrameworkKind, Model, Pace, Source};
+use kind::BehindUrl;
 use setup::Setup;
 
 /// What is known of a kind.
@@ -116,6 +117,55 @@ pub fn model_type(framework: &Framework, model: &Model) -> Option<String> {
         ModelStore::Own | ModelStore::File => None,
     };
     config::model_type(&[id, &model.name], config.as_ref())
+}
+
+/// The questions by which a server that someone else runs shows its kind, for [`behind_url`].
+pub fn behind_url_calls() -> Vec<HttpCall> {
+    tellers().map(|(_, _, path)| HttpCall::get(path)).collect()
+}
+
+fn tellers() -> impl Iterator<Item = (&'static Kind, &'static BehindUrl, &'static str)> {
+    let known = kinds().filter_map(|kind| Some((kind, kind.behind_url.as_ref()?)));
+    known.flat_map(|(kind, teller)| teller.paths.iter().map(move |path| (kind, teller, *path)))
+}
+
+/// A server behind a `url:` that showed its kind.
+pub struct Recognised {
+    /// The kind.
+    pub kind: &'static Kind,
+    /// What can be asked of it, as of a launched one.
+    pub adapter: Box<dyn Adapter>,
+}
+
+/// What is known of a server behind a `url:` that shows itself to be of a known kind. `answers` holds, for each of [`behind_url_calls`] in order, the body of
+/// its answer, or `None` where that was not a 200. `None` where no kind is told, or the URL has a path: kinds' calls go to
+/// the root.
+///
+/// # Errors
+/// Where the plan's URL or model is of no use.
+pub fn behind_url(
+    framework: &Framework,
+    model: &Model,
+    context: &Context,
+    answers: &[Option<String>],
+) -> Result<Option<Recognised>, FrameworkError> {
+    let told = tellers()
+        .zip(answers)
+        .find(|((_, teller, _), answer)| answer.as_deref().is_some_and(teller.is));
+    let Some(((kind, teller, _), _)) = told else {
+        return Ok(None);
+    };
+    let setup = Setup {
+        framework,
+        model,
+        context,
+        inherited: &|_| None,
+    };
+    let server = openai::someone_elses(&setup)?;
+    Ok(server.map(|server| Recognised {
+        kind,
+        adapter: (teller.adapter)(&setup, server),
+    }))
 }
 
 /// Looks for the files that `framework` needs to serve `model`.
@@ -245,6 +295,56 @@ mod tests {
         );
         let ollama = estimate.lanes[2].total + estimate.lanes[6].total;
         assert!(ollama > estimate.total / 2, "{ollama:?} of {:?}", estimate.total);
+    }
+
+    /// By what the real servers answered (`tests/fixtures`).
+    #[test]
+    fn a_server_behind_a_url_is_told_by_what_it_answers() {
+        let fixture = |path: &str| {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("../../tests/fixtures")
+                .join(path);
+            std::fs::read_to_string(path).unwrap()
+        };
+        let mut there = testing::framework(FrameworkKind::Openai);
+        let told = |there: &Framework, path: &str, text: Option<String>| {
+            let calls = behind_url_calls();
+            let answers: Vec<Option<String>> = calls
+                .iter()
+                .map(|call| text.clone().filter(|_| call.path == path))
+                .collect();
+            let known = behind_url(there, &testing::llama(), &testing::context(), &answers).unwrap();
+            known.map(|known| (known.kind.title, known.adapter))
+        };
+        there.source = benchd_plan::Source::Url("http://127.0.0.1:9000".to_owned());
+        there.port = 9000;
+        let vllm = Some(fixture("vllm-0.32.0/metrics.200.txt"));
+        let (title, adapter) = told(&there, "/metrics", vllm.clone()).unwrap();
+        assert_eq!(
+            (title, adapter.endpoint().port, adapter.metrics_path()),
+            ("vLLM", 9000, Some("/metrics"))
+        );
+        assert!(adapter.launch().is_none());
+        assert!(matches!(
+            adapter.cache_reset(),
+            benchd_core::record::CacheReset::Http { .. }
+        ));
+        let flags = adapter.parse_facts(&[]).flags;
+        assert_eq!(flags[0].kind, benchd_core::record::FlagKind::NotControlled);
+
+        let sglang = Some(fixture("sglang-0.5.23/server-info.200.json"));
+        for path in ["/get_server_info", "/server_info"] {
+            assert_eq!(told(&there, path, sglang.clone()).unwrap().0, "SGLang");
+        }
+        let llamacpp =
+            Some("# HELP llamacpp:prompt_tokens_total x\nllamacpp:prompt_tokens_total 3\n".to_owned());
+        assert!(told(&there, "/metrics", llamacpp).is_none());
+        assert!(told(&there, "/metrics", None).is_none());
+        there.source = benchd_plan::Source::Url("http://127.0.0.1:9000/proxy".to_owned());
+        assert!(
+            told(&there, "/metrics", vllm).is_none(),
+            "its calls would go to the root"
+        );
     }
 
     #[test]

@@ -84,6 +84,7 @@ pub(crate) const KIND: Kind = Kind {
     weights: hub::weights,
     precision,
     adapter: |setup| Ok(Box::new(Lmdeploy::new(setup)?)),
+    behind_url: None,
 };
 
 /// By `metrics/loggers.py`.

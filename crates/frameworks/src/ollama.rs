@@ -80,6 +80,7 @@ pub(crate) const KIND: Kind = Kind {
     weights: store::weights,
     precision,
     adapter: |setup| Ok(Box::new(Ollama::new(setup)?)),
+    behind_url: None,
 };
 
 /// The log line of an answered request names its path so.

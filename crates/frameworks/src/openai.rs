@@ -23,7 +23,7 @@ use super::{
     setup::{GpuNaming, Setup},
     weights::{Weights, of_gguf},
 };
-use benchd_core::record::{CacheReset, Flag, FlagKind, Format, HttpCall, Precision, Reading};
+use benchd_core::record::{CacheReset, Format, HttpCall, Precision, Reading};
 use benchd_plan::{Framework, Model, Source};
 
 pub(crate) const KIND: Kind = Kind {
@@ -47,6 +47,7 @@ pub(crate) const KIND: Kind = Kind {
     weights,
     precision,
     adapter: |setup| Ok(Box::new(Openai::new(setup)?)),
+    behind_url: None,
 };
 
 /// Any other server, serving one model.
@@ -91,6 +92,18 @@ impl Openai {
             server,
         })
     }
+}
+
+/// The server behind the root of the plan's URL, under the name that the plan gives the model; `None` where the URL has a
+/// path, or is none.
+pub(crate) fn someone_elses(setup: &Setup<'_>) -> Result<Option<Server>, FrameworkError> {
+    let Source::Url(url) = &setup.framework.source else {
+        return Ok(None);
+    };
+    let (endpoint, prefix) = base(setup, url)?;
+    let mut server = setup.server(setup.model_id()?, None, Vec::new());
+    server.endpoint = endpoint;
+    Ok(prefix.is_empty().then_some(server))
 }
 
 /// Whether its command takes the model's GGUF.
@@ -376,15 +389,6 @@ impl Adapter for Openai {
         {
             facts.set("version", version);
         }
-        if self.server.launch.is_none() {
-            facts.flags.push(Flag::new(
-                FlagKind::NotControlled,
-                format!(
-                    "{}:{} was running already",
-                    self.server.endpoint.host, self.server.endpoint.port
-                ),
-            ));
-        }
         self.server.judge(facts)
     }
 
@@ -414,7 +418,7 @@ mod tests {
     use super::*;
     use crate::testing::*;
     use benchd_core::record::Message;
-    use benchd_core::record::ResetProof;
+    use benchd_core::record::{FlagKind, ResetProof};
     use benchd_plan::FrameworkKind;
     use std::path::PathBuf;
 

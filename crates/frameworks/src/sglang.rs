@@ -17,11 +17,12 @@ use super::{
     adapter::{Adapter, HttpProbe, Server},
     args::{Env, env_path},
     compiled,
+    config::is_harmony,
     counters::CounterNames,
     demand::Reservation,
     facts::json,
     hub::{self, Flags, HubServer},
-    kind::{Kind, ModelStore},
+    kind::{BehindUrl, Kind, ModelStore},
     last_words::Says,
     load_log::{LoadLog, Part, after, count, seconds, size},
     setup::Setup,
@@ -76,6 +77,18 @@ pub(crate) const KIND: Kind = Kind {
     weights: hub::weights,
     precision: hub::precision,
     adapter: |setup| Ok(Box::new(Sglang::new(setup)?)),
+    // The field is an argument of SGLang's own.
+    behind_url: Some(BehindUrl {
+        paths: &["/get_server_info", "/server_info"],
+        is: |info| info.contains("\"disable_radix_cache\""),
+        adapter: |setup, server| {
+            let harmony = is_harmony(
+                &[&server.model, setup.model.hf.as_deref().unwrap_or_default()],
+                None,
+            );
+            Box::new(Sglang { server, harmony })
+        },
+    }),
 };
 
 const COUNTERS: &[&str] = &[

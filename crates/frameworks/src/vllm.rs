@@ -19,11 +19,12 @@ use super::{
     adapter::{Adapter, HttpProbe, Server},
     args::{Env, env_path, pair},
     compiled,
+    config::is_harmony,
     counters::CounterNames,
     demand::Reservation,
     facts::json,
     hub::{self, Flags, HubServer},
-    kind::{Kind, ModelStore},
+    kind::{BehindUrl, Kind, ModelStore},
     last_words::Says,
     load_log::{GIB, LoadLog, Part, after, bytes, count, seconds, size},
     metrics,
@@ -82,6 +83,18 @@ pub(crate) const KIND: Kind = Kind {
     weights: hub::weights,
     precision: hub::precision,
     adapter: |setup| Ok(Box::new(Vllm::new(setup)?)),
+    // Every version serves its metrics, and its configuration is among them from the start.
+    behind_url: Some(BehindUrl {
+        paths: &["/metrics"],
+        is: |metrics| metrics.contains("\nvllm:cache_config_info"),
+        adapter: |setup, server| {
+            let harmony = is_harmony(
+                &[&server.model, setup.model.hf.as_deref().unwrap_or_default()],
+                None,
+            );
+            Box::new(Vllm { server, harmony })
+        },
+    }),
 };
 
 const COUNTERS: &[&str] = &[

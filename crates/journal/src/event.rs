@@ -49,6 +49,10 @@ pub enum Event {
     GpuReleased(GpuReleased),
     /// The GPU memory is not back: what holds it.
     GpuHeld(GpuHeld),
+    /// A process that is not the server's is on the GPU.
+    StrangerCame(StrangerCame),
+    /// It is gone.
+    StrangerLeft(StrangerLeft),
     /// A cell begins.
     CellStarted(CellStarted),
     /// A cell ended; only what this event names is counted.
@@ -96,6 +100,10 @@ pub struct GpuBaseline {
     pub used_bytes: Vec<u64>,
     /// Processes already there.
     pub strangers: Vec<GpuProcess>,
+    /// Graphics processes already there (a desktop): what they hold later is not taken for a server's. `null` in runs
+    /// from before they were recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graphics: Option<Vec<GpuProcess>>,
 }
 
 /// See [`Event::LaneStarted`].
@@ -172,6 +180,9 @@ pub struct ServerReady {
     /// Its compile caches over the start; `None` where none is known of its kind, or someone else runs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compile_caches: Option<CompileCaches>,
+    /// Of a server that someone else runs: its processes, found by its listening socket; empty where they can't be found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub processes: Vec<ProcessIdentity>,
 }
 
 /// Why a server is stopped.
@@ -184,6 +195,8 @@ pub enum StopWhy {
     Failed,
     /// Somebody interrupted the run.
     Interrupted,
+    /// benchd died, and the next one stops what it left.
+    Orphaned,
 }
 
 /// See [`Event::ServerStopping`].
@@ -202,7 +215,7 @@ pub struct ServerReaped {
     pub lane: LaneId,
     /// From the first signal to the last process's end, milliseconds.
     pub stop_ms: u64,
-    /// Exit status of the leader, for people: `exit 0`, `signal 9 (SIGKILL)`.
+    /// Exit status of the leader, for people: `exit 0`, `signal 9 (SIGKILL)`; `not known` of one whose benchd had died.
     pub exit: String,
     /// Whether the grace passed and KILL was needed.
     pub killed: bool,
@@ -224,6 +237,9 @@ pub struct GpuReleased {
     pub used_bytes: Vec<u64>,
     /// The baseline, bytes, by device.
     pub baseline_bytes: Vec<u64>,
+    /// Strangers that hold what is in use beyond the baseline, by NVML's account.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub strangers: Vec<GpuProcess>,
 }
 
 /// See [`Event::GpuHeld`].
@@ -241,6 +257,26 @@ pub struct GpuHeld {
     pub holders: Vec<GpuProcess>,
     /// For people.
     pub reason: String,
+}
+
+/// See [`Event::StrangerCame`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct StrangerCame {
+    /// The lane that runs.
+    pub lane: LaneId,
+    /// Who, and what it held when it was seen.
+    pub process: GpuProcess,
+}
+
+/// See [`Event::StrangerLeft`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct StrangerLeft {
+    /// The lane that runs.
+    pub lane: LaneId,
+    /// Who, and the most that it was seen to hold.
+    pub process: GpuProcess,
+    /// How long it was there, milliseconds.
+    pub stayed_ms: u64,
 }
 
 /// See [`Event::CellStarted`].
@@ -383,7 +419,7 @@ pub enum RunOutcome {
     Interrupted,
     /// Stopped for safety.
     Unsafe,
-    /// Stopped by an error of benchd's own or of the disk.
+    /// Stopped by an error of benchd's own or of the disk, or by a stranger that did not leave the GPU; can be resumed.
     Aborted,
 }
 

@@ -23,7 +23,7 @@ pub use event::{
     CellEnded, CellFailed, CellStarted, Entry, Event, GpuBaseline, GpuHeld, GpuReleased, JOURNAL_VERSION,
     LaneEnded, LaneOutcome, LaneStarted, Note, PassTimes, RunEnded, RunOutcome, RunStarted,
     ServerDescendants, ServerDied, ServerLaunched, ServerPrepared, ServerReady, ServerReaped, ServerStopping,
-    StopWhy, TEMPLATE_WITH_SYSTEM,
+    StopWhy, StrangerCame, StrangerLeft, TEMPLATE_WITH_SYSTEM,
 };
 pub use line_file::{LineFile, TornTail};
 pub use log::{Journal, Opened};
@@ -35,7 +35,7 @@ pub use run_info::{
     ClientCalibration, ClientPoint, ClientRate, EnvironmentInfo, HostInfo, RUN_INFO_VERSION, RateLimit,
     RunInfo, RunState, Tool, Toolchain,
 };
-pub use state::{CellState, FinishedCell, LaneState, ServerLife, State};
+pub use state::{CellState, FinishedCell, LaneState, ServerLife, State, StrangerStay};
 
 use benchd_core::record::{GpuSample, RequestRecord};
 

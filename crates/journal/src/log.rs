@@ -105,6 +105,8 @@ impl Event {
             | Self::ServerStopping(_)
             | Self::CellStarted(_)
             | Self::CellFailed(_)
+            | Self::StrangerCame(_)
+            | Self::StrangerLeft(_)
             | Self::Note(_) => false,
         }
     }

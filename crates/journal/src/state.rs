@@ -6,7 +6,7 @@ use super::event::{
     CellEnded, CellFailed, Entry, Event, GpuBaseline, GpuHeld, GpuReleased, LaneEnded, LaneOutcome, Note,
     RunEnded, RunOutcome, ServerDied, ServerReady, ServerReaped,
 };
-use benchd_core::record::{LaneId, ProcessIdentity, ResetOutcome};
+use benchd_core::record::{Flag, FlagKind, GpuProcess, LaneId, ProcessIdentity, ResetOutcome};
 
 /// Where a run stands.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -54,6 +54,10 @@ pub struct LaneState {
     pub failures: u32,
     /// How its servers died, oldest first.
     pub deaths: Vec<ServerDied>,
+    /// Attempts that ended with benchd itself: it was killed, or the machine went down.
+    pub cut_off: u32,
+    /// Attempts that a signal interrupted.
+    pub interrupted: u32,
     /// When the last attempt began, microseconds since the Unix epoch.
     pub started_unix_us: Option<u64>,
     /// How the last attempt ended; `None` while it runs, or where benchd died.
@@ -68,6 +72,19 @@ pub struct LaneState {
     pub servers: Vec<ServerLife>,
     /// What a server said that benchd did not start (`url:`): it has no life here.
     pub attached: Option<ServerReady>,
+    /// Strangers that were on the GPU while it ran, in the order in which they came.
+    pub strangers: Vec<StrangerStay>,
+}
+
+/// A stranger's stay on the GPU.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StrangerStay {
+    /// Who, and the most that it was seen to hold.
+    pub process: GpuProcess,
+    /// When it was seen first, microseconds since the Unix epoch.
+    pub came_unix_us: u64,
+    /// When it was gone; `None`: it was there as long as anybody looked.
+    pub left_unix_us: Option<u64>,
 }
 
 /// Where a cell stands.
@@ -81,6 +98,8 @@ pub struct CellState {
     pub cache_reset: ResetOutcome,
     /// Its result.
     pub finished: Option<FinishedCell>,
+    /// Attempts that ended and were spoilt.
+    pub spoilt: u32,
     /// Attempts that failed.
     pub failures: Vec<CellFailed>,
 }
@@ -141,6 +160,20 @@ pub struct ServerLife {
     pub never_launched: bool,
 }
 
+impl FinishedCell {
+    /// What spoilt it, so that it is measured again: a stranger was on the GPU.
+    pub fn spoilt_by(&self) -> Option<&Flag> {
+        spoiling(&self.ended)
+    }
+}
+
+fn spoiling(ended: &CellEnded) -> Option<&Flag> {
+    ended
+        .flags
+        .iter()
+        .find(|flag| flag.kind == FlagKind::StrangerOnGpu)
+}
+
 impl ServerLife {
     /// Whether processes of it may be there still.
     pub fn is_open(&self) -> bool {
@@ -166,10 +199,14 @@ impl LaneState {
             .or(self.attached.as_ref())
     }
 
-    /// Whether every cell that it was given is measured.
+    /// Whether every cell that it was given is measured, and no stranger spoilt it.
     pub fn is_whole(&self) -> bool {
-        let unmeasured = self.cells.values().any(|cell| cell.finished.is_none());
-        !unmeasured && self.finished_cells().count() >= self.planned_cells as usize
+        let stands = |cell: &&CellState| {
+            let finished = cell.finished.as_ref();
+            finished.is_some_and(|finished| finished.spoilt_by().is_none())
+        };
+        let standing = self.cells.values().filter(stands).count();
+        standing == self.cells.len() && standing >= self.planned_cells as usize
     }
 
     /// Whether nothing is left to do: the last attempt finished or failed.
@@ -200,6 +237,12 @@ impl State {
     /// The result of a cell, where it is measured.
     pub fn finished(&self, lane: &LaneId, cell: &str) -> Option<&FinishedCell> {
         self.lanes.get(lane)?.cells.get(cell)?.finished.as_ref()
+    }
+
+    /// The result of a cell, where it stands. A cell without one is measured: for the first time, or again.
+    pub fn stands(&self, lane: &LaneId, cell: &str) -> Option<&FinishedCell> {
+        self.finished(lane, cell)
+            .filter(|finished| finished.spoilt_by().is_none())
     }
 
     /// The number of a cell's next attempt, 1 on.
@@ -263,8 +306,11 @@ impl State {
                 for lane in self.lanes.values_mut() {
                     lane.failures = 0;
                 }
+                // Its attempt has no end of its own.
+                if let Some(lane) = self.current_lane.take() {
+                    self.lane(&lane).cut_off += 1;
+                }
                 self.ended = None;
-                self.current_lane = None;
                 self.current_cell = None;
             }
             Event::GpuBaseline(e) => {
@@ -291,6 +337,7 @@ impl State {
                 let lane_attempt = lane.attempts.max(1);
                 let cell = lane.cells.entry(e.cell.clone()).or_default();
                 cell.attempts = cell.attempts.max(e.attempt);
+                cell.spoilt += u32::from(spoiling(e).is_some());
                 cell.finished = Some(FinishedCell {
                     ended: e.clone(),
                     started_unix_us: cell.started_unix_us,
@@ -314,6 +361,7 @@ impl State {
                 lane.attempts = lane.attempts.max(e.attempt);
                 lane.failures += u32::from(e.outcome == LaneOutcome::Failed);
                 lane.deaths.extend(e.died.clone());
+                lane.interrupted += u32::from(e.outcome == LaneOutcome::Interrupted);
                 lane.ended = Some(e.clone());
                 lane.ended_unix_us = Some(at);
                 for server in lane.servers.iter_mut().filter(|s| s.leader.is_none()) {
@@ -321,6 +369,23 @@ impl State {
                 }
                 self.current_lane = None;
                 self.current_cell = None;
+            }
+            Event::StrangerCame(e) => self.lane(&e.lane).strangers.push(StrangerStay {
+                process: e.process.clone(),
+                came_unix_us: at,
+                left_unix_us: None,
+            }),
+            Event::StrangerLeft(e) => {
+                let place = |p: &GpuProcess| (p.device, p.pid);
+                let stays = &mut self.lane(&e.lane).strangers;
+                let open = stays
+                    .iter_mut()
+                    .rev()
+                    .find(|stay| stay.left_unix_us.is_none() && place(&stay.process) == place(&e.process));
+                if let Some(stay) = open {
+                    stay.process = e.process.clone();
+                    stay.left_unix_us = Some(at);
+                }
             }
             Event::Note(e) => {
                 if self.notes.iter().all(|(_, known)| known != e) {
@@ -494,6 +559,7 @@ mod tests {
                 host: gpu_host(),
                 used_bytes: vec![used],
                 strangers: Vec::new(),
+                graphics: None,
             })
         };
         let events = vec![run_started(false), baseline(1), run_started(true), baseline(2)];

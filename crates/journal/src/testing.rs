@@ -87,6 +87,15 @@ fn process(pid: i32) -> ProcessIdentity {
     }
 }
 
+fn stranger() -> GpuProcess {
+    GpuProcess {
+        pid: 9,
+        device: 0,
+        used_bytes: Some(2 << 30),
+        name: Some("python3".to_owned()),
+    }
+}
+
 /// One of every event, in the order of a run: a cell that ends, one that fails.
 pub fn whole_run() -> Vec<Event> {
     let lane = lane_id();
@@ -104,6 +113,7 @@ pub fn whole_run() -> Vec<Event> {
             host: gpu_host(),
             used_bytes: vec![1 << 20],
             strangers: Vec::new(),
+            graphics: Some(Vec::new()),
         }),
         lane_started(1),
         prepared(),
@@ -130,6 +140,7 @@ pub fn whole_run() -> Vec<Event> {
             load: None,
             precision: None,
             compile_caches: None,
+            processes: Vec::new(),
         }),
         cell_started("single/in128"),
         Event::CellEnded(CellEnded {
@@ -188,12 +199,22 @@ pub fn whole_run() -> Vec<Event> {
             release_ms: 300,
             used_bytes: vec![1 << 20],
             baseline_bytes: vec![1 << 20],
+            strangers: vec![stranger()],
         }),
         Event::Note(Note {
             lane: None,
             text: "a note".to_owned(),
         }),
         lane_ended(LaneOutcome::Finished),
+        Event::StrangerCame(StrangerCame {
+            lane: lane_id(),
+            process: stranger(),
+        }),
+        Event::StrangerLeft(StrangerLeft {
+            lane: lane_id(),
+            process: stranger(),
+            stayed_ms: 1200,
+        }),
         Event::RunEnded(RunEnded {
             outcome: RunOutcome::Finished,
             exit_code: 0,

@@ -64,6 +64,8 @@ pub struct Host {
     pub expect: Expect,
     /// Refuse to start while a stranger is on the GPU.
     pub exclusive: bool,
+    /// How long a stranger that comes in mid-run is waited for to leave; of no use where the GPU is shared.
+    pub stranger_wait: Duration,
 }
 
 /// What the machine should be; what is left out may be anything.

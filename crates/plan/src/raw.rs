@@ -72,6 +72,17 @@ pub(crate) struct RawHost {
     pub(crate) expect: Option<RawExpect>,
     /// Refuse to start while a process that is not benchd's is on the GPU. Default: true.
     pub(crate) exclusive: Option<bool>,
+    /// What is done about a process that comes to the GPU while the run goes on.
+    pub(crate) stranger: Option<RawStranger>,
+}
+
+/// What is done about a process that comes to the GPU while the run goes on.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawStranger {
+    /// How long it is waited for to leave before the run ends (exit code 3, to be gone on with by --resume); `0s`: not
+    /// at all. What was measured beside it is measured again. Default: 30m.
+    pub(crate) wait: Option<DurationText>,
 }
 
 /// What the machine should be. Another GPU, driver, CPU or less memory is refused; another OS or nvcc is a warning.

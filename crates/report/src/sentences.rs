@@ -4,14 +4,17 @@ use indexmap::{IndexMap, IndexSet};
 
 use super::{
     names::Names,
-    number::{count, number},
+    number::{count, megabytes, number},
     reference::{Candidate, References},
 };
 use benchd_analysis::{
-    Difference, FrameworkComparison, LaneSummary, MachineStudy, RunSummary, ServedWeights, Verdict,
-    VerdictOutcome, is_about_weights, shown_framework,
+    CellSummary, Difference, FrameworkComparison, LaneSummary, MachineStudy, RunSummary, ServedWeights,
+    Verdict, VerdictOutcome, is_about_weights, shown_framework,
 };
-use benchd_core::format::{brief, counted, list};
+use benchd_core::{
+    format::{brief, counted, list},
+    record::{FlagKind, GpuProcess},
+};
 
 /// What an outcome is called.
 pub fn outcome(outcome: VerdictOutcome) -> &'static str {
@@ -23,8 +26,8 @@ pub fn outcome(outcome: VerdictOutcome) -> &'static str {
 }
 
 /// What was compared and the answer, in a few sentences of plain text: who served what and where, what was not measured and
-/// why, whose server died, in which numbers where that decides, what became of the hypotheses, who is ahead under load, who
-/// with one request, and what was decided beforehand.
+/// why, whose server died, what others on the GPU spoilt, in which numbers where that decides, what became of the
+/// hypotheses, who is ahead under load, who with one request, and what was decided beforehand.
 pub fn answer(machine: &MachineStudy) -> Vec<String> {
     let runs: Vec<&RunSummary> = machine.runs.iter().collect();
     answer_of(&machine.name, &runs, &machine.comparisons, &machine.verdicts)
@@ -53,6 +56,7 @@ fn answer_of(
     let mut sentences = vec![compared(machine, runs)];
     sentences.extend(not_measured(runs));
     sentences.extend(deaths(runs));
+    sentences.extend(not_alone(runs));
     sentences.extend(served.random());
     sentences.extend(served.unlike());
     sentences.extend(judged(verdicts));
@@ -206,6 +210,62 @@ pub fn deaths(runs: &[&RunSummary]) -> Option<String> {
         told.join("; "),
         count(sum(|run| run.cells_measured)),
         count(sum(|run| run.cells_planned))
+    ))
+}
+
+/// What other processes on the GPU spoilt, where they did.
+fn not_alone(runs: &[&RunSummary]) -> Option<String> {
+    let lanes = || lanes(runs);
+    let again: u64 = lanes().map(|lane| u64::from(lane.measured_again)).sum();
+    let is_spoilt = |cell: &&CellSummary| cell.flags.iter().any(|flag| flag.kind == FlagKind::StrangerOnGpu);
+    let spoilt = lanes().flat_map(|lane| &lane.cells).filter(is_spoilt).count() as u64;
+    if again + spoilt == 0 {
+        return None;
+    }
+    let mut who: Vec<String> = Vec::new();
+    for GpuProcess {
+        pid,
+        name,
+        used_bytes,
+        ..
+    } in lanes()
+        .flat_map(|lane| &lane.strangers)
+        .map(|stranger| &stranger.process)
+    {
+        let name = name.as_deref().unwrap_or("not visible");
+        let memory = used_bytes.map_or("memory not told".to_owned(), |bytes| {
+            format!("{} MB", megabytes(bytes as f64))
+        });
+        let named = format!("pid {pid}, {name}, {memory}");
+        if !who.contains(&named) {
+            who.push(named);
+        }
+    }
+    let who = match &who[..] {
+        [] => String::new(),
+        known => format!(" ({})", known.join("; ")),
+    };
+    let tests = |n: u64| {
+        if n == 1 {
+            "1 test was".to_owned()
+        } else {
+            format!("{} tests were", count(n))
+        }
+    };
+    let mut parts = Vec::new();
+    if again > 0 {
+        parts.push(format!("{} measured again after it left", tests(again)));
+    }
+    if spoilt > 0 {
+        let does = if spoilt == 1 { "does" } else { "do" };
+        parts.push(format!(
+            "{} measured beside it and {does} not count",
+            tests(spoilt)
+        ));
+    }
+    Some(format!(
+        "Another process used the GPU{who}: {}.",
+        parts.join(", ")
     ))
 }
 

@@ -37,6 +37,7 @@ pub(super) fn small_run() -> Builder {
         host,
         used_bytes: vec![1_000_000],
         strangers: Vec::new(),
+        graphics: None,
     }));
     for (lane, slow) in [(&vllm, 1), (&ollama, 3)] {
         b.ready(lane);

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::api::{Action, Api};
-use super::args::{Dialect, StartStyle};
+use super::args::{Dialect, StartStyle, Switch};
 use super::chat::Message;
 use super::clock::nanos;
 use super::faults::{Fault, FaultError, Kind};
@@ -111,6 +111,7 @@ impl Api {
             "served_model_name": self.args.model,
             "context_length": self.args.context,
             "version": "0.5.6.post2",
+            "disable_radix_cache": self.args.prefix_cache == Switch::Off,
             "internal_states": [{"memory_usage": {"token_capacity": self.args.cache_tokens}}],
         })
     }

@@ -231,7 +231,7 @@ unsafe fn put_processes(
         let info = ProcessInfo {
             pid: process.pid,
             // NVML_VALUE_NOT_AVAILABLE is all ones.
-            used_gpu_memory: if state.hide_process_memory {
+            used_gpu_memory: if state.hide_process_memory || process.untold {
                 c_ulonglong::MAX
             } else {
                 process.used_bytes

@@ -158,6 +158,9 @@ pub(crate) struct Process {
     /// Device index; only in files.
     #[serde(default)]
     pub(crate) device: usize,
+    /// It is listed, what it holds is not (as some drivers do in containers and under MIG).
+    #[serde(default)]
+    pub(crate) untold: bool,
 }
 
 /// What processes hold on one device.

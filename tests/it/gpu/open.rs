@@ -3,7 +3,7 @@
 use std::{path::Path, process::Command, time::Duration};
 
 use benchd_core::record::GpuProcess;
-use benchd_host::gpu::{Gpu, GpuError, Placement, prove_release};
+use benchd_host::gpu::{Baseline, Gpu, GpuError, Placement, prove_release};
 use benchd_plan::{DeviceSelector, GpuSelection};
 use serde_json::json;
 
@@ -19,7 +19,7 @@ async fn without_a_gpu_nothing_is_opened() {
     assert_eq!(gpu.used_bytes().await, Ok(vec![]));
     assert_eq!(gpu.processes().await, Ok(vec![]));
     assert_eq!(gpu.placement(&[1]).await, Ok(None));
-    let proof = prove_release(&gpu, &[1], &[], 0, Duration::ZERO)
+    let proof = prove_release(&gpu, &[1], &Baseline::default(), 0, Duration::ZERO)
         .await
         .expect("there is nothing to hold");
     assert_eq!(proof.polls, 0);

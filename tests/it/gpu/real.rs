@@ -11,7 +11,9 @@ use std::{
     time::Duration,
 };
 
-use benchd_host::gpu::{DEFAULT_SAMPLE_PERIOD, Gpu, HeldReason, Placement, Sampling, Witness, prove_release};
+use benchd_host::gpu::{
+    Baseline, DEFAULT_SAMPLE_PERIOD, Gpu, HeldReason, Placement, Sampling, Witness, prove_release,
+};
 use benchd_plan::{DeviceSelector, GpuSelection};
 use tokio::sync::mpsc;
 
@@ -99,6 +101,10 @@ async fn a_real_server_is_seen_and_its_memory_comes_back() {
     let baseline = gpu.used_bytes().await.expect("the GPU answers");
     let before = gpu.processes().await.expect("processes are listed");
     println!("baseline {baseline:?}, processes {before:?}");
+    let baseline = Baseline {
+        used_bytes: baseline,
+        processes: before.clone(),
+    };
 
     let mut server = Server::start(&uuid, &[]);
     let pids = server.pids();
@@ -122,7 +128,7 @@ async fn a_real_server_is_seen_and_its_memory_comes_back() {
         assert!(
             sample
                 .memory_used_bytes
-                .is_some_and(|used| used >= baseline[0] + HELD_MIB * MIB)
+                .is_some_and(|used| used >= baseline.used_bytes[0] + HELD_MIB * MIB)
         );
         took_us.push(sample.took_us);
         last = Some(sample);
@@ -160,18 +166,29 @@ async fn a_real_server_is_seen_and_its_memory_comes_back() {
 #[ignore = "needs an idle NVIDIA GPU, and python3 with torch"]
 async fn a_real_orphan_holds_the_memory_and_is_named() {
     let (gpu, uuid) = open();
-    let baseline = gpu.used_bytes().await.expect("the GPU answers");
+    let baseline = Baseline {
+        used_bytes: gpu.used_bytes().await.expect("the GPU answers"),
+        processes: gpu.processes().await.expect("processes are listed"),
+    };
     let mut server = Server::start(&uuid, &["--orphan-mib", "1024", "--orphan-session"]);
     let pids = server.pids();
     let orphan = server.orphan.expect("the program left an orphan");
     server.end();
-    let held = prove_release(&gpu, &pids, &baseline, TOLERANCE, Duration::from_secs(3))
+    // By its parent it is nobody's any more: a stranger. In a run, the inventory of descendants would know it.
+    let proof = prove_release(&gpu, &pids, &baseline, TOLERANCE, TIMEOUT)
+        .await
+        .expect("what is left is the orphan's");
+    println!("{proof:#?}");
+    assert!(
+        proof.strangers.iter().any(|other| other.pid == orphan),
+        "{proof:?}"
+    );
+    let known = [pids.clone(), vec![i32::try_from(orphan).expect("a pid fits")]].concat();
+    let held = prove_release(&gpu, &known, &baseline, TOLERANCE, Duration::from_secs(3))
         .await
         .expect_err("the orphan holds memory");
     println!("{held}");
-    // By its parent it is nobody's any more; in a run, the inventory of descendants would know it.
-    assert_eq!(held.reason, HeldReason::Strangers);
-    assert!(held.holders.iter().any(|holder| holder.pid == orphan), "{held:?}");
+    assert_eq!(held.reason, HeldReason::OurProcesses);
     end(orphan);
     let proof = prove_release(&gpu, &pids, &baseline, TOLERANCE, TIMEOUT)
         .await

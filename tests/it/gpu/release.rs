@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use benchd_host::gpu::{Gpu, Held, HeldReason, Placement, ReleaseProof, Witness, prove_release};
+use benchd_host::gpu::{Baseline, Gpu, Held, HeldReason, Placement, ReleaseProof, Witness, prove_release};
 use serde_json::json;
 
 use super::{GIB, INIT, PATIENCE, Server, open};
@@ -13,7 +13,15 @@ const TOLERANCE: u64 = 64 << 20;
 const SHORT: Duration = Duration::from_millis(200);
 
 async fn prove(gpu: &Gpu, ours: &[i32], timeout: Duration) -> Result<ReleaseProof, Held> {
-    prove_release(gpu, ours, &[0], TOLERANCE, timeout).await
+    prove_release(gpu, ours, &used(0), TOLERANCE, timeout).await
+}
+
+/// A baseline of one device with nobody on it.
+fn used(bytes: u64) -> Baseline {
+    Baseline {
+        used_bytes: vec![bytes],
+        processes: Vec::new(),
+    }
 }
 
 #[tokio::test]
@@ -49,7 +57,7 @@ async fn memory_that_never_comes_back_is_held() {
     let held = prove(&gpu, &server.pids(), SHORT).await.expect_err("it stays");
     assert_eq!(
         (&held.reason, &held.used_bytes),
-        (&HeldReason::Nobody, &vec![Some(GIB)])
+        (&HeldReason::Unattributed, &vec![Some(GIB)])
     );
     assert!(held.waited >= SHORT);
     assert!(
@@ -84,22 +92,45 @@ async fn a_process_of_ours_that_lives_on_is_named() {
 }
 
 #[tokio::test]
-async fn a_stranger_that_holds_memory_is_named() {
+async fn a_strangers_memory_is_not_taken_for_the_servers() {
     let fake = FakeGpu::new();
     fake.hold(INIT, GIB);
     let gpu = open(&fake);
+    let proof = prove(&gpu, &[12_345_678], SHORT)
+        .await
+        .expect("all of it is the stranger's");
+    assert_eq!((proof.used_bytes, proof.baseline_bytes), (vec![GIB], vec![0]));
+    assert_eq!((proof.strangers.len(), proof.strangers[0].pid), (1, INIT));
+    assert!(proof.polls > 1, "one look may see it come");
+    // Beside it is memory that nobody is known to hold.
+    fake.set(&json!({ "devices": [{ "base_used_bytes": GIB }] }));
     let held = prove(&gpu, &[12_345_678], SHORT)
         .await
-        .expect_err("a stranger holds it");
+        .expect_err("1 GiB is nobody's");
+    assert_eq!(held.reason, HeldReason::Unattributed);
+    assert!(held.to_string().contains("pid 1 ("), "{held}");
+    assert!(held.to_string().contains("unattributed"), "{held}");
+    // The same in the baseline does no harm.
+    for then in [GIB, 5 * GIB] {
+        prove_release(&gpu, &[12_345_678], &used(then), TOLERANCE, PATIENCE)
+            .await
+            .expect("no more is used than then");
+    }
+}
+
+#[tokio::test]
+async fn where_nvml_does_not_tell_what_a_stranger_holds_nothing_is_proven_and_this_is_said() {
+    let fake = FakeGpu::new();
+    fake.hold_untold(INIT, GIB);
+    let gpu = open(&fake);
+    let held = prove(&gpu, &[12_345_678], SHORT)
+        .await
+        .expect_err("it may be the server's");
     assert_eq!(held.reason, HeldReason::Strangers);
-    assert_eq!(held.holders[0].pid, INIT);
-    // The same stranger in the baseline does no harm.
-    prove_release(&gpu, &[12_345_678], &[GIB], TOLERANCE, PATIENCE)
-        .await
-        .expect("only the baseline is used");
-    prove_release(&gpu, &[], &[5 * GIB], TOLERANCE, PATIENCE)
-        .await
-        .expect("less than the baseline is used");
+    assert!(held.to_string().contains("memory not told"), "{held}");
+    assert!(held.to_string().contains("unattributed"), "{held}");
+    fake.free(INIT);
+    prove(&gpu, &[12_345_678], PATIENCE).await.expect("it has left");
 }
 
 #[tokio::test]

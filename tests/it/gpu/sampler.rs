@@ -223,7 +223,7 @@ async fn a_device_lost_in_mid_run_is_told_once() {
 }
 
 #[tokio::test]
-async fn a_stranger_is_reported_once_and_the_server_never() {
+async fn a_stranger_is_told_when_it_comes_and_goes_and_the_server_never() {
     let fake = FakeGpu::new();
     let server = Server::start();
     let gpu = open(&fake);
@@ -253,15 +253,17 @@ async fn a_stranger_is_reported_once_and_the_server_never() {
     );
     fake.hold(INIT, GIB);
     let event = next(events.recv()).await;
-    let GpuEvent::Stranger(stranger) = event else {
+    let GpuEvent::StrangerCame(stranger) = event else {
         panic!("{event:?}")
     };
-    assert_eq!((stranger.process.pid, stranger.visible), (INIT, true));
-    assert!(stranger.process.name.is_some());
+    assert_eq!((stranger.pid, stranger.used_bytes), (INIT, Some(GIB)));
+    assert!(stranger.name.is_some());
     for _ in 0..5 {
         next(samples.recv()).await;
     }
     assert!(events.try_recv().is_err(), "told once");
+    fake.free(INIT);
+    assert_eq!(next(events.recv()).await, GpuEvent::StrangerLeft(stranger));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 //!
 //! In this process, open it by path: `Gpu::open(&selection, Some(fake.library()))`. For a child process, set
 //! the variables of [`FakeGpu::env`]. Every `FakeGpu` is a machine of its own; nothing is global. A server that
-//! "allocates" writes `{"pid":…,"used_bytes":…,"device":0}` into `<state file>.d/<any>.json`.
+//! "allocates", and a stranger that comes, writes `{"pid":…,"used_bytes":…,"device":0}` into `<state file>.d/<any>.json`.
 
 use std::{
     fs::{self, File},
@@ -76,6 +76,12 @@ impl FakeGpu {
     /// As [`FakeGpu::hold`], on another device.
     pub(crate) fn hold_on(&self, device: usize, pid: u32, used_bytes: u64) {
         let held = json!({ "pid": pid, "used_bytes": used_bytes, "device": device });
+        replace(&self.allocations().join(format!("{pid}.json")), &held);
+    }
+
+    /// As [`FakeGpu::hold`], and NVML does not tell how much.
+    pub(crate) fn hold_untold(&self, pid: u32, used_bytes: u64) {
+        let held = json!({ "pid": pid, "used_bytes": used_bytes, "untold": true });
         replace(&self.allocations().join(format!("{pid}.json")), &held);
     }
 

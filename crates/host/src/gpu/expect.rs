@@ -89,6 +89,7 @@ mod tests {
                 ..Expect::default()
             },
             exclusive: true,
+            stranger_wait: std::time::Duration::ZERO,
         }
     }
 

@@ -27,5 +27,5 @@ pub use observation::{DeviceHealth, DeviceObservation, Observation};
 pub use placement::Placement;
 pub use release::{Held, ReleaseProof, Witness, prove_release};
 pub use sample::{DEFAULT_SAMPLE_PERIOD, GpuEvent, SamplerReport, Sampling};
-pub use verdict::HeldReason;
-pub use watch::{OurPids, Stranger};
+pub use verdict::{Baseline, HeldReason};
+pub use watch::OurPids;

@@ -5,7 +5,8 @@
 //! clock; [`prove_release`] asks.
 //!
 //! ```text
-//!   observation ──► nothing of ours listed, and used <= baseline + tolerance on every device ──► Released
+//!   observation ──► nothing of ours listed, and what no other process is known to hold
+//!        │          is within the baseline + tolerance on every device ──────────────────────► Released
 //!        │      ──► a device is lost, or the baseline is another machine's ───────────────────► Held, at once
 //!        └──────── anything else ──► KeepWaiting ──(deadline)──► Held, with what holds it
 //! ```
@@ -19,8 +20,8 @@ use std::{
 use super::{
     handle::Gpu,
     observation::Observation,
-    verdict::{HeldReason, Verdict, judge, listed},
-    watch,
+    verdict::{Baseline, HeldReason, Verdict, judge, listed},
+    watch::{self, OurPids},
 };
 use crate::process::Seen;
 use benchd_core::record::GpuProcess;
@@ -46,6 +47,8 @@ pub struct ReleaseProof {
     pub used_bytes: Vec<u64>,
     /// The baseline, bytes, by device.
     pub baseline_bytes: Vec<u64>,
+    /// Strangers that hold what is in use beyond the baseline.
+    pub strangers: Vec<GpuProcess>,
     /// Observations taken.
     pub polls: u32,
     /// On what it rests.
@@ -103,7 +106,7 @@ impl fmt::Display for Held {
                     "processes of the server are still on the GPU after {waited_s:.1} s"
                 )?;
             }
-            HeldReason::Strangers | HeldReason::Nobody => {
+            HeldReason::Strangers | HeldReason::Unattributed => {
                 write!(f, "GPU memory is not back after {waited_s:.1} s")?;
             }
         }
@@ -115,8 +118,17 @@ impl fmt::Display for Held {
         write!(f, ", tolerance {} MiB", self.tolerance_bytes / MIB)?;
         let held_by: Vec<String> = self.holders.iter().map(describe).collect();
         match &self.reason {
-            HeldReason::Nobody => f.write_str("; NVML lists no process that holds it"),
-            _ => write!(f, "; on the GPU: {}", held_by.join(", ")),
+            HeldReason::Unattributed if held_by.is_empty() => {
+                return f.write_str("; NVML lists no process that holds it");
+            }
+            _ => write!(f, "; on the GPU: {}", held_by.join(", "))?,
+        }
+        match &self.reason {
+            HeldReason::Unattributed => f.write_str(", and the rest is unattributed: nobody is known to hold it"),
+            HeldReason::Strangers => f.write_str(
+                ", of which NVML does not tell how much they hold: what is beyond the baseline is unattributed",
+            ),
+            _ => Ok(()),
         }
     }
 }
@@ -128,10 +140,8 @@ impl Held {
     pub fn hint(&self) -> &'static str {
         match self.reason {
             HeldReason::OurProcesses => "end these processes, then go on with --resume",
-            HeldReason::Strangers => {
-                "end what is not yours to measure, or let `release_tolerance_mb` cover it; then go on with --resume"
-            }
-            HeldReason::Nobody => {
+            HeldReason::Strangers => "end what is not yours to measure; then go on with --resume",
+            HeldReason::Unattributed => {
                 "a process of another container or namespace, or a stuck driver: see `nvidia-smi` and `fuser -v \
                  /dev/nvidia*` on the host; a longer `release_timeout` helps if it only comes late"
             }
@@ -146,9 +156,9 @@ impl Held {
 
 fn describe(process: &GpuProcess) -> String {
     let name = process.name.as_deref().unwrap_or("not visible here");
-    let used = process
-        .used_bytes
-        .map_or(String::new(), |used| format!(", {} MiB", used.div_ceil(MIB)));
+    let used = process.used_bytes.map_or(", memory not told".to_owned(), |used| {
+        format!(", {} MiB", used.div_ceil(MIB))
+    });
     format!("pid {} ({name}{used})", process.pid)
 }
 
@@ -164,8 +174,8 @@ fn next_poll(elapsed: Duration) -> Duration {
 /// NVML gets at least this long for an answer, also when the deadline is nearer.
 const ANSWER_AT_LEAST: Duration = Duration::from_secs(2);
 
-/// Waits until the memory of all chosen devices is back at `baseline` (within `tolerance_bytes`) and none of
-/// `ours`, nor any descendant of benchd, is on them. To be called when the last process has ended. Failing NVML
+/// Waits until the memory of all chosen devices is back at `baseline` (within `tolerance_bytes`, and but for what
+/// strangers hold) and none of `ours`, nor any descendant of benchd, is on them. To be called when the last process has ended. Failing NVML
 /// calls are made again until `timeout`. Without a GPU there is nothing to prove.
 ///
 /// # Errors
@@ -173,7 +183,7 @@ const ANSWER_AT_LEAST: Duration = Duration::from_secs(2);
 pub async fn prove_release(
     gpu: &Gpu,
     ours: &[i32],
-    baseline: &[u64],
+    baseline: &Baseline,
     tolerance_bytes: u64,
     timeout: Duration,
 ) -> Result<ReleaseProof, Held> {
@@ -185,6 +195,7 @@ pub async fn prove_release(
             took: Duration::ZERO,
             used_bytes: Vec::new(),
             baseline_bytes: Vec::new(),
+            strangers: Vec::new(),
             polls,
             witness: Witness::MemoryOnly {
                 why: "no GPU was chosen".to_owned(),
@@ -195,12 +206,13 @@ pub async fn prove_release(
     let held = |waited, used_bytes, holders, reason, retried| Held {
         waited,
         used_bytes,
-        baseline_bytes: baseline.to_vec(),
+        baseline_bytes: baseline.used_bytes.clone(),
         tolerance_bytes,
         holders,
         reason,
         retried,
     };
+    let mut seen_before = false;
     loop {
         let patience = timeout.saturating_sub(started.elapsed()).max(ANSWER_AT_LEAST);
         let observation = match tokio::time::timeout(patience, gpu.observe()).await {
@@ -223,15 +235,34 @@ pub async fn prove_release(
         polls += 1;
         let elapsed = started.elapsed();
         note_failures(&observation, &mut retried);
-        let ours = with_family(&observation, ours);
-        match judge(&observation, baseline, tolerance_bytes, &ours, elapsed, timeout) {
-            Verdict::Released => {
+        let seen = gpu.ours().and_then(OurPids::snapshot).unwrap_or_default();
+        let ours = with_family(&observation, ours.iter().copied().chain(seen));
+        let not_listed = gpu.not_listed();
+        // A server that does not use the GPU is not listed either; then all who are, are known here.
+        let mut all = observation.devices.iter().flat_map(listed);
+        let tells = not_listed.is_none() || all.all(|process| process.name.is_some());
+        match judge(
+            &observation,
+            baseline,
+            tolerance_bytes,
+            &ours,
+            tells,
+            elapsed,
+            timeout,
+        ) {
+            // Memory and lists are asked for one after the other, and a stranger may have come in between.
+            Verdict::Released { strangers } if !strangers.is_empty() && !seen_before => {
+                seen_before = true;
+                tokio::time::sleep(next_poll(elapsed)).await;
+            }
+            Verdict::Released { strangers } => {
                 return Ok(ReleaseProof {
                     took: elapsed,
                     used_bytes: used(&observation).into_iter().flatten().collect(),
-                    baseline_bytes: baseline.to_vec(),
+                    baseline_bytes: baseline.used_bytes.clone(),
+                    strangers,
                     polls,
-                    witness: witness(&observation, gpu.not_listed()),
+                    witness: witness(&observation, not_listed),
                     retried,
                 });
             }
@@ -239,6 +270,7 @@ pub async fn prove_release(
                 return Err(held(elapsed, used(&observation), holders, reason, retried));
             }
             Verdict::KeepWaiting => {
+                seen_before = false;
                 let left = timeout.saturating_sub(started.elapsed());
                 tokio::time::sleep(next_poll(elapsed).min(left)).await;
             }
@@ -255,8 +287,8 @@ fn used(observation: &Observation) -> Vec<Option<u64>> {
 }
 
 /// `ours`, and those listed processes that descend from them or from benchd.
-fn with_family(observation: &Observation, ours: &[i32]) -> Vec<i32> {
-    let set: HashSet<i32> = ours.iter().copied().collect();
+fn with_family(observation: &Observation, ours: impl Iterator<Item = i32>) -> Vec<i32> {
+    let set: HashSet<i32> = ours.collect();
     let benchd = i32::try_from(std::process::id()).unwrap_or(0);
     let family = observation
         .devices
@@ -264,7 +296,8 @@ fn with_family(observation: &Observation, ours: &[i32]) -> Vec<i32> {
         .flat_map(listed)
         .filter(|process| watch::is_ours(process.pid, &set, benchd, &Seen::read))
         .filter_map(|process| i32::try_from(process.pid).ok());
-    ours.iter().copied().chain(family).collect()
+    let family: Vec<i32> = family.collect();
+    set.into_iter().chain(family).collect()
 }
 
 fn note_failures(observation: &Observation, retried: &mut Vec<String>) {
@@ -360,12 +393,19 @@ mod tests {
             ..process(8)
         };
         assert_eq!(
-            held(HeldReason::Strangers, vec![process(77), unseen]).to_string(),
+            held(HeldReason::Unattributed, vec![process(77), unseen.clone()]).to_string(),
             "GPU memory is not back after 60.0 s: 1524 MiB in use, baseline 500 MiB, tolerance 64 MiB; \
-             on the GPU: pid 77 (python3, 900 MiB), pid 8 (not visible here)"
+             on the GPU: pid 77 (python3, 900 MiB), pid 8 (not visible here, memory not told), and the rest is \
+             unattributed: nobody is known to hold it"
         );
         assert_eq!(
-            held(HeldReason::Nobody, vec![]).to_string(),
+            held(HeldReason::Strangers, vec![unseen]).to_string(),
+            "GPU memory is not back after 60.0 s: 1524 MiB in use, baseline 500 MiB, tolerance 64 MiB; \
+             on the GPU: pid 8 (not visible here, memory not told), of which NVML does not tell how much they hold: \
+             what is beyond the baseline is unattributed"
+        );
+        assert_eq!(
+            held(HeldReason::Unattributed, vec![]).to_string(),
             "GPU memory is not back after 60.0 s: 1524 MiB in use, baseline 500 MiB, tolerance 64 MiB; \
              NVML lists no process that holds it"
         );

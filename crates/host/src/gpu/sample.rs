@@ -1,7 +1,7 @@
 //! The sampler: one sample per device per tick, and the events that it notices on the way.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     ops::ControlFlow,
     time::{Duration, Instant},
 };
@@ -12,7 +12,7 @@ use super::{
     error::{CallError, CallErrorKind},
     nvml::Chosen,
     ticks::{ErrorLog, Ticks},
-    watch::{Stranger, Watch},
+    watch::{Change, OurPids, Watch},
 };
 use crate::process::Seen;
 use benchd_core::record::{GPU_SAMPLE_VERSION, GpuProcess, GpuSample, micros, unix_us};
@@ -60,8 +60,10 @@ pub enum GpuEvent {
         /// NVML index.
         device: u32,
     },
-    /// A process appeared that is not ours. Reported once.
-    Stranger(Stranger),
+    /// A process is on the device that is neither ours nor was there before.
+    StrangerCame(GpuProcess),
+    /// It is gone; with the most memory that it was seen to hold.
+    StrangerLeft(GpuProcess),
 }
 
 /// What the sampler did, from its start to its stop.
@@ -116,12 +118,8 @@ impl Sampler {
     }
 
     /// Takes one sample of each device; breaks when nobody listens any more.
-    pub(super) fn tick(
-        &mut self,
-        devices: &[Chosen<'_>],
-        ours: &HashSet<i32>,
-        benchd: i32,
-    ) -> ControlFlow<()> {
+    pub(super) fn tick(&mut self, devices: &[Chosen<'_>], pids: &OurPids, benchd: i32) -> ControlFlow<()> {
+        let ours = pids.snapshot();
         let tick = self.report.ticks + self.report.missed;
         for device in devices {
             if self.lost.get(&device.index).is_some_and(|retry| tick < *retry) {
@@ -137,8 +135,14 @@ impl Sampler {
                 .filter_map(|error| self.errors.note(device.index, error))
                 .collect();
             if let Some(processes) = &sample.processes {
-                for stranger in self.watch.look(processes, ours, benchd, &Seen::read) {
-                    self.tell(GpuEvent::Stranger(stranger));
+                for change in self
+                    .watch
+                    .look(device.index, processes, ours.as_ref(), benchd, &Seen::read)
+                {
+                    self.tell(match change {
+                        Change::Came(process) => GpuEvent::StrangerCame(process),
+                        Change::Left(process) => GpuEvent::StrangerLeft(process),
+                    });
                 }
             }
             let known_lost = self.lost.contains_key(&device.index);
@@ -165,6 +169,9 @@ impl Sampler {
                 Err(mpsc::error::TrySendError::Closed(_)) => return ControlFlow::Break(()),
             }
         }
+        let known = ours.unwrap_or_default();
+        let new = self.watch.ours().difference(&known).copied();
+        pids.remember(new);
         self.report.ticks += 1;
         self.report.missed += self.ticks.advance(Instant::now());
         ControlFlow::Continue(())

@@ -8,11 +8,23 @@ use super::{
 };
 use benchd_core::record::GpuProcess;
 
+/// The devices before the first server.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Baseline {
+    /// Memory in use, bytes, by device.
+    pub used_bytes: Vec<u64>,
+    /// Who was there, compute and graphics processes, with what each held.
+    pub processes: Vec<GpuProcess>,
+}
+
 /// What one observation says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// The memory is back.
-    Released,
+    Released {
+        /// Strangers whose memory is what is in use beyond the baseline; none where nothing is.
+        strangers: Vec<GpuProcess>,
+    },
     /// Not yet, or not known; ask again.
     KeepWaiting,
     /// It did not come back.
@@ -29,10 +41,11 @@ pub(super) enum Verdict {
 pub enum HeldReason {
     /// Processes of the server are still on a device.
     OurProcesses,
-    /// Memory over the baseline, and other processes are listed on the device.
+    /// Memory over the baseline, and on the device are other processes of which NVML does not tell how much they hold:
+    /// it may be all theirs.
     Strangers,
-    /// Memory over the baseline, and no process is listed that could hold it.
-    Nobody,
+    /// Memory over the baseline that no listed process is known to hold.
+    Unattributed,
     /// A device is lost: nothing can be known of it.
     DeviceLost {
         /// Device index.
@@ -54,24 +67,29 @@ pub enum HeldReason {
     },
 }
 
-/// Decides on one observation, taken `elapsed` after the last process's end was known. `baseline` is the memory
-/// in use before the first server, by device; `ours` are the server's process ids, also those that have ended.
+/// Decides on one observation, taken `elapsed` after the last process's end was known. `ours` are the server's process
+/// ids, also those that have ended.
+///
+/// What is compared is the memory that no other process is known to hold, then and now: a stranger's is no reason to
+/// call the server's held. Others count only where `tells` says that NVML's process ids are this system's, and the
+/// process is one that this system knows: any other may be the server.
 ///
 /// Where a device does not list its processes, memory alone decides; [`Witness`](super::Witness) says so. A list
 /// that merely failed is asked for again until the deadline.
 pub(super) fn judge(
     observation: &Observation,
-    baseline: &[u64],
+    baseline: &Baseline,
     tolerance_bytes: u64,
     ours: &[i32],
+    tells: bool,
     elapsed: Duration,
     timeout: Duration,
 ) -> Verdict {
     let devices = &observation.devices;
-    if devices.len() != baseline.len() {
+    if devices.len() != baseline.used_bytes.len() {
         let reason = HeldReason::OtherBaseline {
             devices: devices.len(),
-            baseline: baseline.len(),
+            baseline: baseline.used_bytes.len(),
         };
         return Verdict::Held {
             reason,
@@ -101,17 +119,24 @@ pub(super) fn judge(
         .filter(|process| is_listed_in(process, ours))
         .cloned()
         .collect();
-    let over: Vec<&DeviceObservation> = devices
-        .iter()
-        .zip(baseline)
-        .filter(|(device, baseline)| {
-            device
-                .used_bytes
-                .as_ref()
-                .is_ok_and(|used| *used > baseline.saturating_add(tolerance_bytes))
-        })
-        .map(|(device, _)| device)
-        .collect();
+    let above = |take_off: bool| -> Vec<&DeviceObservation> {
+        let devices = devices.iter().zip(&baseline.used_bytes);
+        devices
+            .filter(|(device, then)| {
+                let (others_now, others_then) = if take_off {
+                    let then = baseline.processes.iter().filter(|p| p.device == device.index);
+                    (held(others(device, ours)), held(then))
+                } else {
+                    (0, 0)
+                };
+                let limit = then.saturating_sub(others_then).saturating_add(tolerance_bytes);
+                let used = device.used_bytes.as_ref();
+                used.is_ok_and(|used| used.saturating_sub(others_now) > limit)
+            })
+            .map(|(device, _)| device)
+            .collect()
+    };
+    let over = above(tells);
     let unanswered: Vec<String> = devices
         .iter()
         .filter_map(|device| {
@@ -136,7 +161,10 @@ pub(super) fn judge(
         return if list_may_come && !waited {
             Verdict::KeepWaiting
         } else {
-            Verdict::Released
+            let beyond = above(false).into_iter();
+            Verdict::Released {
+                strangers: beyond.flat_map(|device| others(device, ours)).cloned().collect(),
+            }
         };
     }
     if elapsed < timeout {
@@ -154,10 +182,12 @@ pub(super) fn judge(
             .flat_map(|device| listed(device).chain(&device.graphics))
             .cloned()
             .collect();
-        let reason = if holders.is_empty() {
-            HeldReason::Nobody
-        } else {
+        let may_be_theirs =
+            |device: &&DeviceObservation| tells && others(device, ours).any(|p| p.used_bytes.is_none());
+        let reason = if over.iter().all(may_be_theirs) {
             HeldReason::Strangers
+        } else {
+            HeldReason::Unattributed
         };
         return Verdict::Held { reason, holders };
     }
@@ -167,6 +197,20 @@ pub(super) fn judge(
         },
         holders: Vec::new(),
     }
+}
+
+/// Processes on the device that are surely not the server's, each once: compute and graphics lists may both have it.
+fn others<'a>(device: &'a DeviceObservation, ours: &[i32]) -> impl Iterator<Item = &'a GpuProcess> {
+    let graphics = device.graphics.iter();
+    let only_there = graphics.filter(|process| listed(device).all(|compute| compute.pid != process.pid));
+    listed(device)
+        .chain(only_there)
+        .filter(|process| process.name.is_some() && !is_listed_in(process, ours))
+}
+
+/// What these are known to hold, bytes.
+fn held<'a>(processes: impl Iterator<Item = &'a GpuProcess>) -> u64 {
+    processes.filter_map(|process| process.used_bytes).sum()
 }
 
 pub(super) fn listed(device: &DeviceObservation) -> impl Iterator<Item = &GpuProcess> {
@@ -215,15 +259,36 @@ mod tests {
     }
 
     fn judged(devices: Vec<DeviceObservation>, elapsed: Duration) -> Verdict {
-        let baseline = vec![BASELINE; devices.len()];
+        judged_by(devices, true, elapsed)
+    }
+
+    fn judged_by(devices: Vec<DeviceObservation>, tells: bool, elapsed: Duration) -> Verdict {
+        let baseline = Baseline {
+            used_bytes: vec![BASELINE; devices.len()],
+            processes: Vec::new(),
+        };
         judge(
             &Observation { devices },
             &baseline,
             TOLERANCE,
             &OURS,
+            tells,
             elapsed,
             TIMEOUT,
         )
+    }
+
+    fn released() -> Verdict {
+        Verdict::Released {
+            strangers: Vec::new(),
+        }
+    }
+
+    fn untold(pid: u32) -> GpuProcess {
+        GpuProcess {
+            used_bytes: None,
+            ..process(pid)
+        }
     }
 
     /// What a state is judged at the start, and what at the deadline.
@@ -245,11 +310,11 @@ mod tests {
     fn memory_at_below_and_within_tolerance_of_the_baseline_is_released() {
         for used in [0, BASELINE - 1, BASELINE, BASELINE + TOLERANCE] {
             let (early, late) = early_and_late(device(used, &[]));
-            assert_eq!((early, late), (Verdict::Released, Verdict::Released), "{used}");
+            assert_eq!((early, late), (released(), released()), "{used}");
         }
         let (early, late) = early_and_late(device(BASELINE + TOLERANCE + 1, &[]));
         assert_eq!(early, Verdict::KeepWaiting);
-        assert_eq!(reason(late), (HeldReason::Nobody, vec![]));
+        assert_eq!(reason(late), (HeldReason::Unattributed, vec![]));
     }
 
     #[test]
@@ -260,20 +325,73 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_matters_only_by_its_memory() {
+    fn a_strangers_memory_is_not_the_servers() {
+        let theirs = vec![process(77)];
         assert_eq!(
-            judged(vec![device(BASELINE, &[77])], Duration::ZERO),
-            Verdict::Released
+            judged(vec![device(BASELINE + 900 * MIB, &[77])], Duration::ZERO),
+            Verdict::Released { strangers: theirs }
         );
-        let (early, late) = early_and_late(device(BASELINE + 900 * MIB, &[77]));
+        assert_eq!(judged(vec![device(BASELINE, &[77])], Duration::ZERO), released());
+        // What it does not hold is not its.
+        let (early, late) = early_and_late(device(BASELINE + 2000 * MIB, &[77]));
+        assert_eq!(early, Verdict::KeepWaiting);
+        assert_eq!(reason(late), (HeldReason::Unattributed, vec![77]));
+    }
+
+    #[test]
+    fn a_desktop_counts_with_what_it_has_grown() {
+        let mut desktop = device(BASELINE + 900 * MIB, &[]);
+        // Listed twice, as a program that draws and computes is.
+        desktop.graphics = vec![process(5)];
+        desktop.processes = Ok(vec![process(5)]);
+        let judged = |held_then: u64| {
+            let baseline = Baseline {
+                used_bytes: vec![BASELINE],
+                processes: vec![GpuProcess {
+                    used_bytes: Some(held_then),
+                    ..process(5)
+                }],
+            };
+            let devices = vec![desktop.clone()];
+            judge(
+                &Observation { devices },
+                &baseline,
+                TOLERANCE,
+                &OURS,
+                true,
+                TIMEOUT,
+                TIMEOUT,
+            )
+        };
+        let strangers = vec![process(5)];
+        assert_eq!(judged(0), Verdict::Released { strangers });
+        assert_eq!(
+            reason(judged(300 * MIB)),
+            (HeldReason::Unattributed, vec![5, 5]),
+            "it has grown by 600 MiB, not by 900"
+        );
+    }
+
+    #[test]
+    fn memory_of_which_nvml_does_not_tell_whose_it_is_may_be_a_strangers() {
+        let beside = |processes: Vec<GpuProcess>| DeviceObservation {
+            processes: Ok(processes),
+            ..device(BASELINE + 900 * MIB, &[])
+        };
+        let (early, late) = early_and_late(beside(vec![untold(77)]));
         assert_eq!(early, Verdict::KeepWaiting);
         assert_eq!(reason(late), (HeldReason::Strangers, vec![77]));
-        let mut desktop = device(BASELINE + 900 * MIB, &[]);
-        desktop.graphics = vec![process(5)];
-        assert_eq!(
-            reason(judged(vec![desktop], TIMEOUT)),
-            (HeldReason::Strangers, vec![5])
-        );
+        // One that this system does not know may be the server; so may all where NVML shows another namespace's ids.
+        let unseen = GpuProcess {
+            name: None,
+            ..process(77)
+        };
+        let late = judged(vec![beside(vec![unseen])], TIMEOUT);
+        assert_eq!(reason(late), (HeldReason::Unattributed, vec![77]));
+        for there in [process(77), untold(77)] {
+            let late = judged_by(vec![beside(vec![there])], false, TIMEOUT);
+            assert_eq!(reason(late), (HeldReason::Unattributed, vec![77]));
+        }
     }
 
     #[test]
@@ -282,13 +400,10 @@ mod tests {
             processes: Err(failing(CallErrorKind::Unsupported, "not supported")),
             ..device(used, &[])
         };
-        assert_eq!(
-            judged(vec![unlisted(BASELINE)], Duration::ZERO),
-            Verdict::Released
-        );
+        assert_eq!(judged(vec![unlisted(BASELINE)], Duration::ZERO), released());
         let (early, late) = early_and_late(unlisted(BASELINE + 900 * MIB));
         assert_eq!(early, Verdict::KeepWaiting);
-        assert_eq!(reason(late), (HeldReason::Nobody, vec![]));
+        assert_eq!(reason(late), (HeldReason::Unattributed, vec![]));
     }
 
     #[test]
@@ -299,13 +414,13 @@ mod tests {
         };
         assert_eq!(
             early_and_late(failed(BASELINE)),
-            (Verdict::KeepWaiting, Verdict::Released)
+            (Verdict::KeepWaiting, released())
         );
         let refused = DeviceObservation {
             processes: Err(failing(CallErrorKind::NoPermission, "no permission")),
             ..device(BASELINE, &[])
         };
-        assert_eq!(judged(vec![refused], Duration::ZERO), Verdict::Released);
+        assert_eq!(judged(vec![refused], Duration::ZERO), released());
     }
 
     #[test]
@@ -354,7 +469,19 @@ mod tests {
         let observation = Observation {
             devices: vec![device(0, &[])],
         };
-        let verdict = judge(&observation, &[1, 2], TOLERANCE, &OURS, Duration::ZERO, TIMEOUT);
+        let baseline = Baseline {
+            used_bytes: vec![1, 2],
+            processes: Vec::new(),
+        };
+        let verdict = judge(
+            &observation,
+            &baseline,
+            TOLERANCE,
+            &OURS,
+            true,
+            Duration::ZERO,
+            TIMEOUT,
+        );
         assert_eq!(
             reason(verdict).0,
             HeldReason::OtherBaseline {

@@ -1,7 +1,6 @@
 //! The NVML thread: opens the library, answers commands, keeps the sampler's ticks, and ends with its handle.
 
 use std::{
-    collections::HashSet,
     ffi::OsString,
     ops::ControlFlow,
     sync::mpsc::{Receiver, RecvTimeoutError, SyncSender},
@@ -88,8 +87,7 @@ fn serve(nvml: &Nvml, chosen: &[Chosen<'_>], ours: &OurPids, commands: &Receiver
                     Ok(command) => command,
                     Err(RecvTimeoutError::Disconnected) => return,
                     Err(RecvTimeoutError::Timeout) => {
-                        let ours: HashSet<i32> = ours.snapshot();
-                        if running.tick(chosen, &ours, benchd) == ControlFlow::Break(()) {
+                        if running.tick(chosen, ours, benchd) == ControlFlow::Break(()) {
                             last_report = running.report();
                             sampler = None;
                         }

@@ -14,7 +14,7 @@
 //! - `roster`: who of a server runs at a moment, and how each ends after it.
 //! - `stop`: the stop sequence as a decision (pure); `stopping`: its execution; `exit`: how a leader ended.
 //! - `leftovers`: what a dead benchd left, by its witnesses.
-//! - `ports`: who listens where.
+//! - `ports`: who listens where; `serving`: whose processes serve an address.
 //! - `lock`: one benchd a GPU.
 
 mod cgroup;
@@ -27,6 +27,7 @@ mod log;
 mod ports;
 mod pump;
 mod roster;
+mod serving;
 mod signal;
 mod spawn;
 mod stop;
@@ -41,6 +42,7 @@ pub use lock::{Lock, LockError};
 pub use log::{LogSettings, LogState};
 pub use ports::{Holder, PortTaken, describe, listener_owners, port_is_free};
 pub use roster::{ProcessEnd, Roster};
+pub use serving::{Serving, serving};
 pub use signal::{ProcessHandle, become_subreaper};
 pub use spawn::{ServerProcess, SpawnError, SpawnSpec};
 pub use stop::{StopPolicy, StopReport, Stuck};

@@ -394,10 +394,35 @@ impl Checker<'_> {
                 );
             }
         }
+        let stranger = KeyPath::of(&["host", "stranger"]);
+        let exclusive = raw.and_then(|h| h.exclusive).unwrap_or(true);
+        if raw.is_some_and(|h| h.stranger.is_some()) {
+            let why = if gpu == GpuSelection::None {
+                Some("`stranger` is about a GPU, but `gpu` is `none`")
+            } else if !exclusive {
+                Some(
+                    "`stranger` has no effect with `exclusive: false`: whoever else is on the GPU is not waited for",
+                )
+            } else {
+                None
+            };
+            if let Some(why) = why {
+                self.problem(At::Key, &stranger, why, Some("take one of them out"));
+            }
+        }
+        let wait = raw
+            .and_then(|h| h.stranger.as_ref())
+            .and_then(|s| s.wait.as_ref());
         Some(Host {
             gpu,
             expect: expect.map(expected).unwrap_or_default(),
-            exclusive: raw.and_then(|h| h.exclusive).unwrap_or(true),
+            exclusive,
+            stranger_wait: self.duration(
+                &stranger.key("wait"),
+                wait,
+                Duration::from_secs(30 * 60),
+                Duration::ZERO,
+            ),
         })
     }
 

@@ -147,7 +147,7 @@ fn an_unknown_key_without_a_likeness_lists_what_is_known() {
       |
     3 | host: { gpu: none, colour: red }
       |                    ^^^^^^
-      = help: known here: gpu, expect, exclusive
+      = help: known here: gpu, expect, exclusive, stranger
 
     1 problem in plan.yaml
     ");

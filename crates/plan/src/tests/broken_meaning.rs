@@ -535,3 +535,35 @@ fn a_server_by_url_takes_host_and_port_from_it() {
     assert_eq!(far.source, crate::Source::Url("http://[::1]:8080/base".into()));
     assert_eq!((far.host.as_str(), far.port), ("::1", 8080));
 }
+
+#[test]
+fn how_long_a_stranger_is_waited_for_is_a_matter_of_a_gpu_of_ones_own() {
+    let wait = |host: &str| super::plan(&with("host: { gpu: none }", host)).host.stranger_wait;
+    let minutes = |n: u64| std::time::Duration::from_secs(n * 60);
+    assert_eq!(wait("host: { gpu: 0 }"), minutes(30));
+    assert_eq!(wait("host: { gpu: 0, stranger: { wait: 1h30m } }"), minutes(90));
+    assert_eq!(wait("host: { gpu: 0, stranger: { wait: 0s } }"), minutes(0));
+    assert_eq!(
+        places(&with(
+            "host: { gpu: none }",
+            "host: { gpu: none, stranger: { wait: 1m } }"
+        )),
+        ["3:20 host.stranger | `stranger` is about a GPU, but `gpu` is `none`"]
+    );
+    let shared = places(&with(
+        "host: { gpu: none }",
+        "host: { gpu: 0, exclusive: false, stranger: { wait: 1m } }",
+    ));
+    assert!(
+        shared[0].starts_with("3:35 host.stranger | `stranger` has no effect"),
+        "{shared:?}"
+    );
+    assert_eq!(
+        places(&with(
+            "host: { gpu: none }",
+            "host: { gpu: 0, stranger: { wait: 30 } }"
+        ))
+        .len(),
+        1
+    );
+}

@@ -121,7 +121,7 @@ fn silent(summary: &RunSummary) -> String {
         }
         let kind = benchd_frameworks::named(&lane.framework_kind);
         let why = match (kind.and_then(|kind| kind.metrics_flag), &lane.server) {
-            (_, None) => "someone else runs it, and the plan names no place of its metrics",
+            (_, None) => "someone else runs it, and it shows itself to be of no kind that has metrics",
             (Some(flag), Some(server)) if !server.argv.iter().any(|arg| arg == flag) => {
                 "its command has no `--metrics`, and its answers no `timings`"
             }

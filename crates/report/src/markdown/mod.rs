@@ -141,7 +141,7 @@ fn title(summary: &RunSummary) -> String {
             "finished" => "the run is over",
             "interrupted" => "the run was interrupted and can go on with `--resume`",
             "unsafe" => "the run was stopped for safety",
-            _ => "the run was stopped by an error",
+            _ => "the run was stopped and can go on with `--resume`",
         };
         let reason = summary
             .reason

@@ -53,7 +53,7 @@ fn servers(summary: &RunSummary) -> String {
             framework(&lane.lane),
             escape(&lane.lane.model),
             lane.outcome.clone(),
-            lane.attempts.to_string(),
+            attempts(lane),
             load_time(s),
             millis(s.and_then(|s| s.healthy_ms)),
             millis(s.and_then(|s| s.ready_ms)),
@@ -72,6 +72,24 @@ fn servers(summary: &RunSummary) -> String {
          return from there. How long the weights took to load is the server's own figure: of vLLM and SGLang for reading and \
          placing them, of Ollama and llama-server for the model to be ready.\n"
     )
+}
+
+/// How often the lane was begun; more than once need not be the framework's doing.
+fn attempts(lane: &LaneSummary) -> String {
+    let mut why = Vec::new();
+    if lane.cut_off > 0 {
+        why.push(format!(
+            "{} cut off: benchd was killed and the run went on",
+            count(lane.cut_off.into())
+        ));
+    }
+    if lane.interrupted > 0 {
+        why.push(format!("{} interrupted", count(lane.interrupted.into())));
+    }
+    match &why[..] {
+        [] => count(lane.attempts.into()),
+        why => format!("{} ({})", count(lane.attempts.into()), why.join(", ")),
+    }
 }
 
 /// Whether the servers found compiled what they needed: it decides how long their starts took.
