@@ -28,5 +28,6 @@ mod soak;
 mod start_faults;
 mod stop_faults;
 mod stopping;
+mod trials;
 mod verdicts;
 mod watching;

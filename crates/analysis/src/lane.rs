@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    AnalysisError, LaneEnergy, LaneSummary, MissingCell, SUMMARY_VERSION, ServerSummary,
+    AnalysisError, LaneSummary, MissingCell, SUMMARY_VERSION, ServerSummary,
     cell::{cell_window, fold_cell},
     context::CellContext,
     drift,
@@ -63,7 +63,16 @@ impl RunContext<'_> {
             .collect();
         let windows: Vec<_> = finished.iter().map(|(_, f)| cell_window(f)).collect();
         let mut along = GpuFold::new(&attempts);
-        let read = gpu_windows(&self.dir.gpu(id), &windows, |sample| along.add(sample))?;
+        let devices = self
+            .info
+            .iter()
+            .flat_map(|info| info.gpu.iter().flat_map(|gpu| &gpu.devices));
+        let largest_mhz = devices
+            .filter_map(|device| Some((device.index, device.sm_clock_max_mhz?)))
+            .collect();
+        let read = gpu_windows(&self.dir.gpu(id), &windows, &largest_mhz, |sample| {
+            along.add(sample);
+        })?;
         let (gpu, gpu_lines_unreadable) = match read {
             Some((folded, unreadable)) => (Some(folded), unreadable),
             None => (None, 0),
@@ -155,7 +164,6 @@ impl RunContext<'_> {
             .into_iter()
             .zip(samples.iter().map(|s: &CellSamples| &s.written))
             .collect();
-        lane.energy = LaneEnergy::of(&lane.cells);
         lane.korean = korean::compare(&written);
         lane.drift = drift::of_lane(&mut lane.cells, &samples.iter().collect::<Vec<_>>());
         let (gpu, stops) = along.finish();

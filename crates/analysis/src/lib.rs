@@ -5,9 +5,11 @@
 
 mod agreement;
 mod answers;
+mod batches;
 mod cell;
 mod change;
 mod client_error;
+mod common;
 mod compare;
 mod context;
 mod distribution;
@@ -42,6 +44,7 @@ pub use change::{
     Better, CellChange, Change, ChangeOutcome, ComparedRun, FAILURES_P, FailureChange, OneSidedCell,
     RUN_COMPARISON_VERSION, Regression, RunComparison, RunSide, compare_runs,
 };
+pub use common::common_cells;
 pub use compare::{
     COMPARED_VALUES, CellComparison, CellRounds, Difference, FrameworkComparison, OverRounds, RoundRatio,
     RoundsSummary,

@@ -9,6 +9,7 @@ pub mod html;
 mod markdown;
 mod names;
 pub mod number;
+mod reference;
 mod schemas;
 pub mod sentences;
 mod table;

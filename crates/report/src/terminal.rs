@@ -12,7 +12,7 @@ use super::{
     sentences::doubts_of_weights,
 };
 use benchd_analysis::{Answers, CellSummary, LaneSummary, RunSummary};
-use benchd_core::record::FlagKind;
+use benchd_core::{format::counted, record::FlagKind};
 
 /// Writes data that was asked for to stdout. A reader that has seen enough (`| head`) is no error.
 ///
@@ -43,7 +43,7 @@ pub fn cell_line(cell: &CellSummary) -> String {
     if let Some(latency) = &cell.latency_ms {
         let _ = write!(line, "  latency {} ms", number(latency.p50));
     }
-    let _ = write!(line, "  {} requests", cell.requests);
+    let _ = write!(line, "  {}", counted(cell.requests, "request"));
     if cell.failed > 0 {
         let classes: Vec<String> = cell
             .failures

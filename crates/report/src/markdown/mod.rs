@@ -131,7 +131,8 @@ fn title(summary: &RunSummary) -> String {
         duration(took),
         match summary.starts {
             0 | 1 => String::new(),
-            n => format!("; begun {n} times (resumed)"),
+            2 => "; resumed once".to_owned(),
+            n => format!("; resumed {} times", n - 1),
         }
     );
     if summary.partial || summary.outcome != "finished" {
