@@ -183,8 +183,7 @@ pub fn deaths(runs: &[&RunSummary]) -> Option<String> {
             }
             text += &match died.failed_requests {
                 0 => String::new(),
-                1 => " with 1 request broken".to_owned(),
-                n => format!(" with {} requests broken", count(n)),
+                n => format!(" with {} broken", counted(n, "request")),
             };
             text += &format!(" ({}", died.cause);
             if let Some(line) = &died.log_line {
