@@ -37,7 +37,7 @@ pub(super) fn start_each(
         redactor: redactor(&loaded),
         loaded,
         lanes: lanes.to_vec(),
-        resume: Some(Resume::Newest),
+        resume: Some(Resume::Unfinished),
         results: results.clone(),
         logs: logs.clone(),
         selfcheck: false,
