@@ -202,10 +202,12 @@ fn verdicts_and_the_headline_are_those_of_the_json() {
         for test in verdict.models.iter().flat_map(|m| &m.tests) {
             let Some(effect) = test.effect else { continue };
             let ratio = with_interval(effect, test.interval.as_ref());
-            let line = format!("{} / {}", test.framework, test.against);
+            // With version and precision behind their names.
+            let pair = [&test.framework, &test.against].map(|name| benchd_analysis::shown_framework(name));
             assert!(
-                md.lines().any(|l| l.contains(&ratio) && l.contains(&line)),
-                "{}: no {ratio} of {line}",
+                md.lines()
+                    .any(|l| l.contains(&ratio) && pair.iter().all(|name| l.contains(name))),
+                "{}: no {ratio} of {pair:?}",
                 verdict.hypothesis
             );
         }
