@@ -196,9 +196,13 @@ fn verdicts_and_the_headline_are_those_of_the_json() {
         for test in verdict.models.iter().flat_map(|m| &m.tests) {
             let Some(effect) = test.effect else { continue };
             let ratio = with_interval(effect, test.interval.as_ref());
-            let line = format!("{} / {}", test.framework, test.against);
+            let [of, against] =
+                [&test.framework, &test.against].map(|name| benchd_analysis::shown_framework(name));
+            let line = format!("{of} / {against}");
             assert!(
-                md.lines().any(|l| l.contains(&ratio) && l.contains(&line)),
+                md.lines().any(|l| l.contains(&ratio)
+                    && l.contains(&format!("| {of} "))
+                    && l.contains(&format!(" / {against} "))),
                 "{}: no {ratio} of {line}",
                 verdict.hypothesis
             );
