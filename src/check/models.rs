@@ -49,12 +49,69 @@ pub(super) fn look(plan: &Plan, plan_path: &Path, lanes: &[Lane], memory: &Memor
     findings
 }
 
+/// The plan's own questions: read once before the night.
+pub(super) fn questions(plan: &Plan) -> Option<Finding> {
+    let file = plan.quality.as_ref()?.file.as_deref()?;
+    Some(match benchd_prompts::read_questions(file) {
+        Ok(count) => Finding::ok(Area::Model, format!("{}: {count} questions", file.display())),
+        Err(error) => Finding::stop(Area::Model, format!("`quality.file`: {error}"), error.hint()),
+    })
+}
+
+/// Whether the models that lie on this machine fit GPUs with these memories, bytes; those that don't lie here are named.
+pub(super) fn fits(plan: &Plan, lanes: &[Lane], gpus: &[u64]) -> Vec<Finding> {
+    let memory = Memory {
+        gpus: gpus.to_vec(),
+        host_available: None,
+    };
+    let mut findings = Vec::new();
+    let mut seen: BTreeSet<String> = BTreeSet::new();
+    let mut absent: Vec<String> = Vec::new();
+    for lane in lanes {
+        let (Some(framework), Some(model)) = (
+            plan.frameworks.get(&lane.id.framework),
+            plan.models.get(&lane.id.model),
+        ) else {
+            continue;
+        };
+        let told = match benchd_frameworks::weights(framework, model) {
+            Weights::Whole(found) => fit(framework, model, lane, lanes, &found, &memory),
+            Weights::Absent(Absent { id, .. }) => {
+                if !absent.contains(&id) {
+                    absent.push(id);
+                }
+                None
+            }
+            Weights::Damaged { .. } | Weights::NotKnown => None,
+        };
+        findings.extend(told.filter(|finding| seen.insert(finding.text.clone())));
+    }
+    if !absent.is_empty() {
+        findings.push(Finding::note(
+            Area::Model,
+            format!(
+                "not on this machine, so whether it fits that GPU is not judged: {}",
+                absent.join(", ")
+            ),
+        ));
+    }
+    findings
+}
+
 fn presence(framework: &Framework, model: &Model, weights: &Weights, plan_path: &Path) -> Option<Finding> {
     let name = &model.name;
     let store = kind(framework.kind).models;
     let fetch = format!("fetch it: benchd env {}", plan_path.display());
     Some(match weights {
         Weights::NotKnown => return None,
+        // `--load-format dummy`: the server makes them up.
+        Weights::Whole(found) if found.bytes == 0 => Finding::note(
+            Area::Model,
+            format!(
+                "{name}: no weights are read, only configuration and tokenizer at {}",
+                found.path.display()
+            ),
+        ),
         Weights::Whole(found) => Finding::ok(
             Area::Model,
             format!(

@@ -8,7 +8,7 @@ use benchd_core::record::{DoneWhen, REDACTED, Step};
 use benchd_frameworks::{Adapter, Launch};
 use benchd_host::process::{LogSettings, StopPolicy};
 use benchd_load::client::Target;
-use benchd_plan::{Framework, Lane, Model, RequestSettings, Secrets};
+use benchd_plan::{Framework, Lane, Model, Quality, RequestSettings, Secrets};
 
 /// How often an answer that no waiting mends is asked for again before the lane fails.
 const READY_TRIES: u32 = 3;
@@ -27,6 +27,7 @@ pub(super) struct LaneAttempt<'a> {
     pub(super) framework: &'a Framework,
     pub(super) model: &'a Model,
     pub(super) request: &'a RequestSettings,
+    pub(super) quality: Option<&'a Quality>,
     pub(super) adapter: &'a dyn Adapter,
 }
 

@@ -11,6 +11,7 @@ use super::{
     lines::{CellPosition, Line, Status},
     prefix_cache,
     probe::Completion,
+    quality,
     remaining::Remaining,
     server_counters::ServerCounters,
     server_log::ServerLog,
@@ -28,6 +29,9 @@ use benchd_prompts::{PromptError, for_cell};
 pub(super) async fn run(session: &mut Session<'_>, remaining: &mut Remaining) -> LaneEnd {
     let attempt = session.attempt;
     let lane = attempt.lane;
+    if let Err(end) = quality::ask(session).await {
+        return end;
+    }
     let mut failed: Option<String> = None;
     for (index, cell) in lane.cells.iter().enumerate() {
         let known = session

@@ -10,6 +10,7 @@ use super::{
     compile_caches::CachesBefore,
     decide::Halt,
     display::Display,
+    facts,
     gpu_log::GpuLog,
     lane_end::LaneEnd,
     lines::{Line, Status},
@@ -20,7 +21,7 @@ use super::{
     server_log::ServerLog,
     session::{MeasureContext, Session},
     signals::Signals,
-    start::{RunOptions, StartedRun},
+    start::{Purpose, RunOptions, StartedRun},
 };
 use crate::server::{Attached, EventSink, Failed, Launched, Prepared, Ready, StopWhy, Watch};
 use benchd_frameworks::{Context, KV_CAPACITY, VisibleGpu, load_figures};
@@ -85,6 +86,9 @@ impl<'a> LaneRunner<'a> {
                 "the plan names no such framework or model",
             ));
         };
+        if let Some((_, why)) = run.unfit.iter().find(|(id, _)| *id == lane.id) {
+            return Err(LaneEnd::failed("prepare", format!("left out: {why}")));
+        }
         let plan_path = &options.loaded.path;
         ensure_environment(framework, model, plan_path, self.signals, self.display).await?;
         ensure_alone(&run.gpu, plan.host.exclusive, self.display).await?;
@@ -114,6 +118,7 @@ impl<'a> LaneRunner<'a> {
             framework,
             model,
             request: &plan.request,
+            quality: plan.quality.as_ref(),
             adapter: &*adapter,
         };
         let mut end = match &framework.source {
@@ -221,6 +226,21 @@ impl<'a> LaneRunner<'a> {
         let server = ready.watch();
         ensure_on_chosen(gpu, &attempt.lane.id, &server).await?;
         let _pids = FollowPids::start(gpu.clone(), server.clone());
+        if self.options.purpose == Purpose::Trial {
+            let said = log.since();
+            let watchdog = self.display.watchdog();
+            let facts = facts::ask(
+                attempt,
+                &ready.control(),
+                watchdog,
+                said.as_deref().unwrap_or_default(),
+            )
+            .await;
+            let load = said.as_deref().map(load_figures);
+            let used = used_bytes(gpu).await;
+            ready.announce(facts.values, facts.precision, None, used, load, caches);
+            return Ok(LaneEnd::finished());
+        }
         let context = self.measure_context(gpu_log, Some(server.clone()));
         let said = log.since().unwrap_or_default();
         let answer = (ready.answer().clone(), said.as_str());
@@ -258,6 +278,12 @@ impl<'a> LaneRunner<'a> {
             Ok(attached) => attached,
             Err(failed) => return LaneEnd::of_server(&failed),
         };
+        if self.options.purpose == Purpose::Trial {
+            let facts = facts::ask(attempt, &attached.control(), self.display.watchdog(), "").await;
+            let used = used_bytes(&self.run.gpu).await;
+            attached.announce(facts.values, facts.precision, None, used, sink);
+            return LaneEnd::finished();
+        }
         let context = self.measure_context(gpu_log, None);
         let (control, answer) = (attached.control(), (attached.answer.clone(), ""));
         let opened = Session::open(attempt, context, control, answer, &mut self.calibrations).await;

@@ -4,7 +4,7 @@ use std::{fmt, path::Path, time::Duration};
 
 use super::{duration::short_duration, lane_end::LaneEnd};
 use crate::scenario::CellProgress;
-use benchd_core::record::LaneId;
+use benchd_core::{format::counted, record::LaneId};
 use benchd_journal::{LaneOutcome, RunDir};
 
 /// How a line is meant. Colour only repeats what the word at its start says.
@@ -41,6 +41,8 @@ pub(super) enum Line<'a> {
     TextsLeftOut(&'a str, &'a str),
     /// Tokens that were asked for, and those of the nearest text.
     TextOff(u32, u32),
+    /// What the answers to the lane's questions are worth, and whether there is something to look at.
+    Questions(&'a str, bool),
     /// Its figures, and whether requests failed.
     CellMeasured(&'a str, bool),
     CellUnreadable(&'a str, &'a dyn fmt::Display),
@@ -62,14 +64,16 @@ pub(super) enum Line<'a> {
 impl Line<'_> {
     pub(super) fn tone(&self) -> Tone {
         match self {
-            Self::CellMeasured(_, false) => Tone::Good,
+            Self::CellMeasured(_, false) | Self::Questions(_, false) => Tone::Good,
             Self::LaneEnded(_, end) => match end.outcome {
                 LaneOutcome::Finished => Tone::Good,
                 LaneOutcome::Interrupted => Tone::Warn,
                 LaneOutcome::Failed => Tone::Bad,
             },
             Self::Note(_) | Self::ClientUnknown(_) | Self::AlsoOnGpu(_) => Tone::Warn,
-            Self::TextsLeftOut(..) | Self::TextOff(..) | Self::CellMeasured(..) => Tone::Warn,
+            Self::Questions(..) | Self::TextsLeftOut(..) | Self::TextOff(..) | Self::CellMeasured(..) => {
+                Tone::Warn
+            }
             Self::CellUnreadable(..) | Self::CellFailed(..) | Self::RunStopped(_) => Tone::Bad,
             Self::EndNotJournalled(_) | Self::NoReport(..) | Self::NoRunJson(_) => Tone::Bad,
             _ => Tone::Plain,
@@ -101,12 +105,15 @@ impl fmt::Display for Line<'_> {
                     attempt => write!(f, ", attempt {attempt}"),
                 }
             }
-            Self::Provisioning(recipe) => write!(f, "  making what is missing: {}", recipe.display()),
+            Self::Provisioning(recipe) => {
+                write!(f, "  setting up missing dependencies: {}", recipe.display())
+            }
             Self::AlsoOnGpu(named) => write!(f, "note  also on the GPU: {named}"),
             Self::ServerReady(after) => write!(f, "  ready after {:.1} s", after.as_secs_f64()),
             Self::TextsFound(probes, took) => write!(
                 f,
-                "  texts of exact length found with {probes} counts in {:.1} s",
+                "  prompts calibrated ({}) in {:.1} s",
+                counted((*probes).into(), "tokenizer call"),
                 took.as_secs_f64()
             ),
             Self::TextsLeftOut(what, why) => write!(
@@ -117,7 +124,7 @@ impl fmt::Display for Line<'_> {
                 f,
                 "  note  a text of {asked} tokens can't be made; the nearest has {reached}"
             ),
-            Self::CellMeasured(summary, _) => write!(f, "  {summary}"),
+            Self::Questions(summary, _) | Self::CellMeasured(summary, _) => write!(f, "  {summary}"),
             Self::CellUnreadable(cell, error) => write!(f, "  {cell}  {error}"),
             Self::CellFailed(cell, reason) => write!(f, "  {cell}  failed: {reason}"),
             Self::ServerStopped {
@@ -163,6 +170,7 @@ pub(super) enum Status<'a> {
     ChatTemplate(&'a LaneId),
     Texts(&'a LaneId),
     LaneWarmup(&'a LaneId),
+    Quality(&'a LaneId, CellProgress),
     CacheReset(&'a CellPosition<'a>),
     Cell(&'a CellPosition<'a>, CellProgress, Duration),
     Stopping(&'a LaneId),
@@ -197,8 +205,9 @@ impl fmt::Display for Status<'_> {
             Self::Provisioning(line) => write!(f, "  {line}"),
             Self::Starting { lane, pid } => write!(f, "lane {lane}  starting (pid {pid})"),
             Self::ChatTemplate(lane) => write!(f, "lane {lane}  measuring the chat template"),
-            Self::Texts(lane) => write!(f, "lane {lane}  finding texts of exact length"),
+            Self::Texts(lane) => write!(f, "lane {lane}  calibrating prompts"),
             Self::LaneWarmup(lane) => write!(f, "lane {lane}  warming up"),
+            Self::Quality(lane, progress) => write!(f, "lane {lane}  questions  {}", counts(*progress)),
             Self::CacheReset(cell) => write!(f, "{cell}  resetting the cache"),
             Self::Cell(cell, progress, left) => {
                 write!(f, "{cell}  {}  {}", counts(*progress), until(*left))

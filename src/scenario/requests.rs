@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
+use benchd_core::record::Message;
 use benchd_frameworks::{Adapter, ChatRequest};
 use benchd_plan::{Cell, ReasoningEffort, RequestSettings, ScenarioKind};
-use benchd_prompts::{CellPrompts, PromptText};
+use benchd_prompts::{CellPrompts, Question};
 
 /// One request of a cell.
 #[derive(Debug, Clone)]
@@ -47,13 +48,50 @@ impl CellRequests {
             warmup: prompts
                 .warmup
                 .iter()
-                .map(|prompt| bodies.request(prompt))
+                .map(|prompt| bodies.request(&prompt.id, &prompt.messages))
                 .collect(),
             passes: prompts
                 .passes
                 .iter()
-                .map(|pass| pass.iter().map(|prompt| bodies.request(prompt)).collect())
+                .map(|pass| {
+                    let requests = pass.iter();
+                    requests
+                        .map(|prompt| bodies.request(&prompt.id, &prompt.messages))
+                        .collect()
+                })
                 .collect(),
+        }
+    }
+
+    /// Questions, each once and greedily: what is asked is whether the answer is right.
+    pub(crate) fn of_questions(
+        questions: &[Question],
+        adapter: &dyn Adapter,
+        settings: &RequestSettings,
+        reasoning_effort: Option<ReasoningEffort>,
+        max_tokens: u32,
+    ) -> Self {
+        let settings = RequestSettings {
+            temperature: 0.0,
+            top_p: 1.0,
+            ..settings.clone()
+        };
+        let mut bodies = Bodies {
+            adapter,
+            settings: &settings,
+            reasoning_effort,
+            max_tokens,
+            exact_output: false,
+            made: HashMap::new(),
+        };
+        Self {
+            warmup: Vec::new(),
+            passes: vec![
+                questions
+                    .iter()
+                    .map(|question| bodies.request(&question.id, &question.messages))
+                    .collect(),
+            ],
         }
     }
 
@@ -73,15 +111,15 @@ struct Bodies<'a> {
 }
 
 impl Bodies<'_> {
-    fn request(&mut self, prompt: &PromptText) -> PlannedRequest {
-        if let Some(body) = self.made.get(&prompt.id) {
+    fn request(&mut self, id: &str, messages: &[Message]) -> PlannedRequest {
+        if let Some(body) = self.made.get(id) {
             return PlannedRequest {
-                prompt_id: prompt.id.clone(),
+                prompt_id: id.to_owned(),
                 body: body.clone(),
             };
         }
         let body = self.adapter.request_body(&ChatRequest {
-            messages: &prompt.messages,
+            messages,
             max_tokens: self.max_tokens,
             exact_output: self.exact_output,
             temperature: self.settings.temperature,
@@ -90,9 +128,9 @@ impl Bodies<'_> {
             reasoning_effort: self.reasoning_effort,
         });
         let body = Bytes::from(body.to_string());
-        self.made.insert(prompt.id.clone(), body.clone());
+        self.made.insert(id.to_owned(), body.clone());
         PlannedRequest {
-            prompt_id: prompt.id.clone(),
+            prompt_id: id.to_owned(),
             body,
         }
     }

@@ -175,6 +175,7 @@ fn quickstart(models: &Path) -> Box<dyn Adapter> {
         reasoning_effort: None,
         precision: Some("q4_1".to_owned()),
         args: BTreeMap::from([("ollama".to_owned(), vec!["num_thread=1".to_owned()])]),
+        not_on: BTreeMap::new(),
     };
     let context = Context {
         longest_prompt_tokens: 512,

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use benchd_journal::{DiskError, JournalError};
+use benchd_journal::{DiskError, JournalError, RecordError};
 
 /// A run can't be summarised at all. A cell that can't be is named in its lane instead.
 #[derive(Debug, Error)]
@@ -10,6 +10,9 @@ pub enum AnalysisError {
     /// The journal or run.json can't be read.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The answers to the questions can't be read.
+    #[error(transparent)]
+    Record(#[from] RecordError),
     /// The file system said no.
     #[error(transparent)]
     Disk(#[from] DiskError),

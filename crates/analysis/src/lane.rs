@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    AnalysisError, LaneEnergy, LaneSummary, MissingCell, SUMMARY_VERSION, ServerSummary,
+    AnalysisError, LaneSummary, MissingCell, SUMMARY_VERSION, ServerSummary,
     cell::{cell_window, fold_cell},
     context::CellContext,
     drift,
@@ -12,6 +12,7 @@ use super::{
     parallel::in_parallel,
     precision::precision_of,
     prompts::FrozenPrompts,
+    quality,
     samples::CellSamples,
     series::{GpuFold, LaneAttempt, LaneSeries},
 };
@@ -21,6 +22,7 @@ use benchd_journal::{
     FinishedCell, LaneOutcome, LaneState, RunDir, RunInfo, ServerReady, State, TEMPLATE_WITH_SYSTEM,
 };
 use benchd_plan::{Cell, CellInput, Framework, GpuSelection, Plan, Source};
+use benchd_prompts::Question;
 
 /// What all lanes of a run share.
 pub(super) struct RunContext<'a> {
@@ -29,6 +31,7 @@ pub(super) struct RunContext<'a> {
     pub(super) state: &'a State,
     pub(super) info: Option<&'a RunInfo>,
     pub(super) prompts: &'a FrozenPrompts,
+    pub(super) questions: &'a [Question],
 }
 
 impl RunContext<'_> {
@@ -60,7 +63,16 @@ impl RunContext<'_> {
             .collect();
         let windows: Vec<_> = finished.iter().map(|(_, f)| cell_window(f)).collect();
         let mut along = GpuFold::new(&attempts);
-        let read = gpu_windows(&self.dir.gpu(id), &windows, |sample| along.add(sample))?;
+        let devices = self
+            .info
+            .iter()
+            .flat_map(|info| info.gpu.iter().flat_map(|gpu| &gpu.devices));
+        let largest_mhz = devices
+            .filter_map(|device| Some((device.index, device.sm_clock_max_mhz?)))
+            .collect();
+        let read = gpu_windows(&self.dir.gpu(id), &windows, &largest_mhz, |sample| {
+            along.add(sample);
+        })?;
         let (gpu, gpu_lines_unreadable) = match read {
             Some((folded, unreadable)) => (Some(folded), unreadable),
             None => (None, 0),
@@ -90,6 +102,7 @@ impl RunContext<'_> {
             korean: Vec::new(),
             drift: None,
             energy: None,
+            quality: quality::of_lane(self.dir, state, self.questions)?,
             gpu_lines_unreadable,
         };
         // Fewer cells than the plan has: `--only`; what it left out is not missing.
@@ -150,7 +163,6 @@ impl RunContext<'_> {
             .into_iter()
             .zip(samples.iter().map(|s: &CellSamples| &s.written))
             .collect();
-        lane.energy = LaneEnergy::of(&lane.cells);
         lane.korean = korean::compare(&written);
         lane.drift = drift::of_lane(&mut lane.cells, &samples.iter().collect::<Vec<_>>());
         let (gpu, stops) = along.finish();

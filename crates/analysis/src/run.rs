@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use super::{
-    AnalysisError, RunSummary, SUMMARY_VERSION,
+    AnalysisError, LaneEnergy, RunSummary, SUMMARY_VERSION,
     agreement::agreement,
-    client_error::flag_small_differences,
-    compare, drift, hypotheses,
+    client_error, compare, drift, hypotheses,
     lane::RunContext,
     measured::{MeasuredCell, Night},
     prompts::{FrozenPrompts, prompt_lengths},
+    quality,
     samples::CellSamples,
     series::{self, RunSeries},
 };
@@ -68,12 +68,14 @@ pub(super) fn analyse_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<R
     };
     let prompts = FrozenPrompts::read(&dir.prompts(), &mut notes)?;
     let prompt_lengths = prompt_lengths(&dir.calibration_json(), &mut notes);
+    let questions = quality::frozen_questions(dir, &mut notes);
     let run = RunContext {
         dir,
         plan,
         state: &state,
         info: info.as_ref(),
         prompts: &prompts,
+        questions: &questions,
     };
     let mut attempts = series::attempts(&replay.entries);
     let (mut summaries, mut samples, mut run_series) = (Vec::new(), Vec::new(), RunSeries::default());
@@ -102,11 +104,16 @@ pub(super) fn analyse_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<R
         Vec::new()
     };
     drop(measured_cells);
+    LaneEnergy::compare(&mut summaries);
     drift::over_rounds(&mut summaries, &rounds);
-    flag_small_differences(&mut summaries, info.as_ref());
+    client_error::flag(&mut summaries, &comparisons, info.as_ref());
     let nights = [Night::new(1, &summaries, &samples, info.as_ref())];
     let verdicts = hypotheses::verdicts(plan, &nights);
     let expectations = hypotheses::expectations(plan, &nights);
+    let asked = summaries
+        .iter()
+        .filter_map(|l| Some((&l.lane, l.quality.as_ref()?)));
+    let quality = quality::pairs(asked);
     let measured: u64 = summaries.iter().map(|l| l.cells.len() as u64).sum();
     let planned = u64::from(state.cells_planned()).max(measured);
     let summary = RunSummary {
@@ -139,6 +146,7 @@ pub(super) fn analyse_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<R
         comparisons,
         rounds,
         agreement,
+        quality,
         verdicts,
         expectations,
         prompt_lengths,

@@ -23,9 +23,10 @@ pub(super) struct CellSamples {
     /// Of a shared prefix, one value a pass: TTFT of the first request, and later over first.
     pub(super) first_ttft_ms: Vec<f64>,
     pub(super) later_over_first: Vec<f64>,
-    /// Seconds since the Unix epoch and TPOT, without the first wave of each pass.
+    /// Seconds since the Unix epoch and TPOT, milliseconds, of requests that met the same load: one after another, or in
+    /// the steady state of a closed loop.
     pub(super) tpot_series: Vec<(f64, f64)>,
-    /// Seconds since the Unix epoch and latency: of full outputs, in the steady state of a closed loop.
+    /// The same with latency; empty where outputs have no fixed length.
     pub(super) latency_series: Vec<(f64, f64)>,
     /// For charts.
     pub(super) series: CellSeries,

@@ -207,6 +207,7 @@ pub(super) fn attempts(entries: &[Entry]) -> BTreeMap<LaneId, Vec<LaneAttempt>> 
             Event::GpuHeld(e) => &e.lane,
             Event::CellStarted(e) => &e.lane,
             Event::CellEnded(e) => &e.lane,
+            Event::QualityAsked(e) => &e.lane,
             Event::CellFailed(e) => &e.lane,
             Event::LaneEnded(e) => &e.lane,
         };

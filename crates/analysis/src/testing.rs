@@ -247,6 +247,7 @@ fn model(name: &str) -> Model {
         reasoning_effort: None,
         precision: None,
         args: BTreeMap::new(),
+        not_on: BTreeMap::new(),
     }
 }
 
@@ -266,8 +267,7 @@ impl Builder {
             name: "night".to_owned(),
             host: Host {
                 gpu: GpuSelection::Devices(vec![DeviceSelector::Index(0)]),
-                expect_gpu_name: None,
-                expect_driver: None,
+                expect: Expect::default(),
                 exclusive: true,
             },
             request: RequestSettings {
@@ -283,6 +283,7 @@ impl Builder {
             hypotheses: Hypotheses::default(),
             order: Order::Fixed,
             repeats: NonZeroU32::MIN,
+            quality: None,
             notify: None,
         };
         for (id, _) in &lanes {

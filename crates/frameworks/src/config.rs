@@ -119,14 +119,23 @@ fn quantised(q: &Value) -> Option<Format> {
     }))
 }
 
-/// Whether a model speaks harmony (gpt-oss), by its configuration or, where that is not on disk, its names.
+/// Names of model types by what ids of such models hold, for models that are not on disk.
+const TYPES_BY_NAME: [(&str, &str); 3] = [("gpt-oss", "gpt_oss"), ("qwen3", "qwen3"), ("llama", "llama")];
+
+/// The type of a model, as its configuration names it (`llama`, `gpt_oss`), or, where that is not on disk, as its names
+/// tell.
+pub(crate) fn model_type(names: &[&str], config: Option<&ModelConfig>) -> Option<String> {
+    config.and_then(|c| c.model_type.clone()).or_else(|| {
+        let names: Vec<String> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
+        let told = |part: &str| names.iter().any(|name| name.contains(part));
+        let known = TYPES_BY_NAME.iter().find(|(part, _)| told(part));
+        known.map(|(_, model_type)| (*model_type).to_owned())
+    })
+}
+
+/// Whether a model speaks harmony (gpt-oss).
 pub(crate) fn is_harmony(names: &[&str], config: Option<&ModelConfig>) -> bool {
-    match config.and_then(|c| c.model_type.as_deref()) {
-        Some(model_type) => model_type == "gpt_oss",
-        None => names
-            .iter()
-            .any(|name| name.to_ascii_lowercase().contains("gpt-oss")),
-    }
+    model_type(names, config).as_deref() == Some("gpt_oss")
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::{
     adapter::{Requirement, Server},
     args::{Env, absolute, arguments, flag_value, has_flag, pair},
     config::{self, ModelConfig},
+    harmony::{self, Vocabulary},
     precision::{hub_dtype, hub_weights, random_weights, set_by},
     request::effort_name,
     setup::{GpuNaming, Owned, Setup},
@@ -120,6 +121,14 @@ impl<'a> HubServer<'a> {
         if config::is_folder(self.id) {
             ours.push(pair("HF_HUB_OFFLINE", "1"));
         }
+        // Only where it is there: told of an empty folder, the library would not ask the network either.
+        let vocabularies = harmony::folder_in(&self.venv);
+        if self.is_harmony()
+            && vocabularies.join(Vocabulary::FILE).is_file()
+            && setup.env_of_server(harmony::FOLDER_VARIABLE).is_none()
+        {
+            ours.push(pair(harmony::FOLDER_VARIABLE, vocabularies.display().to_string()));
+        }
         let env = setup.environment(ours, owned_env)?;
         let mut server = setup.server(&self.served, None, requirements(setup, &program, self.id));
         server.launch = Some(setup.launch(program, args, env));
@@ -209,7 +218,7 @@ fn memory_note(args: &[String], flag: &str) -> Option<String> {
     })
 }
 
-fn revision_of(args: &[String]) -> &str {
+pub(crate) fn revision_of(args: &[String]) -> &str {
     flag_value(args, "--revision").unwrap_or("main")
 }
 

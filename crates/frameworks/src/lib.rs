@@ -10,6 +10,7 @@
 //! setup     the plan's settings of a server     hub        Python servers of models in the hub's form
 //! load_log  what logs say of the load           counters   a server's own figures
 //! weights, gguf, demand, config   a model's files     precision   in which numbers it is served
+//! harmony   the vocabulary that gpt-oss wants
 //! metrics, facts, launch, request, compiled, args, error
 //! ```
 
@@ -22,6 +23,7 @@ mod demand;
 mod error;
 mod facts;
 mod gguf;
+mod harmony;
 mod hub;
 mod kind;
 mod launch;
@@ -43,12 +45,14 @@ mod weights;
 use std::collections::BTreeMap;
 
 pub use adapter::{Adapter, Context, Endpoint, HttpProbe, Requirement, Server, VisibleGpu};
+pub use args::arguments;
 pub use compiled::CompileLine;
 pub use config::looks_like_folder;
 pub use counters::ServerFigures;
 pub use demand::Demand;
 pub use error::FrameworkError;
 pub use facts::{Facts, KV_CAPACITY};
+pub use harmony::{Vocabulary, vocabulary};
 pub use hub::revision;
 pub use kind::{Kind, ModelStore};
 pub use launch::Launch;
@@ -95,6 +99,22 @@ pub fn adapter(
         context,
         inherited: &|name| std::env::var(name).ok(),
     })
+}
+
+/// The type of the model that `framework` serves, as its configuration names it (`llama`, `gpt_oss`), or as its id tells
+/// where that is not on disk; `None` where neither does.
+pub fn model_type(framework: &Framework, model: &Model) -> Option<String> {
+    let id = model.id_for(framework.kind)?;
+    let env = |name: &str| {
+        let set = framework.env.get(name).cloned();
+        set.or_else(|| std::env::var(name).ok())
+    };
+    // Ollama's tags are no folders of the hub.
+    let config = match kind(framework.kind).models {
+        ModelStore::Hub => config::find(id, hub::revision_of(&arguments(framework, model)), &env),
+        ModelStore::Own | ModelStore::File => None,
+    };
+    config::model_type(&[id, &model.name], config.as_ref())
 }
 
 /// Looks for the files that `framework` needs to serve `model`.
@@ -217,6 +237,20 @@ mod tests {
         );
         let ollama = estimate.lanes[2].total + estimate.lanes[6].total;
         assert!(ollama > estimate.total / 2, "{ollama:?} of {:?}", estimate.total);
+    }
+
+    #[test]
+    fn the_short_plans_take_about_a_quarter_of_an_hour_a_model() {
+        for name in ["a100-short", "rtx5090-short"] {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../plans/{name}.yaml"));
+            let plan = benchd_plan::load(&path, &|_| None).unwrap().plan;
+            let lanes = lanes(&plan, &Only::default());
+            let estimate = estimate(&plan, &lanes, &Assumptions::default(), pace);
+            let models = u32::try_from(plan.models.len()).unwrap();
+            let each = estimate.total / models;
+            let minutes = Duration::from_secs(12 * 60)..Duration::from_secs(17 * 60);
+            assert!(minutes.contains(&each), "{name}: {each:?} a model");
+        }
     }
 
     #[test]

@@ -54,6 +54,9 @@ pub enum Event {
     CellEnded(CellEnded),
     /// A cell failed; what it left is kept and not counted.
     CellFailed(CellFailed),
+    /// The lane's questions are answered: which records of its `quality.jsonl` count. `cell` is `quality/c1`, or with as
+    /// many streams as the lane has at most, `quality/c64`.
+    QualityAsked(CellEnded),
     /// The lane is over.
     LaneEnded(LaneEnded),
     /// Something worth telling that is none of the above.

@@ -97,6 +97,7 @@ impl Event {
             | Self::GpuReleased(_)
             | Self::GpuHeld(_)
             | Self::CellEnded(_)
+            | Self::QualityAsked(_)
             | Self::LaneEnded(_)
             | Self::RunEnded(_) => true,
             Self::LaneStarted(_)

@@ -168,6 +168,11 @@ impl RunDir {
         self.root.join("prompts.jsonl")
     }
 
+    /// `questions.jsonl`: what every lane is asked, with the right answers.
+    pub fn questions(&self) -> PathBuf {
+        self.root.join("questions.jsonl")
+    }
+
     /// The whole run's cells, one row each.
     pub fn summary_csv(&self) -> PathBuf {
         self.root.join("summary.csv")
@@ -196,6 +201,11 @@ impl RunDir {
     /// The lane's request records.
     pub fn requests(&self, lane: &LaneId) -> PathBuf {
         self.lane(lane).join("requests.jsonl")
+    }
+
+    /// The lane's answers to the questions.
+    pub fn quality(&self, lane: &LaneId) -> PathBuf {
+        self.lane(lane).join("quality.jsonl")
     }
 
     /// The lane's GPU samples.

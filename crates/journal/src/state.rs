@@ -63,6 +63,8 @@ pub struct LaneState {
     pub ended_unix_us: Option<u64>,
     /// Cells that have begun, in order.
     pub cells: IndexMap<String, CellState>,
+    /// Where the answers to its questions are, by `quality/c1`.
+    pub quality: IndexMap<String, CellEnded>,
     /// Its servers, one an attempt; the last is the newest.
     pub servers: Vec<ServerLife>,
     /// What a server said that benchd did not start (`url:`): it has no life here.
@@ -293,6 +295,9 @@ impl State {
                 cell.attempts = cell.attempts.max(e.attempt);
                 cell.failures.push(e.clone());
                 self.current_cell = None;
+            }
+            Event::QualityAsked(e) => {
+                self.lane(&e.lane).quality.insert(e.cell.clone(), e.clone());
             }
             Event::LaneEnded(e) => {
                 let lane = self.lane(&e.lane);

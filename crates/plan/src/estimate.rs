@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Arrival, CachePolicy, Cell, CellInput, Framework, Lane, Plan, PromptType, Source};
+use super::{Arrival, CachePolicy, Cell, CellInput, Framework, Lane, Plan, PromptType, Source, most_streams};
 
 /// What an estimate assumes. [`Assumptions::default`] has the figures, each with its reason.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +21,12 @@ pub struct Assumptions {
     pub stop_and_release: Duration,
     /// One-token requests that find the text of one exact length.
     pub probes_per_length: f64,
+    /// Questions with one checkable answer.
+    pub questions: u32,
+    /// Tokens of such a question.
+    pub question_tokens: u32,
+    /// Most answers are over after this part of their most tokens: one in …
+    pub answer_share: u32,
 }
 
 impl Default for Assumptions {
@@ -36,6 +42,11 @@ impl Default for Assumptions {
             stop_and_release: Duration::from_secs(10),
             // A first guess, a bisection of a few steps, and a check.
             probes_per_length: 12.0,
+            // The built-in ones and the needles.
+            questions: 104,
+            question_tokens: 60,
+            // A word, a number or a code.
+            answer_share: 4,
         }
     }
 }
@@ -56,6 +67,8 @@ pub struct LaneEstimate {
     pub start: Duration,
     /// Finding the texts of exact length; in the first lane of a model only.
     pub calibration: Duration,
+    /// The questions with one checkable answer, alone and with as many streams as the lane has.
+    pub quality: Duration,
     /// The lane's own warm-up requests.
     pub warmup: Duration,
     /// Each scenario with its name: cache resets, warm-up waves and passes of its cells.
@@ -132,6 +145,20 @@ fn lane_estimate(
             a,
         )
     });
+    let quality = plan.quality.as_ref().map_or(Duration::ZERO, |quality| {
+        let tokens = plan
+            .models
+            .get(&lane.id.model)
+            .map_or(0, |m| quality.answer_tokens(m));
+        let asked = |streams| {
+            let (input, output) = (a.question_tokens, tokens / a.answer_share);
+            closed_loop(a.questions, streams, input, output, pace.slots, a)
+        };
+        match most_streams(lane) {
+            0 | 1 => asked(1),
+            most => asked(1) + asked(most),
+        }
+    });
     let mut scenarios: Vec<(String, Duration)> = Vec::new();
     for cell in &lane.cells {
         let mut time = cell_time(cell, pace.slots, a);
@@ -144,10 +171,11 @@ fn lane_estimate(
         }
     }
     let measured: Duration = scenarios.iter().map(|(_, time)| *time).sum();
-    let total = start + calibration + warmup + measured + stop;
+    let total = start + calibration + quality + warmup + measured + stop;
     LaneEstimate {
         start,
         calibration,
+        quality,
         warmup,
         scenarios,
         stop,

@@ -29,6 +29,8 @@ pub struct Plan {
     pub order: Order,
     /// Rounds of the whole plan.
     pub repeats: NonZeroU32,
+    /// Questions that every lane is asked.
+    pub quality: Option<Quality>,
     /// Whom to tell.
     pub notify: Option<Notify>,
 }
@@ -58,12 +60,31 @@ pub enum DeviceSelector {
 pub struct Host {
     /// Which GPU the servers see.
     pub gpu: GpuSelection,
-    /// Part of the name that the GPU must have.
-    pub expect_gpu_name: Option<String>,
-    /// Driver version that the machine should have.
-    pub expect_driver: Option<String>,
+    /// What the machine should be.
+    pub expect: Expect,
     /// Refuse to start while a stranger is on the GPU.
     pub exclusive: bool,
+}
+
+/// What the machine should be; what is left out may be anything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Expect {
+    /// Part of the GPU's name.
+    pub gpu_name: Option<String>,
+    /// Driver version, or its first parts.
+    pub driver: Option<String>,
+    /// Part of the distribution's name with its version.
+    pub os: Option<String>,
+    /// Part of the CPU model's name.
+    pub cpu: Option<String>,
+    /// CPU sockets.
+    pub sockets: Option<u32>,
+    /// Physical cores, all sockets together.
+    pub cores: Option<u32>,
+    /// Memory of the host at least, GiB.
+    pub memory_gib: Option<u64>,
+    /// Version of nvcc, or its first parts.
+    pub nvcc: Option<String>,
 }
 
 /// What all requests have in common.
@@ -116,9 +137,18 @@ pub struct Model {
     pub precision: Option<String>,
     /// More arguments for a framework, by the framework's name in the plan or by its kind.
     pub args: BTreeMap<String, Vec<String>>,
+    /// Frameworks that do not serve it, by name or kind, and why.
+    pub not_on: BTreeMap<String, String>,
 }
 
 impl Model {
+    /// Why a framework does not serve this model, where the plan leaves it out.
+    pub fn left_out(&self, framework: &Framework) -> Option<&str> {
+        let names = [framework.name.as_str(), framework.kind.as_str()];
+        let reason = names.iter().find_map(|name| self.not_on.get(*name));
+        reason.map(String::as_str)
+    }
+
     /// The id under which a framework of `kind` serves this model.
     pub fn id_for(&self, kind: FrameworkKind) -> Option<&str> {
         match kind.model_id_key() {
@@ -480,6 +510,35 @@ pub enum Order {
     Rotate,
     /// Every other round runs backwards (A B C, C B A).
     Interleave,
+}
+
+/// Answers to built-in questions are a word, a code or a number.
+const ANSWER_TOKENS: NonZeroU32 = NonZeroU32::new(64).expect("not 0");
+/// A thinking model thinks before it says the same.
+const THOUGHTFUL_ANSWER_TOKENS: NonZeroU32 = NonZeroU32::new(1024).expect("not 0");
+
+/// Questions with one checkable answer, asked of every lane outside of what is timed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quality {
+    /// The plan's own questions instead of the built-in ones.
+    pub file: Option<PathBuf>,
+    /// Most tokens of an answer, where the plan says.
+    pub output_tokens: Option<NonZeroU32>,
+}
+
+impl Quality {
+    /// Most tokens of an answer of `model`.
+    pub fn answer_tokens(&self, model: &Model) -> u32 {
+        let thinks = model
+            .reasoning_effort
+            .is_some_and(|effort| effort != ReasoningEffort::None);
+        let default = if thinks {
+            THOUGHTFUL_ANSWER_TOKENS
+        } else {
+            ANSWER_TOKENS
+        };
+        self.output_tokens.unwrap_or(default).get()
+    }
 }
 
 /// Whom to tell at the end.

@@ -55,6 +55,8 @@ pub(crate) struct RawPlan {
     /// Rounds of the whole plan, 1 to 100. Default: 1.
     #[schemars(range(min = 1, max = 100))]
     pub(crate) repeats: Option<u32>,
+    /// Asks every lane questions with one checkable answer, outside of what is timed. Default: none are asked.
+    pub(crate) quality: Option<RawQuality>,
     /// Whom to tell at the end.
     pub(crate) notify: Option<RawNotify>,
 }
@@ -72,14 +74,29 @@ pub(crate) struct RawHost {
     pub(crate) exclusive: Option<bool>,
 }
 
-/// What the machine should be.
+/// What the machine should be. Another GPU, driver, CPU or less memory is refused; another OS or nvcc is a warning.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawExpect {
-    /// Part of the GPU's name: `A100`.
+    /// Part of the GPU's name: `A100-SXM4-80GB`.
     pub(crate) gpu_name: Option<String>,
-    /// Driver version: `570.86.10`.
+    /// Driver version, or its first parts: `570.86.10`, `570`.
     pub(crate) driver: Option<String>,
+    /// Part of the distribution's name with its version: `Ubuntu 22.04`.
+    pub(crate) os: Option<String>,
+    /// Part of the CPU's name: `Xeon Platinum 8468`.
+    pub(crate) cpu: Option<String>,
+    /// CPU sockets.
+    #[schemars(range(min = 1, max = 1024))]
+    pub(crate) sockets: Option<u32>,
+    /// Physical cores, all sockets together.
+    #[schemars(range(min = 1, max = 65_536))]
+    pub(crate) cores: Option<u32>,
+    /// Memory of the host at least, GiB.
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub(crate) memory_gib: Option<u64>,
+    /// Version of nvcc, or its first parts; quoted where it reads as a number: `"12.8"`.
+    pub(crate) nvcc: Option<String>,
 }
 
 /// What all requests have in common.
@@ -122,6 +139,9 @@ pub(crate) struct RawModel {
     pub(crate) precision: Option<String>,
     /// More arguments for a server that serves this model, by the framework's name or by its kind.
     pub(crate) args: Option<IndexMap<String, Vec<String>>>,
+    /// Frameworks that do not serve this model, by name or by kind, each with the reason; said before the run and in
+    /// its journal.
+    pub(crate) not_on: Option<IndexMap<String, String>>,
 }
 
 /// One configuration of a server.
@@ -253,6 +273,18 @@ pub(crate) struct RawNotify {
     /// Webhook address; a secret: `${BENCHD_WEBHOOK}`.
     #[schemars(required)]
     pub(crate) webhook: Option<EnvText>,
+}
+
+/// Questions with one checkable answer.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawQuality {
+    /// Path of your own questions, JSONL: `question` and `answer`, or an export of GSM8K, KMMLU or
+    /// lm-evaluation-harness. Default: a hundred built-in ones, half of them Korean.
+    pub(crate) file: Option<String>,
+    /// Most tokens of an answer. Default: 64, and 1024 for thinking models (`reasoning_effort`).
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(crate) output_tokens: Option<u32>,
 }
 
 fn hf_description() -> String {

@@ -5,6 +5,7 @@
 //!   ([`TokenizerFile`]) or by asking a server ([`TokenCounter`]). The result, a [`Calibration`], is stored
 //!   with the run, so that every framework gets the same texts.
 //! * [`for_cell`]: the texts of a cell, request by request, and those of its warm-up.
+//! * [`questions`]: questions with one checkable answer, and whether an answer is right.
 //! * [`quality`]: signs of the quality of an answer's text, for the Korean comparison.
 //!
 //! Every text begins with a *salt*: a twelve-digit number of its own on a line of its own. Texts of one
@@ -20,6 +21,7 @@ mod error;
 mod fit;
 mod probe;
 mod quality;
+mod questions;
 mod salt;
 mod search;
 mod template;
@@ -34,6 +36,7 @@ pub use error::PromptError;
 pub use fit::Fitted;
 pub use probe::CalibrateOptions;
 pub use quality::{Ending, Repetition, TextQuality, quality};
+pub use questions::{Expected, Grade, Question, QuestionError, Task, grade, questions, read_questions};
 pub use salt::{Salt, SaltForm};
 pub use template::{TemplateShare, template_share};
 pub use written::{WrittenPrompt, answers_in_one_language, written};

@@ -42,7 +42,7 @@ const FIGURES: [Column; 14] = [
 
 /// Columns after the fixed ones.
 #[rustfmt::skip]
-const MORE: [Column; 64] = [
+const MORE: [Column; 65] = [
     ("concurrency", |c| Some(f64::from(c.concurrency))),
     ("passes", |c| Some(c.passes_s.len() as f64)),
     ("passes_s_total", |c| Some(c.passes_s.iter().sum())),
@@ -107,6 +107,7 @@ const MORE: [Column; 64] = [
     ("server_output_tokens", |c| c.server_says.output_tokens),
     ("server_prompt_ms_p50", |c| d(&c.server_says.prompt_ms, |d| d.p50)),
     ("client_lag_us_p99", |c| Some(c.client.p99_us as f64)),
+    ("gpu_energy_certain", |c| c.gpu.as_ref()?.energy_certain.map(|certain| f64::from(u8::from(certain)))),
 ];
 
 /// The whole file of one run. Values that are not known are empty; flags are joined by `;`.

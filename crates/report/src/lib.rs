@@ -9,6 +9,7 @@ pub mod html;
 mod markdown;
 mod names;
 pub mod number;
+mod reference;
 mod schemas;
 pub mod sentences;
 mod table;
@@ -25,7 +26,7 @@ pub use csv::{CSV_HEADER, study_csv, summary_csv};
 pub use html::{RunParts, report_html};
 pub use markdown::report_md;
 pub use schemas::{SchemaOf, schema_of};
-pub use terminal::{cell_line, columns, final_table, print};
+pub use terminal::{cell_line, columns, final_table, print, questions_line};
 pub use transcripts::Transcripts;
 
 use benchd_analysis::{

@@ -11,8 +11,8 @@ use super::{
     number::{NONE, number, optional, percentile},
     sentences::doubts_of_weights,
 };
-use benchd_analysis::{CellSummary, LaneSummary, RunSummary};
-use benchd_core::record::FlagKind;
+use benchd_analysis::{Answers, CellSummary, LaneSummary, RunSummary};
+use benchd_core::{format::counted, record::FlagKind};
 
 /// Writes data that was asked for to stdout. A reader that has seen enough (`| head`) is no error.
 ///
@@ -43,7 +43,7 @@ pub fn cell_line(cell: &CellSummary) -> String {
     if let Some(latency) = &cell.latency_ms {
         let _ = write!(line, "  latency {} ms", number(latency.p50));
     }
-    let _ = write!(line, "  {} requests", cell.requests);
+    let _ = write!(line, "  {}", counted(cell.requests, "request"));
     if cell.failed > 0 {
         let classes: Vec<String> = cell
             .failures
@@ -53,6 +53,31 @@ pub fn cell_line(cell: &CellSummary) -> String {
         let _ = write!(line, ", {} failed ({})", cell.failed, classes.join(", "));
     }
     line
+}
+
+/// One line: `quality/c64  97 of 104 right [0.87, 0.97]`, and what is odd.
+pub fn questions_line(answers: &Answers) -> String {
+    let mut line = format!(
+        "quality/c{}  {} of {} right",
+        answers.concurrency, answers.right, answers.asked
+    );
+    for (n, what) in odd_answers(answers) {
+        let _ = write!(line, ", {n} {what}");
+    }
+    line
+}
+
+/// What is odd about answers, whatever they should have been.
+pub(crate) fn odd_answers(answers: &Answers) -> impl Iterator<Item = (u64, &'static str)> {
+    [
+        (answers.failed, "failed"),
+        (answers.empty, "empty"),
+        (answers.foreign, "with another request's text"),
+        (answers.broken, "with broken characters"),
+        (answers.looping, "repeating themselves"),
+    ]
+    .into_iter()
+    .filter(|(n, _)| *n > 0)
 }
 
 /// The final table: one row a cell, with its lane; below it, where weights are not alike or are made up.

@@ -47,6 +47,8 @@ pub(super) struct Api {
     /// Completion requests so far.
     pub(super) completions: u64,
     pub(super) serial: u64,
+    /// The last word of the newest prompt.
+    pub(super) last_word: String,
     pub(super) ollama: Ollama,
 }
 
@@ -70,6 +72,7 @@ impl Api {
             ready_at_ns,
             completions: 0,
             serial: 0,
+            last_word: String::new(),
         }
     }
 

@@ -352,6 +352,8 @@ pub(super) enum TextKind {
     English,
     /// Korean words, three bytes a syllable.
     Korean,
+    /// The prompt's last word, again and again: a question that ends with its answer is answered right.
+    LastWord,
 }
 
 /// Where reasoning deltas stand.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::api::{Action, Api, Completion};
-use super::args::{Dialect, Truncate};
+use super::args::{Dialect, TextKind, Truncate};
 use super::clock::unix_seconds;
 use super::dialect::{Asked, Finish, Script};
 use super::engine::Job;
@@ -71,7 +71,23 @@ impl Message {
     }
 }
 
+/// The last word of the last message that has text.
+fn last_word(messages: &[Message]) -> Option<String> {
+    let content = messages.iter().rev().find_map(|m| m.content.as_ref()?.as_str())?;
+    content.split_whitespace().next_back().map(str::to_owned)
+}
+
 impl Api {
+    /// What the answer says again and again, where it is not made of the vocabulary.
+    fn word(&mut self, messages: &[Message], kinds: &[Kind]) -> Option<String> {
+        if self.args.text != TextKind::LastWord || kinds.contains(&Kind::Noise) {
+            return None;
+        }
+        let own = last_word(messages)?;
+        let before = std::mem::replace(&mut self.last_word, own.clone());
+        Some(if kinds.contains(&Kind::MixUp) { before } else { own })
+    }
+
     /// Tokens of a prompt: the template's, then each message's.
     pub(super) fn prompt(&self, messages: &[Message]) -> Vec<Token> {
         let mut tokens: Vec<Token> = (0..self.args.template_tokens).collect();
@@ -182,6 +198,7 @@ impl Api {
         let text_seed = tokens
             .iter()
             .fold(self.args.seed, |h, t| h.rotate_left(5) ^ u64::from(*t));
+        let word = self.word(&asked.messages, kinds);
         let script = Script::new(
             &self.shape,
             Asked {
@@ -192,6 +209,7 @@ impl Api {
                 reasoning_tokens: self.args.reasoning_tokens,
                 finish,
                 text_seed,
+                word,
                 model: kinds.iter().rev().find_map(|k| match k {
                     Kind::WrongModel(name) => Some(name.clone()),
                     _ => None,

@@ -101,6 +101,8 @@ pub(super) struct Script {
     reasoning_tokens: u32,
     /// Where the answer's text begins in the vocabulary.
     text_start: usize,
+    /// What each token says instead, JSON-escaped.
+    word: Option<String>,
     pub(super) finish: Finish,
     model: String,
     id: String,
@@ -171,6 +173,8 @@ pub(super) struct Asked {
     pub(super) finish: Finish,
     /// Of the prompt: equal prompts get equal answers.
     pub(super) text_seed: u64,
+    /// What each token says instead of the vocabulary's words.
+    pub(super) word: Option<String>,
     /// Another model's name, if a fault asks for one.
     pub(super) model: Option<String>,
 }
@@ -199,6 +203,9 @@ impl Script {
             output_tokens: asked.output_tokens,
             reasoning_tokens: asked.reasoning_tokens.min(asked.output_tokens),
             text_start: usize::try_from(asked.text_seed % words as u64).unwrap_or(0),
+            word: asked
+                .word
+                .map(|word| json_string(&word).trim_matches('"').to_owned()),
             finish: asked.finish,
             shape: std::sync::Arc::clone(shape),
             model,
@@ -227,7 +234,8 @@ impl Script {
             if self.is_empty_token(index) {
                 continue;
             }
-            let word = words[(self.text_start + index as usize) % words.len()];
+            let at = (self.text_start + index as usize) % words.len();
+            let word = self.word.as_deref().unwrap_or(words[at]);
             if index > 0 {
                 out.push(b' ');
             }

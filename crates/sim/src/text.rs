@@ -5,7 +5,8 @@ use super::args::TextKind;
 /// The vocabulary of a language, in the order of a text.
 pub(super) fn words(kind: TextKind) -> &'static [&'static str] {
     match kind {
-        TextKind::English => ENGLISH,
+        // Those of an answer that is not the last word.
+        TextKind::English | TextKind::LastWord => ENGLISH,
         TextKind::Korean => KOREAN,
     }
 }

@@ -33,6 +33,8 @@ pub enum IntervalMethod {
     RandomEffects,
     /// Student's t on logarithms (Welch's for two samples), where a handful of values can't bear a bootstrap.
     Student,
+    /// Wilson's score interval of a share.
+    Wilson,
 }
 
 /// A confidence interval.

@@ -6,6 +6,7 @@ mod between;
 mod bootstrap;
 mod contrast;
 mod effect;
+mod proportion;
 mod quantile;
 mod steady;
 mod trend;
@@ -17,6 +18,7 @@ pub use bootstrap::{
 };
 pub use contrast::{LogContrast, Term};
 pub use effect::{cliffs_delta, fails_more_often};
+pub use proportion::{mcnemar_exact, share_interval};
 pub use quantile::{CERTAINTY, Sorted, is_certain, samples_needed};
 pub use steady::{STEADY_SHARE, Window, overlap_share, steady_window};
 pub use trend::{Trend, pooled_trend, trend};

@@ -17,10 +17,10 @@ use std::{
 };
 
 use super::{
-    DeviceSelector, GpuSelection, Host, Notify, Order, Plan, RequestSettings,
+    DeviceSelector, Expect, GpuSelection, Host, Notify, Order, Plan, Quality, RequestSettings,
     diagnostic::{KeyPath, Problem},
     name::check_name,
-    raw::{RawHost, RawPlan, RawRequest},
+    raw::{RawExpect, RawHost, RawPlan, RawRequest},
     shapes::RawDevice,
     spanned::Node,
     values::{DurationText, EnvText},
@@ -105,6 +105,19 @@ struct Checker<'a> {
     secrets: Secrets,
 }
 
+fn expected(raw: &RawExpect) -> Expect {
+    Expect {
+        gpu_name: raw.gpu_name.clone(),
+        driver: raw.driver.clone(),
+        os: raw.os.clone(),
+        cpu: raw.cpu.clone(),
+        sockets: raw.sockets,
+        cores: raw.cores,
+        memory_gib: raw.memory_gib,
+        nvcc: raw.nvcc.clone(),
+    }
+}
+
 impl Checker<'_> {
     fn problem(&mut self, at: At, path: &KeyPath, message: impl Into<String>, help: Option<&str>) {
         let spot = match at {
@@ -164,6 +177,10 @@ impl Checker<'_> {
             }
             None => None,
         };
+        let quality = raw.quality.as_ref().map(|quality| Quality {
+            file: self.file(&KeyPath::of(&["quality", "file"]), quality.file.as_ref()),
+            output_tokens: quality.output_tokens.and_then(NonZeroU32::new),
+        });
         // Only this version of the format is known; the walk says so.
         raw.version?;
         Some(Plan {
@@ -176,6 +193,7 @@ impl Checker<'_> {
             hypotheses,
             order: raw.order.unwrap_or(Order::Fixed),
             repeats: NonZeroU32::new(raw.repeats.unwrap_or(1))?,
+            quality,
             notify,
         })
     }
@@ -188,11 +206,12 @@ impl Checker<'_> {
 
     fn section_names(&mut self, section: &str) {
         /// Files of a run's folder, beside which each framework has its own.
-        const TAKEN: [&str; 9] = [
+        const TAKEN: [&str; 10] = [
             "run.json",
             "plan.yaml",
             "journal.jsonl",
             "prompts.jsonl",
+            "questions.jsonl",
             "summary.csv",
             "summary.json",
             "report.html",
@@ -360,19 +379,24 @@ impl Checker<'_> {
             Some(gpu) => self.gpu(&gpu.0, &KeyPath::of(&["host", "gpu"]))?,
         };
         let expect = raw.and_then(|h| h.expect.as_ref());
-        if gpu == GpuSelection::None && expect.is_some() {
-            let path = KeyPath::of(&["host", "expect"]);
-            self.problem(
-                At::Key,
-                &path,
-                "`expect` describes a GPU, but `gpu` is `none`",
-                Some("take one of them out"),
-            );
+        if gpu == GpuSelection::None {
+            let of_a_gpu = expect.map(|e| [("gpu_name", &e.gpu_name), ("driver", &e.driver)]);
+            for (key, _) in of_a_gpu
+                .into_iter()
+                .flatten()
+                .filter(|(_, value)| value.is_some())
+            {
+                self.problem(
+                    At::Key,
+                    &KeyPath::of(&["host", "expect", key]),
+                    format!("`{key}` describes a GPU, but `gpu` is `none`"),
+                    Some("take one of them out"),
+                );
+            }
         }
         Some(Host {
             gpu,
-            expect_gpu_name: expect.and_then(|e| e.gpu_name.clone()),
-            expect_driver: expect.and_then(|e| e.driver.clone()),
+            expect: expect.map(expected).unwrap_or_default(),
             exclusive: raw.and_then(|h| h.exclusive).unwrap_or(true),
         })
     }

@@ -61,6 +61,7 @@ fn one_cell_by_hand() {
         half_rate_streams: 1e12,
         stop_and_release: Duration::from_secs(5),
         probes_per_length: 0.0,
+        ..Assumptions::default()
     };
     let plan = plan(
         "version: 1\nname: x\nmodels: { m: { hf: m, ollama: m } }\nframeworks: { vllm: { venv: v }, ollama: { binary: b } }\n\

@@ -5,12 +5,9 @@ use std::{
     fmt::Write as _,
 };
 
-use super::{
-    super::{number::*, sentences},
-    Table, escape, framework, lanes_of, models,
-};
+use super::{super::number::*, Table, escape, framework, lanes_of, models};
 use benchd_analysis::{LaneSummary, RunSummary, ServedWeights};
-use benchd_core::record::Format;
+use benchd_core::{format::list, record::Format};
 
 /// The part; empty where no server told anything.
 pub(super) fn section(summary: &RunSummary) -> String {
@@ -144,7 +141,7 @@ fn by_value<'s>(
 
 fn names(of: &BTreeSet<&str>) -> String {
     let names: Vec<String> = of.iter().map(|n| escape(n)).collect();
-    sentences::list(&names)
+    list(&names)
 }
 
 /// Quantisation in plain words.

@@ -12,6 +12,7 @@ mod lanes;
 mod method;
 mod operations;
 mod points;
+mod quality;
 mod scenarios;
 mod study;
 mod verdicts;
@@ -70,6 +71,7 @@ pub(super) fn sections(summary: &RunSummary, plan: &Plan) -> Vec<Section> {
             About::Tests,
             verdicts::details(&summary.verdicts, &Names::of(&summary.lanes)),
         ),
+        (About::Text, quality::section(summary)),
         (About::Text, agreement::section(summary)),
         (About::Text, lanes::rounds(summary)),
         (About::Operations, operations::section(summary)),
@@ -129,7 +131,8 @@ fn title(summary: &RunSummary) -> String {
         duration(took),
         match summary.starts {
             0 | 1 => String::new(),
-            n => format!("; begun {n} times (resumed)"),
+            2 => "; resumed once".to_owned(),
+            n => format!("; resumed {} times", n - 1),
         }
     );
     if summary.partial || summary.outcome != "finished" {
@@ -152,6 +155,7 @@ fn title(summary: &RunSummary) -> String {
             count(summary.cells_planned)
         );
     }
+    text.push_str(&quality::warnings(summary));
     text.push_str(&verdicts::answer(summary));
     text
 }

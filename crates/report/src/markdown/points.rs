@@ -1,7 +1,7 @@
 //! The document's points of analysis (9.1): what to look at in each scenario, in figures of its cells.
 
 use super::{
-    super::{names::Names, number::*},
+    super::{names::Names, number::*, reference::measured_by_most},
     Table, escape,
 };
 use benchd_analysis::{CellSummary, Distribution};
@@ -33,13 +33,10 @@ fn asked(kind: ScenarioKind) -> (&'static str, &'static str) {
     }
 }
 
-/// The points of a scenario for one model; empty without closed-loop cells to tell from.
+/// The points of a scenario for one model, of the cells that all measured; empty without closed-loop cells to tell from.
 pub(super) fn section(kind: ScenarioKind, cells: &[&CellSummary], names: &Names) -> String {
-    let closed: Vec<&CellSummary> = cells
-        .iter()
-        .copied()
-        .filter(|c| c.asked_requests_per_s.is_none())
-        .collect();
+    let closed = cells.iter().copied().filter(|c| c.asked_requests_per_s.is_none());
+    let closed = measured_by_most(closed, |c| &c.lane.framework, |c| &c.cell);
     let body = match kind {
         ScenarioKind::Single | ScenarioKind::LongContext => prompts(&closed, names),
         ScenarioKind::Concurrent => streams(&closed, names),
@@ -84,11 +81,11 @@ fn prompts(cells: &[&CellSummary], names: &Names) -> String {
         ">TTFT, shortest (ms)",
         ">TTFT, longest (ms)",
         ">overhead (ms)",
-        ">a further 1,000 tokens (ms)",
+        ">prefill per 1,000 tokens (ms)",
         ">prompt tokens/s, longest",
         ">TPOT, shortest (ms)",
         ">TPOT, longest (ms)",
-        ">memory, longest less shortest (MB)",
+        ">memory growth (MB)",
     ]);
     for lane in by_lane(cells) {
         let fewest = lane.iter().map(|c| c.concurrency).min().unwrap_or(0);
@@ -144,9 +141,10 @@ fn prompts(cells: &[&CellSummary], names: &Names) -> String {
         return String::new();
     }
     format!(
-        "{table}\nMedians. What a further 1,000 tokens add to the time to first token is prefill; what the straight line through both \
+        "{table}\nMedians. Prefill per 1,000 tokens is what they add to the time to first token; what the straight line through both \
          lengths leaves for a prompt of none is overhead (below 0 where there is no straight line). Prompt tokens/s is the \
-         whole prompt over its time to first token, overhead included.\n"
+         whole prompt over its time to first token, overhead included. Memory growth is from the shortest prompt to the \
+         longest.\n"
     )
 }
 

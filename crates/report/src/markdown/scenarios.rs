@@ -223,7 +223,9 @@ impl Tables {
                 g.memory_mean_bytes.map_or(NONE.to_owned(), megabytes),
                 g.util_mean_pct.map_or(NONE.to_owned(), |p| percent(p / 100.0)),
                 optional(g.power_mean_w),
-                optional(g.energy_j_per_output_token),
+                g.energy_j_per_output_token.map_or(NONE.to_owned(), |j| {
+                    percentile(j, g.energy_certain.unwrap_or(false))
+                }),
                 optional(g.sm_clock_mean_mhz),
                 g.temperature_max_c.map_or(NONE.to_owned(), |t| t.to_string()),
                 percent(g.throttled_share),

@@ -117,7 +117,7 @@ fn of_model(text: &mut String, m: &ModelVerdict, names: &Names) {
         }
     };
     points(
-        "Decided beforehand by configuration:",
+        "Configuration differences:",
         m.decided_by_configuration
             .iter()
             .map(|c| escape_but_code(c))
@@ -182,6 +182,7 @@ fn role(role: TestRole) -> &'static str {
         TestRole::Deciding => "decides",
         TestRole::Supporting => "beside",
         TestRole::Control => "control",
+        TestRole::LeftOut => "left out",
     }
 }
 

@@ -2,10 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{
-    palette::COLOURS,
-    svg::{escape, marker},
-};
+use super::{super::text::escape, palette::COLOURS, svg::marker};
 use crate::names::Names;
 use benchd_analysis::Study;
 
