@@ -533,7 +533,7 @@ fn what_one_went_on_to_alone_hides_nothing_of_the_others() {
     let answer = sentences::answer_of_run(&summary);
     assert!(
         answer.iter().any(|s| s
-            .starts_with("Output tokens per second under load, the best first: on llama at 16 streams, ")),
+            .starts_with("Output tokens per second under load, the best first: on llama at 16 streams (")),
         "{answer:#?}"
     );
     // What a table of its own says of the most streams is of the same.
