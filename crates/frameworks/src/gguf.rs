@@ -337,7 +337,11 @@ fn parse<R: Read + Seek>(source: &mut Source<R>) -> Result<Header, String> {
         .at
         .checked_next_multiple_of(alignment)
         .ok_or_else(damaged)?;
-    header.expected_bytes = end.and_then(|end| data.checked_add(end));
+    header.expected_bytes = if tensors == 0 {
+        Some(source.at)
+    } else {
+        end.and_then(|end| data.checked_add(end))
+    };
     Ok(header)
 }
 
@@ -431,7 +435,9 @@ pub(crate) mod tests {
         let header = read_bytes(&gguf(99, &[("blk.0.attn_q.weight", 77, &[64, 64])])).unwrap();
         assert_eq!(header.expected_bytes, None);
         assert_eq!(header.weights().value(), Some(&Format::new("format 77")));
-        assert_eq!(read_bytes(&gguf(0, &[])).unwrap().weights(), Reading::Unknown);
+        // Without tensors the header is all of it.
+        let empty = b"GGUF\x03\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        assert_eq!(read_bytes(empty).unwrap().weights(), Reading::Unknown);
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub(super) fn section(summary: &RunSummary) -> String {
         told.push_str(&weights(summary, model));
         told.push_str(&prefix_caches(summary, model));
         told.push_str(&contexts(summary, model));
+        told.push_str(&templates(summary, model));
         told.push_str(&cache_precisions(summary, model));
         told.push_str(&reserved_shares(summary, model));
     }
@@ -207,7 +208,21 @@ fn contexts(summary: &RunSummary, model: &str) -> String {
     )
 }
 
-/// `fp8_e5m2 in sglang; auto in vllm`, where there is more than one value.
+/// Chat templates of other lengths: other words around the same texts.
+fn templates(summary: &RunSummary, model: &str) -> String {
+    let told = by_value(summary, model, |lane| {
+        Some(format!("{} tokens", count(lane.template_tokens?.into())))
+    });
+    sides(&told).map_or(String::new(), |sides| {
+        format!(
+            "- **{}: the chat templates are not the same:** {sides} around one message. The texts are, so prompts differ by that \
+             and answers may.\n",
+            escape(model)
+        )
+    })
+}
+
+/// `fp8_e5m2 in sglang; bf16 in vllm`, where there is more than one value.
 fn sides(told: &BTreeMap<String, BTreeSet<&str>>) -> Option<String> {
     let sides = told.iter().map(|(value, of)| format!("{value} in {}", names(of)));
     (told.len() > 1).then(|| sides.collect::<Vec<_>>().join("; "))
@@ -302,6 +317,7 @@ mod tests {
             lane.facts.insert("prefix_cache".to_owned(), cache.to_owned());
             lane.facts.insert("context_length".to_owned(), context.to_owned());
         }
+        summary.lanes[2].template_tokens = Some(31);
         for (lane, [share, of, dtype]) in summary.lanes.iter_mut().zip([
             ["--gpu-memory-utilization", "0.85", "bf16"],
             ["--mem-fraction-static", "0.80", "fp8_e5m2"],
@@ -316,6 +332,7 @@ mod tests {
             "Weights of 4 bit take about a quarter of the memory of those of 16 bit",
             "**llama: the prefix cache is on in vllm, off in sglang.**",
             "8,192 tokens in sglang and vllm; 131,072 tokens in ollama",
+            "10 tokens in sglang and vllm; 31 tokens in ollama around one message",
             "bf16 in vllm; fp16 in ollama; fp8_e5m2 in sglang",
             "0.80 (`--mem-fraction-static`) in sglang; 0.85 (`--gpu-memory-utilization`) in vllm",
             "`OLLAMA_NUM_PARALLEL=1`",

@@ -190,7 +190,7 @@ fn bars(
     of: Quantity,
     compared: Option<(&str, bool)>,
 ) -> Vec<Bar> {
-    let mut bars: Vec<Bar> = keys
+    let mut bars: Vec<(&str, Bar)> = keys
         .ordered(setting.frameworks.keys().copied())
         .into_iter()
         .filter_map(|(key, name)| {
@@ -201,24 +201,25 @@ fn bars(
                 && setting.frameworks[name]
                     .iter()
                     .any(|m| m.summary.latency_ms.as_ref().is_some_and(|d| !d.p95_certain));
-            Some(Bar {
+            let bar = Bar {
                 key,
-                name: name.to_owned(),
+                name: keys.named(name, view.model),
                 says: percentile(value.value, !uncertain),
                 value,
                 best: false,
-            })
+            };
+            Some((name, bar))
         })
         .collect();
     if let Some((figure, more_is_better)) = compared {
-        let values: Vec<(&str, f64)> = bars.iter().map(|b| (b.name.as_str(), b.value.value)).collect();
+        let values: Vec<(&str, f64)> = bars.iter().map(|(name, b)| (*name, b.value.value)).collect();
         let cell = (view.model, setting.cell);
-        let best = best(&values, &view.machine.comparisons, cell, figure, more_is_better).map(str::to_owned);
-        for bar in &mut bars {
-            bar.best = best.as_ref() == Some(&bar.name);
+        let best = best(&values, &view.machine.comparisons, cell, figure, more_is_better);
+        for (name, bar) in &mut bars {
+            bar.best = best == Some(*name);
         }
     }
-    bars
+    bars.into_iter().map(|(_, bar)| bar).collect()
 }
 
 fn peaks(view: &ModelView<'_>, keys: &Keys) -> Vec<Bar> {
@@ -247,7 +248,7 @@ fn peaks(view: &ModelView<'_>, keys: &Keys) -> Vec<Bar> {
             let peak = settings.filter_map(of_lane).max()? as f64;
             Some(Bar {
                 key,
-                name: name.to_owned(),
+                name: keys.named(name, view.model),
                 value: Value {
                     value: peak,
                     interval: None,

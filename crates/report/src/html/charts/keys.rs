@@ -71,6 +71,11 @@ impl Keys {
         by_plan(name).or_else(|| by_plan(self.shown.framework_of(name)?))
     }
 
+    /// A framework's name with version and precision, as it serves `model`.
+    pub(super) fn named(&self, framework: &str, model: &str) -> String {
+        self.shown.name(framework, model)
+    }
+
     pub(super) fn key(&self, framework: &str) -> Key {
         Key(self.names.iter().position(|n| n == framework).unwrap_or(0))
     }
@@ -93,7 +98,7 @@ impl Keys {
             let Some(name) = self.names.get(key.0) else {
                 continue;
             };
-            let shown = model.map_or_else(|| name.clone(), |model| self.shown.name(name, model));
+            let shown = model.map_or_else(|| name.clone(), |model| self.named(name, model));
             let _ = write!(
                 out,
                 "<li><span class=\"lk\" data-fw=\"{}\"><svg class=\"chart\" viewBox=\"0 0 34 14\" \
