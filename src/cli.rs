@@ -31,7 +31,7 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Find what can go wrong with a plan on this machine, the worst first, each finding with its remedy
     ///
-    /// Starts nothing. Exit code 3 where the run should not start; warnings alone are exit code 0.
+    /// Starts nothing without --start. Exit code 3 where the run should not start; warnings alone are exit code 0.
     Check(CheckArgs),
     /// Show where a run stands, also while another process runs it
     Status(StatusArgs),
@@ -78,6 +78,14 @@ pub(crate) struct RunArgs {
     /// Print lanes, cells, each server's command line and environment, and the estimated time; start nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// With --dry-run: judge the lanes for this GPU (`rtx5090`, `a100`, `h100`, …), not for this machine's
+    #[arg(long, value_name = "NAME", requires = "dry_run")]
+    pub(crate) gpu: Option<String>,
+    /// Leave out lanes that are known not to start on this machine, and run the others
+    ///
+    /// Each is recorded as failed, with the reason. Without this the run is refused (3) before anything is started.
+    #[arg(long)]
+    pub(crate) skip_unfit: bool,
     /// Leave out the client's own short check before the first lane
     ///
     /// The report then can't say how large the client's own error is. For runs that test benchd.
@@ -99,6 +107,17 @@ pub(crate) struct CheckArgs {
     /// Print JSON instead of the table
     #[arg(long)]
     pub(crate) json: bool,
+    /// Judge the plan for this GPU (`rtx5090`, `a100`, `h100`, …), not for this machine
+    ///
+    /// Looks only at what is known of the plan's frameworks and models on it, and whether models that lie here fit.
+    #[arg(long, value_name = "NAME", conflicts_with = "start")]
+    pub(crate) gpu: Option<String>,
+    /// Then start each lane's server once, ask it one question, stop it, prove that its GPU memory came back, and say
+    /// what the run will need
+    ///
+    /// Only where nothing forbids the run. Takes some minutes; compile caches are warm afterwards.
+    #[arg(long)]
+    pub(crate) start: bool,
     /// Results and logs.
     #[command(flatten)]
     pub(crate) places: Places,
@@ -234,4 +253,9 @@ pub(crate) struct EnvArgs {
     /// Leave models alone: make venvs and binaries only
     #[arg(long)]
     pub(crate) no_models: bool,
+    /// Then start each lane's server once, so that what it compiles and fetches at its first start is there
+    ///
+    /// Needs the GPU to itself for some minutes, and says how long each start took.
+    #[arg(long, conflicts_with = "offline")]
+    pub(crate) warm: bool,
 }

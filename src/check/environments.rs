@@ -113,10 +113,14 @@ fn venv(shared: &Shared<'_>, folder: &Path, plan_path: &Path, gpu: Option<&GpuHo
     };
     let read = match Venv::read(folder) {
         Ok(read) => read,
+        // Its program is there, and the run starts it: a wrapper that leads elsewhere.
         Err(error) => {
-            return vec![Finding::lose(
+            return vec![Finding::warn(
                 Area::Environment,
-                format!("{names}: {} is no venv: {error}", folder.display()),
+                format!(
+                    "{names}: {} is no venv ({error}): its program runs, and what version it is of is not known before",
+                    folder.display()
+                ),
                 make,
             )];
         }
@@ -181,16 +185,22 @@ fn venv(shared: &Shared<'_>, folder: &Path, plan_path: &Path, gpu: Option<&GpuHo
 
 /// The CUDA that the packages were built for against what the driver supports.
 fn cuda_versions(names: &str, venv: &Venv, gpu: &GpuHost) -> Option<Finding> {
-    let built = [
+    let of_torch = venv.torch.as_ref().and_then(|torch| torch.cuda.as_deref());
+    let mut packages = [
         "nvidia-cuda-runtime",
         "nvidia-cuda-runtime-cu13",
         "nvidia-cuda-runtime-cu12",
     ]
-    .iter()
-    .find_map(|package| venv.version(package))?;
+    .iter();
+    let built = of_torch.or_else(|| packages.find_map(|package| venv.version(package)))?;
     let (needs, has) = (major_minor(built)?, major_minor(gpu.cuda.as_deref()?)?);
+    let torch = venv
+        .torch
+        .as_ref()
+        .map(|torch| format!(" (torch {})", torch.version))
+        .unwrap_or_default();
     let told = format!(
-        "{names}: built for CUDA {}.{}, the driver {} supports {}.{}",
+        "{names}: built for CUDA {}.{}{torch}, the driver {} supports {}.{}",
         needs.0, needs.1, gpu.driver, has.0, has.1
     );
     let remedy = "install a newer NVIDIA driver";

@@ -41,6 +41,12 @@ impl Severity {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Area {
     Gpu,
+    /// What is known to break, to be wrong, or to need something.
+    KnownIssue,
+    /// Compilers.
+    Toolchain,
+    /// Hypotheses that can't be decided.
+    Hypothesis,
     /// Venvs and binaries.
     Environment,
     /// Models on disk and in memory.
@@ -61,6 +67,9 @@ impl Area {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Gpu => "GPU",
+            Self::KnownIssue => "known issue",
+            Self::Toolchain => "toolchain",
+            Self::Hypothesis => "hypothesis",
             Self::Environment => "environment",
             Self::Model => "model",
             Self::Port => "port",
@@ -139,8 +148,10 @@ pub(super) fn size(bytes: u64) -> String {
     const GIB: f64 = (1_u64 << 30) as f64;
     if bytes >= 1 << 30 {
         format!("{:.1} GiB", bytes as f64 / GIB)
-    } else {
+    } else if bytes >= 1 << 20 {
         format!("{} MiB", bytes >> 20)
+    } else {
+        format!("{} KiB", bytes.div_ceil(1 << 10))
     }
 }
 
@@ -166,5 +177,6 @@ mod tests {
     fn sizes_are_short() {
         assert_eq!(size(80 << 30), "80.0 GiB");
         assert_eq!(size(700 << 20), "700 MiB");
+        assert_eq!(size(4), "1 KiB", "what is there is not nothing");
     }
 }

@@ -351,6 +351,7 @@ pub(super) fn memory(load: Load<'_>, demand: &Demand, devices: &[u64]) -> Findin
 mod tests {
     use super::*;
     use crate::check::Severity;
+    use benchd_plan::Expect;
 
     const GIB: u64 = 1 << 30;
 
@@ -366,6 +367,7 @@ mod tests {
             pci_bus_id: None,
             mig: Some(false),
             ecc_uncorrected: Some(0),
+            compute_capability: Some("8.0".to_owned()),
         }
     }
 
@@ -381,8 +383,10 @@ mod tests {
     fn expecting(name: Option<&str>) -> Host {
         Host {
             gpu: GpuSelection::None,
-            expect_gpu_name: name.map(str::to_owned),
-            expect_driver: None,
+            expect: Expect {
+                gpu_name: name.map(str::to_owned),
+                ..Expect::default()
+            },
             exclusive: true,
             stranger_wait: std::time::Duration::ZERO,
         }

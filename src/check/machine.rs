@@ -298,7 +298,7 @@ fn clock(host: &Host) -> Vec<Finding> {
     match host.synchronised {
         Some(false) => findings.push(Finding::warn(
             Area::Clock,
-            "the clock follows no other: times of logs and of several machines may not agree (durations are not touched)",
+            "system clock is not synchronised (NTP); durations are unaffected",
             "timedatectl set-ntp true, or start chronyd",
         )),
         Some(true) => findings.push(Finding::ok(Area::Clock, "the clock is synchronised")),
@@ -381,7 +381,7 @@ mod tests {
         let (_, text) = only(|h| h.clock_source = Some("hpet".to_owned()));
         assert!(text.contains("hpet"), "{text}");
         let (_, text) = only(|h| h.synchronised = Some(false));
-        assert!(text.contains("follows no other"), "{text}");
+        assert!(text.contains("not synchronised"), "{text}");
         let (_, text) = only(|h| {
             h.others = Some(Others {
                 cpus: 9.3,

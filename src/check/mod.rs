@@ -5,25 +5,40 @@
 //!
 //! - `finding`: what is found, and how bad it is.
 //! - `gpu`: the devices, who is on them, whether models fit; `attached`: whose processes serve the plan's URLs.
+//! - `known`: what is known to break, to be wrong, or to need something; `toolchain`: the compilers that servers find.
+//! - `hypotheses`: those that can't be decided.
 //! - `environments`, `models`: what servers run from, and what they serve.
+//! - `host`, `expect`: the machine as it is told, and against what the plan expects of it.
 //! - `machine`: the host's memory, CPUs, limits and clock; `disk`: room for the run.
 //! - `others`: ports, locks, other runs and what dead ones left, systemd's unit.
 
 pub(crate) mod attached;
 mod disk;
 mod environments;
+mod expect;
 mod finding;
 pub(crate) mod gpu;
+mod host;
+mod hypotheses;
+pub(crate) mod known;
 mod machine;
 mod models;
 mod others;
+mod toolchain;
 
 use std::{collections::BTreeSet, path::Path};
 
 pub(crate) use finding::{Area, Finding, Severity};
+pub(crate) use host::{boot_id, host_info};
+pub(crate) use toolchain::of_this_machine as toolchain_of_this_machine;
 
-use benchd_host::gpu::Gpu;
+use benchd_core::record::GpuHost;
+use benchd_host::gpu::{Gpu, check_expectations};
 use benchd_plan::{self, Assumptions, Cell, Framework, Lane, Plan, most_streams};
+use known::{Judged, Machine};
+
+/// Folder of trials, within those of results and of logs.
+pub(crate) const TRIALS: &str = "starts";
 
 /// What is to be run, and where it writes.
 #[derive(Debug, Clone, Copy)]
@@ -59,19 +74,117 @@ pub(crate) async fn everything(subject: Subject<'_>) -> Vec<Finding> {
     };
     findings.extend(devices(subject.plan, &gpu).await);
     findings.extend(others::locks(&gpu.uuids()));
-    findings.extend(others::runs(
-        subject.results,
-        subject.logs,
-        &subject.plan.name,
-        subject.plan_path,
-    ));
+    let (file, trials) = (
+        subject.plan_path.display(),
+        [subject.results, subject.logs].map(|f| f.join(TRIALS)),
+    );
+    for (results, logs, resume) in [
+        (
+            subject.results,
+            subject.logs,
+            format!("benchd run {file} --resume"),
+        ),
+        (
+            trials[0].as_path(),
+            trials[1].as_path(),
+            format!("benchd env {file} --warm"),
+        ),
+    ] {
+        findings.extend(others::runs(results, logs, &subject.plan.name, &resume));
+    }
     match disk(&subject, &gpu, subject.lanes.iter().flat_map(|lane| &lane.cells)) {
         Ok(found) | Err(found) => findings.push(found),
     }
+    let judged = known::judge(&subject, &Machine::this(gpu.host())).await;
+    findings.extend(of_the_plan(&subject, &judged));
+    findings.extend(known_here(&subject, &judged).await);
+    findings.extend(judged.findings);
     findings.extend(surroundings(subject, &gpu, true).await);
     findings.extend(others::systemd(Path::new("/")));
     findings.sort_by_key(|finding| (finding.severity, finding.area));
     findings
+}
+
+/// Looks at a plan for a machine that is not this one: what is known of its lanes on that GPU, and whether models that
+/// lie here fit.
+pub(crate) async fn elsewhere(subject: Subject<'_>, machine: &Machine) -> Vec<Finding> {
+    let judged = known::judge(&subject, machine).await;
+    let mut findings = of_the_plan(&subject, &judged);
+    if let Some(gpu) = machine.gpu() {
+        let expected = &subject.plan.host;
+        let host = GpuHost {
+            driver: expected.expect.driver.clone().unwrap_or_default(),
+            cuda: None,
+            nvml: None,
+            devices: vec![gpu.clone()],
+        };
+        let mismatches = check_expectations(expected, &host).into_iter();
+        findings.extend(mismatches.map(|mismatch| Finding::stop(Area::Gpu, mismatch.text, mismatch.hint)));
+        findings.push(Finding::ok(
+            Area::Gpu,
+            format!(
+                "judged for {}, {}, compute capability {}; nothing of this machine was looked at",
+                gpu.name,
+                finding::size(gpu.memory_total_bytes),
+                gpu.compute_capability.as_deref().unwrap_or("not known")
+            ),
+        ));
+        findings.extend(models::fits(
+            subject.plan,
+            subject.lanes,
+            &[gpu.memory_total_bytes],
+        ));
+    }
+    findings.extend(judged.findings);
+    findings.sort_by_key(|finding| (finding.severity, finding.area));
+    findings
+}
+
+/// What is known of a plan's lanes on a machine, lanes that it leaves out, hypotheses that can't be decided; the worst first.
+pub(crate) async fn of_lanes(subject: &Subject<'_>, machine: &Machine) -> Vec<Finding> {
+    let judged = known::judge(subject, machine).await;
+    let mut findings = of_the_plan(subject, &judged);
+    findings.extend(judged.findings);
+    findings.sort_by_key(|finding| finding.severity);
+    findings
+}
+
+/// What of the plan itself is to be known before the night.
+fn of_the_plan(subject: &Subject<'_>, judged: &Judged) -> Vec<Finding> {
+    let mut findings = hypotheses::left_out(subject);
+    findings.extend(hypotheses::undecidable(subject, &judged.unfit));
+    findings
+}
+
+/// The host against the plan, and the compilers that lanes call.
+async fn known_here(subject: &Subject<'_>, judged: &Judged) -> Vec<Finding> {
+    let toolchain = toolchain_of_this_machine().await;
+    let mut findings: Vec<Finding> = toolchain::told(&toolchain, &judged.compiles)
+        .into_iter()
+        .collect();
+    findings.extend(expect::host(&subject.plan.host.expect, &host_info(), &toolchain));
+    findings
+}
+
+/// What is found of a plan and its host before a run is begun.
+#[derive(Debug)]
+pub(crate) struct BeforeARun {
+    /// What is known of its lanes.
+    pub(crate) judged: Judged,
+    /// The host against the plan.
+    pub(crate) host: Vec<Finding>,
+    /// Lanes that the plan leaves out, hypotheses that can't be decided: told, whatever else is found.
+    pub(crate) told: Vec<Finding>,
+}
+
+/// Looks at known issues and at what the plan expects of the host.
+pub(crate) async fn before_a_run(subject: &Subject<'_>, gpu: &Gpu) -> BeforeARun {
+    let judged = known::judge(subject, &Machine::this(gpu.host())).await;
+    BeforeARun {
+        told: of_the_plan(subject, &judged),
+        host: known_here(subject, &judged).await,
+        judged,
+    }
 }
 
 /// The devices themselves, and who is on them.

@@ -6,6 +6,7 @@ use super::{
     finding::{Area, Finding, size},
     gpu,
 };
+use benchd_core::record::{Format, Precision, Reading};
 use benchd_frameworks::{self, Absent, ModelStore, Weights, kind};
 use benchd_plan::{Framework, Lane, Model, Plan, heaviest_load, longest_prompt_tokens};
 
@@ -32,6 +33,13 @@ pub(super) fn look(plan: &Plan, plan_path: &Path, lanes: &[Lane], memory: &Memor
         let on_disk = presence(framework, model, &weights, plan_path);
         // Two frameworks that read the same files say it once; rounds of a lane, too.
         findings.extend(on_disk.filter(|finding| seen.insert(finding.text.clone())));
+        let served = benchd_frameworks::precision(framework, model);
+        let doubts = precision(framework, model, &served);
+        findings.extend(
+            doubts
+                .into_iter()
+                .filter(|finding| seen.insert(finding.text.clone())),
+        );
         if let Weights::Whole(found) = &weights
             && let Some(fit) = fit(framework, model, lane, lanes, found, memory)
         {
@@ -50,18 +58,71 @@ pub(super) fn questions(plan: &Plan) -> Option<Finding> {
     })
 }
 
+/// Whether the models that lie on this machine fit GPUs with these memories, bytes; those that don't lie here are named.
+pub(super) fn fits(plan: &Plan, lanes: &[Lane], gpus: &[u64]) -> Vec<Finding> {
+    let memory = Memory {
+        gpus: gpus.to_vec(),
+        host_available: None,
+    };
+    let mut findings = Vec::new();
+    let mut seen: BTreeSet<String> = BTreeSet::new();
+    let mut absent: Vec<String> = Vec::new();
+    for lane in lanes {
+        let (Some(framework), Some(model)) = (
+            plan.frameworks.get(&lane.id.framework),
+            plan.models.get(&lane.id.model),
+        ) else {
+            continue;
+        };
+        let told = match benchd_frameworks::weights(framework, model) {
+            Weights::Whole(found) => fit(framework, model, lane, lanes, &found, &memory),
+            Weights::Absent(Absent { id, .. }) => {
+                if !absent.contains(&id) {
+                    absent.push(id);
+                }
+                None
+            }
+            Weights::Damaged { .. } | Weights::NotKnown => None,
+        };
+        findings.extend(told.filter(|finding| seen.insert(finding.text.clone())));
+    }
+    if !absent.is_empty() {
+        findings.push(Finding::note(
+            Area::Model,
+            format!(
+                "not on this machine, so whether it fits that GPU is not judged: {}",
+                absent.join(", ")
+            ),
+        ));
+    }
+    findings
+}
+
 fn presence(framework: &Framework, model: &Model, weights: &Weights, plan_path: &Path) -> Option<Finding> {
     let name = &model.name;
     let store = kind(framework.kind).models;
     let fetch = format!("fetch it: benchd env {}", plan_path.display());
     Some(match weights {
         Weights::NotKnown => return None,
+        // `--load-format dummy`: the server makes them up.
+        Weights::Whole(found) if found.bytes == 0 => Finding::note(
+            Area::Model,
+            format!(
+                "{name}: no weights are read, only configuration and tokenizer at {}",
+                found.path.display()
+            ),
+        ),
         Weights::Whole(found) => Finding::ok(
             Area::Model,
             format!(
-                "{name}: {} of {} at {}",
+                "{name}: {} of {}{} at {}",
                 size(found.bytes),
                 found.format,
+                found
+                    .precision
+                    .value()
+                    .map(|format| format!(" ({format})"))
+                    .unwrap_or_default(),
                 found.path.display()
             ),
         ),
@@ -100,6 +161,31 @@ fn presence(framework: &Framework, model: &Model, weights: &Weights, plan_path: 
             Finding::lose(Area::Model, text, remedy)
         }
     })
+}
+
+/// What is served in other numbers than the plan expects, or made up.
+fn precision(framework: &Framework, model: &Model, served: &Precision) -> Vec<Finding> {
+    let lane = format!("{} / {}", framework.name, model.name);
+    let mut findings = Vec::new();
+    if let (Some(expected), Reading::Read { value, from }) = (&model.precision, &served.weights)
+        && *value != Format::new(expected)
+    {
+        findings.push(Finding::warn(
+            Area::Model,
+            format!(
+                "{lane}: the weights are {value} ({from}); the plan expects {}",
+                Format::new(expected)
+            ),
+            format!("serve other weights, or correct models.{}.precision", model.name),
+        ));
+    }
+    if served.random_weights.value() == Some(&true) {
+        findings.push(Finding::note(
+            Area::Model,
+            format!("{lane}: random weights: answers mean nothing, speed only"),
+        ));
+    }
+    findings
 }
 
 /// Whether a token of the hub is at hand: in the environment, or as its own login stores it.

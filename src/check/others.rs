@@ -77,8 +77,8 @@ pub(super) fn ports(used: &[&Framework]) -> Vec<Finding> {
     findings
 }
 
-/// Runs that are under way, that died, and what those left running.
-pub(super) fn runs(results: &Path, logs: &Path, plan_name: &str, plan_path: &Path) -> Vec<Finding> {
+/// Runs that are under way, that died, and what those left running. `resume` is the command that goes on with one.
+pub(super) fn runs(results: &Path, logs: &Path, plan_name: &str, resume: &str) -> Vec<Finding> {
     let runs = match RunDir::list(results, logs) {
         Ok(runs) => runs,
         Err(error) => {
@@ -107,16 +107,15 @@ pub(super) fn runs(results: &Path, logs: &Path, plan_name: &str, plan_path: &Pat
         };
         let state = State::from_entries(&replay.entries);
         let mine = state.plan == plan_name;
-        findings.extend(one_run(run, &state, mine && newest_of_plan, plan_path));
+        findings.extend(one_run(run, &state, mine && newest_of_plan, resume));
         newest_of_plan &= !mine;
     }
     findings
 }
 
-/// `resumable`: whether `--resume` would go on with this very run.
-fn one_run(run: &RunDir, state: &State, resumable: bool, plan_path: &Path) -> Vec<Finding> {
+/// `resumable`: whether `resume` would go on with this very run.
+fn one_run(run: &RunDir, state: &State, resumable: bool, resume: &str) -> Vec<Finding> {
     let id = run.id();
-    let resume = format!("benchd run {} --resume", plan_path.display());
     if state.is_open() && is_alive(state) {
         return vec![Finding::warn(
             Area::Run,

@@ -6,9 +6,9 @@ use indexmap::IndexMap;
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr as _;
 
-use super::{CommandResult, DONE, answer, count_cells, load_plan, narrowed_lanes, runtime};
+use super::{CommandResult, DONE, answer, count_cells, load_plan, narrowed_lanes, runtime, trial};
 use crate::{
-    check::{self, Finding, Severity, Subject},
+    check::{self, Area, Finding, Severity, Subject, known::Machine},
     cli::CheckArgs,
     run::{Context as _, EXIT_MACHINE, Failure, redactor, short_duration},
 };
@@ -33,14 +33,20 @@ pub(super) fn run(args: CheckArgs) -> CommandResult {
     let loaded = load_plan(&args.plan)?;
     let lanes = narrowed_lanes(&loaded.plan, &args.only, "check")?;
     settings_fit(&loaded.plan, &lanes)?;
-    let runtime = runtime()?;
-    let findings = runtime.block_on(check::everything(Subject {
+    let subject = Subject {
         plan: &loaded.plan,
         plan_path: &args.plan,
         lanes: &lanes,
         results: &args.places.results,
         logs: &args.places.logs,
-    }));
+    };
+    let findings = match &args.gpu {
+        Some(name) => {
+            let machine = Machine::with_gpu(name).map_err(Failure::plan)?;
+            runtime()?.block_on(check::elsewhere(subject, &machine))
+        }
+        None => runtime()?.block_on(check::everything(subject)),
+    };
     let estimate = benchd_plan::estimate(
         &loaded.plan,
         &lanes,
@@ -61,6 +67,11 @@ pub(super) fn run(args: CheckArgs) -> CommandResult {
     answer(&redactor(&loaded).text(&text))?;
     if findings.iter().any(|finding| finding.severity.forbids()) {
         return Ok(EXIT_MACHINE);
+    }
+    if args.start {
+        let trial = trial::start_each(&args.plan, &lanes, &args.places)?;
+        answer(&redactor(&loaded).text(&format!("\n{}", trial.text)))?;
+        return Ok(trial.code);
     }
     DONE
 }
@@ -226,7 +237,11 @@ fn verdict(findings: &[Finding]) -> String {
         .map(|(severity, count)| format!("{count} {}", severity.as_str()))
         .collect();
     let worst = findings.iter().map(|f| f.severity).min().unwrap_or(Severity::Ok);
+    let mut stops = findings.iter().filter(|f| f.severity == Severity::Stop);
     let meaning = match worst {
+        Severity::Stop if stops.all(|stop| stop.area == Area::KnownIssue) => {
+            "the run would not start; --skip-unfit leaves these lanes out and runs the others"
+        }
         Severity::Stop => "the run would not start",
         Severity::Lose => "the run should not start: a part of it would be lost, or measure something else",
         Severity::Warn => "the run can start; look at the warnings",
@@ -288,7 +303,6 @@ fn json(plan: &Plan, estimate: &Estimate, findings: &[Finding]) -> Result<String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::Area;
 
     fn finding(severity: Severity, area: Area, text: &str, remedy: Option<&str>) -> Finding {
         Finding {

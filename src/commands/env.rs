@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{CommandResult, DONE, load_plan, runtime};
+use super::{CommandResult, DONE, load_plan, narrowed_lanes, runtime, trial};
 use crate::{
-    cli::EnvArgs,
+    cli::{EnvArgs, Places},
     env::{self, EnvError},
     run::{self, Context as _, Failure, Signals, signal_exit_code},
 };
@@ -32,6 +32,16 @@ pub(super) fn run(args: EnvArgs) -> CommandResult {
     let still = missing(&loaded.plan, &args);
     if still.is_empty() {
         eprintln!("everything that {} names is there", args.plan.display());
+        if args.warm {
+            let lanes = narrowed_lanes(&loaded.plan, &[], "warm")?;
+            let places = Places {
+                results: "results".into(),
+                logs: "logs".into(),
+            };
+            let trial = trial::start_each(&args.plan, &lanes, &places)?;
+            eprint!("{}", redactor.text(&trial.text));
+            return Ok(trial.code);
+        }
         return DONE;
     }
     Err(Failure::machine(still.join("\n")).redacted(&redactor))
@@ -50,6 +60,14 @@ async fn make(plan: &Plan, args: &EnvArgs, signals: &Signals, redactor: &Redacto
     for model in env::models_to_fetch(plan) {
         eprintln!("{}  (models.{})", redactor.text(&model.id), model.model);
         let fetched = env::fetch(plan, &model, signals.clean(), Shown::new(redactor).line());
+        fetched.await.map_err(|error| failed(&error, signals))?;
+    }
+    for vocabulary in env::vocabularies_missing(plan)
+        .iter()
+        .filter(|v| v.can_be_fetched())
+    {
+        eprintln!("{}", vocabulary.path.display());
+        let fetched = env::fetch_vocabulary(vocabulary, signals.clean(), Shown::new(redactor).line());
         fetched.await.map_err(|error| failed(&error, signals))?;
     }
     Ok(())
@@ -91,6 +109,14 @@ fn missing(plan: &Plan, args: &EnvArgs) -> Vec<String> {
     if !args.no_models {
         texts.extend(env::models_missing(plan).into_iter().map(|text| {
             format!("{text}\n  hint: benchd env {file} fetches what can be fetched; else correct the plan")
+        }));
+        texts.extend(env::vocabularies_missing(plan).into_iter().map(|missing| {
+            let path = missing.path.display();
+            let hint = match missing.can_be_fetched() {
+                true => format!("fetch it: benchd env {file}"),
+                false => "put it there, or take TIKTOKEN_ENCODINGS_BASE out".to_owned(),
+            };
+            format!("harmony's vocabulary: {path} is not there\n  hint: {hint}")
         }));
     }
     texts

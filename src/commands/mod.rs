@@ -9,6 +9,7 @@ mod schema;
 mod selfcheck;
 mod sim;
 mod status;
+mod trial;
 
 use std::{path::Path, process::ExitCode};
 

@@ -3,7 +3,7 @@
 use super::{CommandResult, load_plan, narrowed_lanes};
 use crate::{
     cli::RunArgs,
-    run::{self, Context as _, Display, Failure, RunOptions, Signals, Systemd},
+    run::{self, Context as _, Display, Failure, Purpose, RunOptions, Signals, Systemd},
 };
 
 mod dry_run;
@@ -20,17 +20,27 @@ pub(super) fn run(args: RunArgs) -> CommandResult {
     let lanes = narrowed_lanes(&loaded.plan, &args.only, "run")?;
     let redactor = run::redactor(&loaded);
     if args.dry_run {
-        return dry_run::print(&loaded.plan, &lanes, &redactor);
+        return dry_run::print(&args, &loaded, &lanes, &redactor);
     }
-    let options = RunOptions {
-        redactor: redactor.clone(),
+    drive(RunOptions {
+        redactor,
         loaded,
         lanes,
         resume: args.resume,
         results: args.places.results,
         logs: args.places.logs,
         selfcheck: !args.no_selfcheck,
-    };
+        skip_unfit: args.skip_unfit,
+        purpose: Purpose::Measure,
+    })
+}
+
+/// Runs lanes to their end.
+///
+/// # Errors
+/// When the plan can't be gone on with (2), or the machine is not fit (3).
+pub(super) fn drive(options: RunOptions) -> CommandResult {
+    let redactor = options.redactor.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("benchd-control")

@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use super::{CommandResult, DONE, answer, runtime};
 use crate::{
+    check::host_info,
     cli::SelfcheckArgs,
-    run::{Context as _, Failure, host_info},
+    run::{Context as _, Failure},
     selfcheck::{self, MAX_STREAMS, Options},
 };
 use benchd_journal::{ClientCalibration, HostInfo, write_atomic};

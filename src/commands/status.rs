@@ -8,10 +8,11 @@ use std::{
 
 use super::{CommandResult, DONE, answer, find_run};
 use crate::{
+    check::boot_id,
     cli::StatusArgs,
-    run::{Failure, boot_id, short_duration},
+    run::{Failure, short_duration},
 };
-use benchd_core::record::LaneId;
+use benchd_core::{format::counted, record::LaneId};
 use benchd_journal::{LaneOutcome, RunDir, RunOutcome, State};
 
 /// Prints where the run stands, on stdout.
@@ -72,11 +73,7 @@ fn render(state: &State, alive: bool, now_us: u64, in_cell: Option<u64>) -> Stri
             RunOutcome::Unsafe => "stopped for safety".to_owned(),
             RunOutcome::Aborted => "stopped; go on with --resume".to_owned(),
         },
-        (None, true) => format!(
-            "running since {} (pid {})",
-            since(state.started_unix_us),
-            state.pid
-        ),
+        (None, true) => format!("running for {} (pid {})", since(state.started_unix_us), state.pid),
         (None, false) => format!("died {} ago; go on with --resume", since(state.last_unix_us)),
     };
     let _ = writeln!(out, "run    {}", state.run_id);
@@ -98,7 +95,7 @@ fn render(state: &State, alive: bool, now_us: u64, in_cell: Option<u64>) -> Stri
             .unwrap_or("server starting or stopping");
         let records = in_cell.filter(|_| state.current_cell.is_some());
         let records = records
-            .map(|n| format!(", {n} requests so far (warm-up included)"))
+            .map(|n| format!(", {} so far (warm-up included)", counted(n, "request")))
             .unwrap_or_default();
         let _ = writeln!(out, "now    {lane}: {cell}{records}");
     }
@@ -127,7 +124,7 @@ fn render(state: &State, alive: bool, now_us: u64, in_cell: Option<u64>) -> Stri
             lane.planned_cells
         );
         if failed > 0 {
-            let _ = write!(out, ", {failed} failed requests");
+            let _ = write!(out, ", {}", counted(failed, "failed request"));
         }
         if let Some(end) = lane
             .ended
@@ -208,6 +205,6 @@ mod tests {
             dead.contains("failed at ready: the server ended with exit 1\n"),
             "{dead}"
         );
-        assert!(render(&state, true, 62_000_000, None).contains("running since 1 m 02 s (pid 7)"));
+        assert!(render(&state, true, 62_000_000, None).contains("running for 1 m 02 s (pid 7)"));
     }
 }

@@ -7,6 +7,7 @@
 //! - `provision`: running a recipe.
 //! - `record`: what was installed, beside it and for the run.
 //! - `models`: fetching models.
+//! - `vocabulary`: fetching what lanes would fetch when they start.
 //! - `venv`: what a venv holds, read from its files.
 
 mod folder;
@@ -14,6 +15,7 @@ mod models;
 mod provision;
 mod record;
 mod venv;
+mod vocabulary;
 
 use std::path::{Path, PathBuf};
 
@@ -22,6 +24,7 @@ pub(crate) use models::{fetch, models_missing, models_to_fetch};
 pub use provision::{EnvError, provision};
 pub(crate) use record::{describe, installed, is_current};
 pub(crate) use venv::{Venv, is_half_made, is_version};
+pub(crate) use vocabulary::{fetch_vocabulary, vocabularies_missing};
 
 use benchd_frameworks::kind;
 use benchd_plan::{Framework, Model, Plan, Source};
@@ -130,17 +133,24 @@ pub(crate) fn missing_of_models<'a>(
 ) -> Vec<(&'a Framework, Missing)> {
     let mut all: Vec<(&Framework, Missing)> = Vec::new();
     for framework in frameworks {
-        for missing in plan
-            .models
-            .values()
-            .flat_map(|model| missing_of_model(framework, model))
-        {
+        let models = plan.models.values();
+        let served = models.filter(|model| model.left_out(framework).is_none());
+        for missing in served.flat_map(|model| missing_of_model(framework, model)) {
             if !all.iter().any(|(_, known)| known.path == missing.path) {
                 all.push((framework, missing));
             }
         }
     }
     all
+}
+
+/// Each framework with each model that it serves; without servers that someone else runs.
+fn served(plan: &Plan) -> impl Iterator<Item = (&Framework, &Model)> {
+    plan.frameworks
+        .values()
+        .filter(|framework| !matches!(framework.source, Source::Url(_)))
+        .flat_map(|framework| plan.models.values().map(move |model| (framework, model)))
+        .filter(|(framework, model)| model.left_out(framework).is_none())
 }
 
 /// What is missing of a whole plan, frameworks first.
@@ -370,6 +380,7 @@ mod tests {
             reasoning_effort: None,
             precision: None,
             args: BTreeMap::new(),
+            not_on: BTreeMap::new(),
         };
         let ollama = framework(FrameworkKind::Ollama, Source::Binary("ollama".into()));
         let mut all = missing_of_model(&ollama, &model);

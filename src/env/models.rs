@@ -65,7 +65,7 @@ pub(crate) struct Fetch {
 /// The models of a plan that are not whole on disk and can be fetched, each once.
 pub(crate) fn models_to_fetch(plan: &Plan) -> Vec<Fetch> {
     let mut all: Vec<Fetch> = Vec::new();
-    for (framework, model) in served(plan) {
+    for (framework, model) in super::served(plan) {
         let wanted = match benchd_frameworks::weights(framework, model) {
             Weights::Absent(absent) => absent.fetchable,
             Weights::Damaged { .. } => is_fetched(framework, model),
@@ -92,7 +92,7 @@ pub(crate) fn models_to_fetch(plan: &Plan) -> Vec<Fetch> {
 /// Models that are not whole on disk, in words, each once: what a fetch could not mend, and what nobody fetches.
 pub(crate) fn models_missing(plan: &Plan) -> Vec<String> {
     let mut texts: Vec<String> = Vec::new();
-    for (framework, model) in served(plan) {
+    for (framework, model) in super::served(plan) {
         let text = match benchd_frameworks::weights(framework, model) {
             Weights::Absent(absent) if absent.fetchable => {
                 format!("models.{}: {} is not on this machine", model.name, absent.id)
@@ -115,13 +115,6 @@ pub(crate) fn models_missing(plan: &Plan) -> Vec<String> {
         }
     }
     texts
-}
-
-fn served(plan: &Plan) -> impl Iterator<Item = (&Framework, &Model)> {
-    plan.frameworks
-        .values()
-        .filter(|framework| !matches!(framework.source, Source::Url(_)))
-        .flat_map(|framework| plan.models.values().map(move |model| (framework, model)))
 }
 
 /// Whether fetching again can mend what is damaged: not a folder or file of the plan's own.

@@ -124,6 +124,8 @@ pub(crate) fn describe(framework: &Framework) -> Option<EnvironmentInfo> {
 fn add_venv(info: &mut EnvironmentInfo, folder: &Path) {
     if let Ok(venv) = Venv::read(folder) {
         info.packages = u32::try_from(venv.packages.len()).ok();
+        info.torch = venv.torch.as_ref().map(|torch| torch.version.clone());
+        info.torch_cuda = venv.torch.as_ref().and_then(|torch| torch.cuda.clone());
         info.resolved_sha256 = Some(venv.resolved_sha256());
         info.python = venv.python;
     }

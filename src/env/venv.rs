@@ -21,6 +21,19 @@ pub(crate) struct Venv {
     pub(crate) python: Option<String>,
     /// Packages and their versions, names in lower case with dashes.
     pub(crate) packages: BTreeMap<String, String>,
+    /// Its torch, where it has one that tells its version.
+    pub(crate) torch: Option<Torch>,
+    /// Where its Python's headers are, or should be.
+    pub(crate) headers: Option<PathBuf>,
+}
+
+/// What `torch/version.py` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Torch {
+    /// `2.9.1+cu128`.
+    pub(crate) version: String,
+    /// The CUDA that it was built for, `12.8`.
+    pub(crate) cuda: Option<String>,
 }
 
 impl Venv {
@@ -34,7 +47,8 @@ impl Venv {
             _ => error,
         })?;
         let mut packages = BTreeMap::new();
-        for entry in std::fs::read_dir(site_packages(folder)?)? {
+        let site = site_packages(folder)?;
+        for entry in std::fs::read_dir(&site)? {
             let name = entry?.file_name();
             let Some((package, version)) = name
                 .to_str()
@@ -45,9 +59,13 @@ impl Venv {
             };
             packages.insert(normal(package), version.to_owned());
         }
+        let torch = std::fs::read_to_string(site.join("torch/version.py"));
+        let python = python_of(&config);
         Ok(Self {
-            python: python_of(&config),
+            headers: python.as_deref().and_then(|python| headers_of(&config, python)),
+            python,
             packages,
+            torch: torch.ok().and_then(|text| torch_of(&text)),
         })
     }
 
@@ -92,16 +110,44 @@ fn site_packages(folder: &Path) -> io::Result<PathBuf> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "it has no site-packages"))
 }
 
+/// The value of a key of `pyvenv.cfg`.
+fn value(config: &str, wanted: &str) -> Option<String> {
+    config
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .find(|(key, _)| key.trim() == wanted)
+        .map(|(_, value)| value.trim().to_owned())
+}
+
 /// `version_info = 3.12.8` as uv writes it, `version = 3.12.8` as Python itself does.
 fn python_of(config: &str) -> Option<String> {
-    let value = |wanted: &str| {
-        config
-            .lines()
-            .filter_map(|line| line.split_once('='))
-            .find(|(key, _)| key.trim() == wanted)
-            .map(|(_, value)| value.trim().to_owned())
+    value(config, "version_info").or_else(|| value(config, "version"))
+}
+
+/// Where the headers of the Python are that a venv was made of: `home` is the folder of its program.
+fn headers_of(config: &str, python: &str) -> Option<PathBuf> {
+    let home = PathBuf::from(value(config, "home")?);
+    let mut parts = python.split('.');
+    let short = format!("python{}.{}", parts.next()?, parts.next()?);
+    Some(home.parent()?.join("include").join(short).join("Python.h"))
+}
+
+/// `__version__ = '2.9.1+cu128'` and `cuda: Optional[str] = '12.8'`, whatever stands between name and value.
+fn torch_of(text: &str) -> Option<Torch> {
+    let string = |name: &str| {
+        let line = text.lines().find(|line| {
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.trim_start().starts_with([':', '=']))
+        })?;
+        let (_, value) = line.rsplit_once('=')?;
+        let value = value.trim();
+        let inside = value.strip_prefix(['\'', '"'])?.strip_suffix(['\'', '"'])?;
+        Some(inside.to_owned())
     };
-    value("version_info").or_else(|| value("version"))
+    Some(Torch {
+        version: string("__version__")?,
+        cuda: string("cuda"),
+    })
 }
 
 /// Packages are named as they like on disk: `torch_memory_saver`, `Jinja2`.
@@ -167,6 +213,29 @@ mod tests {
         ] {
             assert_eq!(is_version(found, wanted), is, "{found} for {wanted}");
         }
+    }
+
+    #[test]
+    fn torch_tells_its_cuda_without_being_imported() {
+        let text = "from typing import Optional\n\n__all__ = ['__version__', 'debug', 'cuda']\n__version__ = '2.9.1+cu128'\n\
+                    debug = False\ncuda: Optional[str] = '12.8'\ngit_version = 'd38164'\nhip: Optional[str] = None\n";
+        let torch = torch_of(text).unwrap();
+        assert_eq!(
+            (torch.version.as_str(), torch.cuda.as_deref()),
+            ("2.9.1+cu128", Some("12.8"))
+        );
+        let cpu = torch_of("__version__ = '2.9.1+cpu'\ncuda = None\n").unwrap();
+        assert_eq!(cpu.cuda, None);
+    }
+
+    #[test]
+    fn headers_are_looked_for_beside_the_python_that_the_venv_was_made_of() {
+        let config = "home = /opt/python/bin\nversion_info = 3.12.8\n";
+        assert_eq!(
+            headers_of(config, "3.12.8").as_deref(),
+            Some(Path::new("/opt/python/include/python3.12/Python.h"))
+        );
+        assert_eq!(headers_of("version = 3.12\n", "3.12"), None);
     }
 
     #[test]

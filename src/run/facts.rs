@@ -2,22 +2,33 @@
 
 use std::time::Duration;
 
-use super::watchdog::Watchdog;
+use super::{attempt::LaneAttempt, watchdog::Watchdog};
 use crate::server::Control;
 use benchd_core::record::HttpCall;
-use benchd_frameworks::{Adapter, Facts};
+use benchd_frameworks::Facts;
 
 /// Limit of one call for facts or counters.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Asks for all facts that the framework gives.
-pub(super) async fn ask(adapter: &dyn Adapter, control: &Control, watchdog: &Watchdog) -> Facts {
+/// Asks for all facts that the framework gives, and reads in which numbers it serves the model: from its answers, from `log`,
+/// its output since its launch, and from its settings and files.
+pub(super) async fn ask(
+    attempt: &LaneAttempt<'_>,
+    control: &Control,
+    watchdog: &Watchdog,
+    log: &str,
+) -> Facts {
     let mut answers = Vec::new();
-    for call in adapter.facts_calls() {
+    for call in attempt.adapter.facts_calls() {
         watchdog.ping();
         answers.push(body_of(control, &call).await);
     }
-    adapter.parse_facts(&answers)
+    let mut facts = attempt.adapter.parse_facts(&answers);
+    // Reads headers of files.
+    tokio::task::block_in_place(|| {
+        benchd_frameworks::settle_precision(&mut facts, attempt.framework, attempt.model, log);
+    });
+    facts
 }
 
 /// The body of an answer with status 200; facts are not needed to measure, so nothing else is an error.

@@ -21,7 +21,7 @@ use super::{
     server_log::ServerLog,
     session::{MeasureContext, Session},
     signals::Signals,
-    start::{RunOptions, StartedRun},
+    start::{Purpose, RunOptions, StartedRun},
 };
 use crate::{
     check::{attached, gpu::name_process},
@@ -91,6 +91,9 @@ impl<'a> LaneRunner<'a> {
                 "the plan names no such framework or model",
             ));
         };
+        if let Some((_, why)) = run.unfit.iter().find(|(id, _)| *id == lane.id) {
+            return Err(LaneEnd::failed("prepare", format!("left out: {why}")));
+        }
         let plan_path = &options.loaded.path;
         ensure_environment(framework, model, plan_path, self.signals, self.display).await?;
         let prepare = |error: &dyn std::fmt::Display| LaneEnd::failed("prepare", error.to_string());
@@ -263,8 +266,24 @@ impl<'a> LaneRunner<'a> {
         let server = ready.watch();
         ensure_on_chosen(gpu, &attempt.lane.id, &server).await?;
         let _pids = FollowPids::start(gpu.clone(), server.clone());
+        if self.options.purpose == Purpose::Trial {
+            let said = log.since();
+            let watchdog = self.display.watchdog();
+            let facts = facts::ask(
+                attempt,
+                &ready.control(),
+                watchdog,
+                said.as_deref().unwrap_or_default(),
+            )
+            .await;
+            let load = said.as_deref().map(load_figures);
+            let used = used_bytes(gpu, &gpu_log.strangers()).await;
+            ready.announce(facts.values, facts.precision, None, used, load, caches);
+            return Ok(LaneEnd::finished());
+        }
         let context = self.measure_context(gpu_log, Some(server.clone()));
-        let answer = ready.answer().clone();
+        let said = log.since().unwrap_or_default();
+        let answer = (ready.answer().clone(), said.as_str());
         let opened = Session::open(attempt, context, ready.control(), answer, &mut self.calibrations).await;
         let mut session = match opened {
             Ok(session) => session,
@@ -278,7 +297,8 @@ impl<'a> LaneRunner<'a> {
             // What vLLM's API gives for it (blocks times their size) counts a model with sliding windows twice.
             facts.insert(KV_CAPACITY.to_owned(), tokens.to_string());
         }
-        ready.announce(facts, session.template_tokens(), used, load, caches);
+        let precision = session.facts.precision.clone();
+        ready.announce(facts, precision, session.template_tokens(), used, load, caches);
         Ok(cells::run(&mut session, &mut self.remaining).await)
     }
 
@@ -305,8 +325,20 @@ impl<'a> LaneRunner<'a> {
             ..*attempt
         };
         let processes = self.tell_apart(attempt, url);
+        if self.options.purpose == Purpose::Trial {
+            let facts = facts::ask(attempt, &control, self.display.watchdog(), "").await;
+            let told = Told {
+                facts: facts.values,
+                precision: facts.precision,
+                template_tokens: None,
+                gpu_used_bytes: used_bytes(&self.run.gpu, &gpu_log.strangers()).await,
+                processes,
+            };
+            attached.announce(told, sink);
+            return LaneEnd::finished();
+        }
         let context = self.measure_context(gpu_log, None);
-        let answer = attached.answer.clone();
+        let answer = (attached.answer.clone(), "");
         let opened = Session::open(attempt, context, control, answer, &mut self.calibrations).await;
         let mut session = match opened {
             Ok(session) => session,
@@ -315,6 +347,7 @@ impl<'a> LaneRunner<'a> {
         let used = used_bytes(&self.run.gpu, &gpu_log.strangers()).await;
         let told = Told {
             facts: session.facts.values.clone(),
+            precision: session.facts.precision.clone(),
             template_tokens: session.template_tokens(),
             gpu_used_bytes: used,
             processes,

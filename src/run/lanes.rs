@@ -14,7 +14,7 @@ use super::{
     remaining::Remaining,
     selfcheck,
     signals::Signals,
-    start::{RunOptions, StartedRun, begin},
+    start::{Purpose, RunOptions, StartedRun, begin},
     systemd::Systemd,
     webhook::Webhook,
 };
@@ -197,7 +197,7 @@ fn end(
     info.updated_unix_us = run.journal.state().last_unix_us;
     // Of all that the run measured, also where this start was narrowed: it is what `benchd report` writes.
     let lanes = benchd_plan::lanes(&options.loaded.plan, &benchd_plan::Only::default());
-    match benchd_report::write_all(&run.dir, &options.loaded.plan, &lanes) {
+    let report = || match benchd_report::write_all(&run.dir, &options.loaded.plan, &lanes) {
         Ok(summary) => {
             display.close();
             let mut text = format!("\n{}\n", benchd_report::final_table(&summary));
@@ -212,6 +212,11 @@ fn end(
         }
         // What is measured is safe in the run's folder; the report can be written again from it.
         Err(error) => display.say(&Line::NoReport(&run.dir, &error)),
+    };
+    match options.purpose {
+        Purpose::Measure => report(),
+        // Nothing was measured: what each start came to is told by who asked for it.
+        Purpose::Trial => display.close(),
     }
     // Last: a run whose end is journalled and not written here died before its report, and is gone on with.
     if let Err(error) = info.write(&run.dir.run_json()) {
@@ -238,7 +243,12 @@ fn view(options: &RunOptions, run: &StartedRun, halt: Option<Halt>) -> RunView {
             let known = state.lanes.get(&lane.id);
             let finished = |cell: &benchd_plan::Cell| state.finished(&lane.id, &cell.id);
             let stands = |cell: &&benchd_plan::Cell| state.stands(&lane.id, &cell.id).is_some();
-            let open = lane.cells.iter().filter(|cell| !stands(cell)).count();
+            let last = known.and_then(|l| l.ended.as_ref()).map(|ended| ended.outcome);
+            let tried = options.purpose == Purpose::Trial && last == Some(LaneOutcome::Finished);
+            let open = match tried {
+                true => 0,
+                false => lane.cells.iter().filter(|cell| !stands(cell)).count(),
+            };
             let spoilt = lane
                 .cells
                 .iter()
@@ -250,7 +260,7 @@ fn view(options: &RunOptions, run: &StartedRun, halt: Option<Halt>) -> RunView {
                 attempts: known.map_or(0, |l| l.attempts),
                 failures: known.map_or(0, |l| l.failures),
                 retries: retries(options, lane),
-                last: known.and_then(|l| l.ended.as_ref()).map(|ended| ended.outcome),
+                last,
                 failed_requests: lane
                     .cells
                     .iter()

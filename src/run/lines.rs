@@ -4,7 +4,7 @@ use std::{fmt, path::Path, time::Duration};
 
 use super::{duration::short_duration, lane_end::LaneEnd};
 use crate::scenario::CellProgress;
-use benchd_core::record::LaneId;
+use benchd_core::{format::counted, record::LaneId};
 use benchd_journal::{LaneOutcome, RunDir};
 
 /// How a line is meant. Colour only repeats what the word at its start says.
@@ -118,7 +118,9 @@ impl fmt::Display for Line<'_> {
                     attempt => write!(f, ", attempt {attempt}"),
                 }
             }
-            Self::Provisioning(recipe) => write!(f, "  making what is missing: {}", recipe.display()),
+            Self::Provisioning(recipe) => {
+                write!(f, "  setting up missing dependencies: {}", recipe.display())
+            }
             Self::AlsoOnGpu(named) => write!(f, "note  also on the GPU: {named}"),
             Self::StrangerCame(named, exclusive) => {
                 write!(f, "  note  another process is on the GPU: {named}")?;
@@ -144,7 +146,8 @@ impl fmt::Display for Line<'_> {
             Self::ServerReady(after) => write!(f, "  ready after {:.1} s", after.as_secs_f64()),
             Self::TextsFound(probes, took) => write!(
                 f,
-                "  texts of exact length found with {probes} counts in {:.1} s",
+                "  prompts calibrated ({}) in {:.1} s",
+                counted((*probes).into(), "tokenizer call"),
                 took.as_secs_f64()
             ),
             Self::TextsLeftOut(what, why) => write!(
@@ -246,7 +249,7 @@ impl fmt::Display for Status<'_> {
             Self::Provisioning(line) => write!(f, "  {line}"),
             Self::Starting { lane, pid } => write!(f, "lane {lane}  starting (pid {pid})"),
             Self::ChatTemplate(lane) => write!(f, "lane {lane}  measuring the chat template"),
-            Self::Texts(lane) => write!(f, "lane {lane}  finding texts of exact length"),
+            Self::Texts(lane) => write!(f, "lane {lane}  calibrating prompts"),
             Self::LaneWarmup(lane) => write!(f, "lane {lane}  warming up"),
             Self::Strangers(named, left) => {
                 write!(f, "waiting for the GPU, {} more: {named}", short_duration(*left))

@@ -88,12 +88,12 @@ pub(super) struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// Opens it with a server whose readiness completion brought `answer`.
+    /// Opens it with a server whose readiness completion brought `answer`, and whose output so far is `log`.
     pub(super) async fn open(
         attempt: &'a LaneAttempt<'a>,
         context: MeasureContext<'a>,
         control: Control,
-        answer: ProbeAnswer,
+        (answer, log): (ProbeAnswer, &str),
         calibrations: &mut Calibrations,
     ) -> Result<Self, LaneEnd> {
         let display = context.display;
@@ -101,7 +101,7 @@ impl<'a> Session<'a> {
             .target()
             .await
             .map_err(|error| LaneEnd::failed("ready", error.to_string()))?;
-        let mut facts = facts::ask(attempt.adapter, &control, display.watchdog()).await;
+        let mut facts = facts::ask(attempt, &control, display.watchdog(), log).await;
         if !answer.shape.usage {
             facts.flags.push(Flag::new(
                 FlagKind::NoUsage,

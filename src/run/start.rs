@@ -11,13 +11,12 @@ use super::{
     delegation,
     display::Display,
     failure::{Context as _, Failure},
-    host::{boot_id, host_info},
     journal::JournalHandle,
     signals::Signals,
     strangers::{Waited, wait_alone},
 };
 use crate::{
-    check::{self, Finding, Severity, Subject},
+    check::{self, Finding, Severity, Subject, boot_id, host_info, known::Judged},
     env,
 };
 use benchd_core::record::{GpuProcess, LaneId, Redactor};
@@ -27,7 +26,7 @@ use benchd_host::{
 };
 use benchd_journal::{
     Event, GpuBaseline, GpuHeld, GpuReleased, Journal, Note, RUN_INFO_VERSION, RunDir, RunInfo, RunStarted,
-    RunState, ServerLife, ServerReaped, ServerStopping, State, write_atomic,
+    RunState, ServerLife, ServerReaped, ServerStopping, State, Toolchain, write_atomic,
 };
 use benchd_plan::{Lane, LoadedPlan};
 
@@ -42,8 +41,21 @@ pub(crate) struct RunOptions {
     pub(crate) logs: PathBuf,
     /// Whether the client is measured before the first lane.
     pub(crate) selfcheck: bool,
+    /// Whether lanes that are known not to start are left out, instead of the run being refused.
+    pub(crate) skip_unfit: bool,
+    /// What is done with each server.
+    pub(crate) purpose: Purpose,
     /// Takes secrets out of everything that is stored or shown.
     pub(crate) redactor: Redactor,
+}
+
+/// What is done with each server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Its lane's cells are measured.
+    Measure,
+    /// It is asked one question and stopped again.
+    Trial,
 }
 
 /// A run that has begun.
@@ -59,6 +71,8 @@ pub(super) struct StartedRun {
     pub(super) info: RunInfo,
     /// What to tell people.
     pub(super) notes: Vec<String>,
+    /// Lanes that are left out since they are known not to start, and why.
+    pub(super) unfit: Vec<(LaneId, String)>,
     /// The delegated cgroup below which each server gets its own.
     pub(super) delegated_cgroup: Option<PathBuf>,
     _locks: Vec<Lock>,
@@ -79,6 +93,15 @@ pub(super) async fn begin(
     let locks = lock_gpus(&gpu, &plan.name)?;
     let mut notes = Vec::new();
     notes.extend(doubts(check::fit(plan, &gpu).await)?);
+    let before = check::before_a_run(&subject(options), &gpu).await;
+    notes.extend(doubts(before.host)?);
+    let Judged {
+        findings,
+        unfit,
+        compiles,
+    } = before.judged;
+    notes.extend(known_issues(findings, options)?);
+    notes.extend(before.told.into_iter().map(|finding| finding.text));
     let (dir, journal, state, resumed) = match earlier {
         Some(dir) => {
             let opened = Journal::open(&dir.journal()).map_err(Failure::machine)?;
@@ -164,6 +187,11 @@ pub(super) async fn begin(
     let baseline = baseline(&gpu, &journal, &strangers).await?;
     // The size of an environment that was made by hand is added up from its files.
     let info = tokio::task::block_in_place(|| run_info(options, &dir, &journal, &gpu, &baseline));
+    let info = RunInfo {
+        toolchain: check::toolchain_of_this_machine().await,
+        compiles,
+        ..info
+    };
     info.write(&dir.run_json()).context("run.json can't be written")?;
     Ok(StartedRun {
         dir,
@@ -173,6 +201,7 @@ pub(super) async fn begin(
         strangers,
         info,
         notes,
+        unfit,
         delegated_cgroup,
         _locks: locks,
     })
@@ -224,6 +253,20 @@ fn doubts(findings: Vec<Finding>) -> Result<Vec<String>, Failure> {
         return Ok(findings.iter().filter_map(note).collect());
     }
     Err(Failure::machine(stops.join("\n")))
+}
+
+/// What is known of the lanes, as notes.
+///
+/// # Errors
+/// Lanes that can't start, unless they are to be left out.
+fn known_issues(findings: Vec<Finding>, options: &RunOptions) -> Result<Vec<String>, Failure> {
+    if options.skip_unfit {
+        return Ok(findings.iter().filter_map(note).collect());
+    }
+    doubts(findings).map_err(|failure| {
+        let hint = check::known::skip_hint(&options.loaded.path);
+        Failure::machine(format_args!("{}\n  hint: {hint}", failure.text))
+    })
 }
 
 /// The note of a finding that is not as it should be.
@@ -287,6 +330,10 @@ fn find_earlier(options: &RunOptions) -> Result<Option<RunDir>, Failure> {
             state.plan == options.loaded.plan.name
         };
         if mine && (!state.is_finished() || state.has_spoilt_cells() || died_before_its_report(&dir)) {
+            // A trial of another plan has nothing to go on with.
+            if options.purpose == Purpose::Trial && state.plan_sha256 != options.loaded.sha256 {
+                break;
+            }
             unchanged(&dir, &state)?;
             return Ok(Some(dir));
         }
@@ -596,6 +643,8 @@ fn run_info(
             .values()
             .filter_map(|framework| Some((framework.name.clone(), env::describe(framework)?)))
             .collect(),
+        toolchain: Toolchain::default(),
+        compiles: [].into(),
         client: earlier.and_then(|info| info.client),
         state: RunState::Running,
     }

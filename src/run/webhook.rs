@@ -9,10 +9,12 @@ use super::{
     display::Display,
     duration::short_duration,
     failure::Failure,
-    host::host_info,
-    start::{RunOptions, StartedRun},
+    start::{Purpose, RunOptions, StartedRun},
 };
-use crate::notify::{self, Message, Occasion};
+use crate::{
+    check::host_info,
+    notify::{self, Message, Occasion},
+};
 use benchd_journal::{LaneOutcome, RunOutcome};
 use benchd_plan::Lane;
 
@@ -35,6 +37,7 @@ impl<'a> Webhook<'a> {
                 .plan
                 .notify
                 .as_ref()
+                .filter(|_| options.purpose == Purpose::Measure)
                 .map(|n| n.webhook.as_str().into()),
             under_way: Mutex::default(),
         }

@@ -8,7 +8,7 @@ use super::{
     readying::{self, NotReady},
     settings::{CompletionProbe, EventSink, Interrupt, Moment, ProbeAnswer, ReadyPlan},
 };
-use benchd_core::record::{LaneId, ProcessIdentity};
+use benchd_core::record::{LaneId, Precision, ProcessIdentity};
 use benchd_journal::{Event, Note, ServerReady};
 
 /// A running server of someone else's that really answers.
@@ -31,6 +31,8 @@ pub struct Attached {
 pub struct Told {
     /// What it says of itself.
     pub facts: BTreeMap<String, String>,
+    /// In which numbers it serves.
+    pub precision: Precision,
     /// Tokens that the chat template adds to a user message.
     pub template_tokens: Option<u32>,
     /// GPU memory in use, bytes, all chosen devices together.
@@ -108,6 +110,7 @@ impl Attached {
             template_tokens: told.template_tokens,
             gpu_used_bytes: told.gpu_used_bytes,
             load: None,
+            precision: Some(told.precision),
             compile_caches: None,
             processes: told.processes,
         }));

@@ -10,7 +10,7 @@ use super::{
     running::{Answered, Running},
     settings::{ProbeAnswer, StopWhy},
 };
-use benchd_core::record::{CompileCaches, LaneId, LoadFigures, ProcessIdentity};
+use benchd_core::record::{CompileCaches, LaneId, LoadFigures, Precision, ProcessIdentity};
 use benchd_host::process::{LeaderExit, ServerProcess};
 use benchd_journal::{Event, ServerReady};
 
@@ -93,6 +93,7 @@ impl Ready {
     pub fn announce(
         &self,
         facts: BTreeMap<String, String>,
+        precision: Precision,
         template_tokens: Option<u32>,
         gpu_used_bytes: Option<u64>,
         load: Option<LoadFigures>,
@@ -108,6 +109,7 @@ impl Ready {
             template_tokens,
             gpu_used_bytes,
             load,
+            precision: Some(precision),
             compile_caches,
             processes: Vec::new(),
         }));

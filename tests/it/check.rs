@@ -14,14 +14,14 @@ use serde_json::{Value, json};
 use crate::{free_port, support::fake_nvml::FakeGpu};
 
 /// A machine that is fit for its plan.
-struct Machine {
+pub(crate) struct Machine {
     folder: tempfile::TempDir,
-    gpu: FakeGpu,
-    plan: Value,
+    pub(crate) gpu: FakeGpu,
+    pub(crate) plan: Value,
 }
 
 impl Machine {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let gpu = FakeGpu::new();
         let folder = tempfile::tempdir().unwrap();
         let machine = Self {
@@ -64,11 +64,11 @@ impl Machine {
         machine
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    fn put(&self, name: &str, content: &str, mode: u32) {
+    pub(crate) fn put(&self, name: &str, content: &str, mode: u32) {
         let path = self.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, content).unwrap();
@@ -85,7 +85,7 @@ impl Machine {
         self.gpu.set(&json!({ "devices": [device] }));
     }
 
-    fn uuid(&self) -> String {
+    pub(crate) fn uuid(&self) -> String {
         format!("GPU-{}", self.path().file_name().unwrap().to_string_lossy())
     }
 
@@ -133,7 +133,7 @@ impl Machine {
         file.set_len(head.len() as u64 + bytes - cut).unwrap();
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         fs::write(self.path().join("plan.yaml"), self.plan.to_string()).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_benchd"));
         command
@@ -156,15 +156,15 @@ impl Machine {
         command
     }
 
-    fn look(&self) -> Found {
+    pub(crate) fn look(&self) -> Found {
         Found::of(self.command(&["check", "plan.yaml", "--json"]).output().unwrap())
     }
 }
 
 /// What `benchd check --json` said.
-struct Found {
-    code: i32,
-    told: Value,
+pub(crate) struct Found {
+    pub(crate) code: i32,
+    pub(crate) told: Value,
 }
 
 impl Found {
@@ -178,7 +178,7 @@ impl Found {
 
     /// The finding whose text has these words: its severity, text and remedy.
     #[track_caller]
-    fn has(&self, severity: &str, words: &[&str]) -> (String, String) {
+    pub(crate) fn has(&self, severity: &str, words: &[&str]) -> (String, String) {
         let found = self.told["findings"].as_array().unwrap().iter().find(|finding| {
             let text = finding["text"].as_str().unwrap();
             finding["severity"] == severity && words.iter().all(|word| text.contains(word))
@@ -193,7 +193,7 @@ impl Found {
     }
 
     /// Findings that forbid the run, of the given severities.
-    fn bad(&self) -> Vec<String> {
+    pub(crate) fn bad(&self) -> Vec<String> {
         let all = self.told["findings"].as_array().unwrap().iter();
         all.filter(|f| f["severity"] == "stop" || f["severity"] == "lose")
             .map(|f| f["text"].as_str().unwrap().to_owned())
@@ -202,7 +202,7 @@ impl Found {
 
     /// Exactly one finding forbids the run: this one.
     #[track_caller]
-    fn refused(&self, severity: &str, words: &[&str]) -> String {
+    pub(crate) fn refused(&self, severity: &str, words: &[&str]) -> String {
         assert_eq!(self.bad().len(), 1, "{:#?}", self.bad());
         assert_eq!((self.code, &self.told["fit"]), (3, &json!(false)));
         let (_, remedy) = self.has(severity, words);

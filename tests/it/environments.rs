@@ -68,7 +68,8 @@ impl World {
             json!({ "ollama": { "kind": "ollama", "version": "1.2.3", "binary": "envs/ollama/bin/ollama", "port": 1 } }),
             json!({ "m": { "ollama": "m:1", "gguf": "m.gguf" } }),
         );
-        world.put("m.gguf", "GGUF", 0o644);
+        // Without metadata and without tensors.
+        world.put("m.gguf", &format!("GGUF\u{3}{}", "\0".repeat(19)), 0o644);
         let envs = Path::new(env!("CARGO_MANIFEST_DIR")).join("envs");
         world.put(
             OLLAMA,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use benchd_core::record::{
-    CacheReset, EndMarker, HttpCall, Message, Method, Outcome, RequestRecord, Step, StreamShape,
+    CacheReset, EndMarker, Format, HttpCall, Message, Method, Outcome, RequestRecord, Step, StreamShape,
 };
 use benchd_frameworks::{Adapter, ChatRequest, Context, adapter};
 use benchd_load::client::{Answer, OneOff, Target, request_once};
@@ -175,6 +175,7 @@ fn quickstart(models: &Path) -> Box<dyn Adapter> {
         reasoning_effort: None,
         precision: Some("q4_1".to_owned()),
         args: BTreeMap::from([("ollama".to_owned(), vec!["num_thread=1".to_owned()])]),
+        not_on: BTreeMap::new(),
     };
     let context = Context {
         longest_prompt_tokens: 512,
@@ -221,7 +222,7 @@ async fn real_ollama_imports_loads_answers_reloads_and_ends() {
     let facts = adapter.parse_facts(&answers);
     assert_eq!(facts.values["version"], "0.9.3");
     assert_eq!(facts.values["num_thread"], "1");
-    assert_eq!(facts.values["precision"], "q4_1");
+    assert_eq!(facts.precision.weights.value(), Some(&Format::new("Q4_1")));
     assert_eq!(facts.flags, []);
 
     let messages = [Message::user("Write a very long story about a river.")];

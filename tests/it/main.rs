@@ -8,6 +8,7 @@ mod env;
 mod environments;
 mod framework;
 mod gpu;
+mod known;
 mod night;
 #[expect(dead_code, reason = "the other test binary uses the rest")]
 #[expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]

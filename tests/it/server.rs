@@ -12,7 +12,9 @@ use benchd::{
     ProbeError, Ready, ReadyPlan, ReleaseHeld, ReleaseProof, ResetOutcome, ResetProbe, ServerSettings, Stage,
     StepOutcome, StopWhy, reset_cache,
 };
-use benchd_core::record::{CacheReset, DoneWhen, EndMarker, HttpCall, LaneId, ResetProof, Step, StreamShape};
+use benchd_core::record::{
+    CacheReset, DoneWhen, EndMarker, HttpCall, LaneId, Precision, ResetProof, Step, StreamShape,
+};
 use benchd_frameworks::{Launch, Requirement};
 use benchd_host::process::{self, LeaderExit, LogSettings, StopPolicy};
 use benchd_journal::Event;
@@ -289,7 +291,8 @@ async fn a_whole_life_with_all_its_events_and_times() {
             .contains(&process::identity(ready.leader().pid).unwrap())
     );
     assert_eq!(ready.watch().exit(), None);
-    ready.announce([("version".into(), "1".into())].into(), Some(7), None, None, None);
+    let facts = [("version".into(), "1".into())].into();
+    ready.announce(facts, Precision::default(), Some(7), None, None, None);
 
     let reaped = ready.stop(StopWhy::Finished, &CancellationToken::new()).await;
     assert!(!reaped.killed);

@@ -12,11 +12,11 @@ use serde_json::json;
 use crate::{bench::Bench, ended::Ended};
 
 /// What a server is told to be.
-struct Server {
+pub(crate) struct Server {
     /// Flags of the simulated server.
-    flags: &'static str,
+    pub(crate) flags: &'static str,
     /// Recorded lines that it writes at its start, a file below tests/fixtures/start-logs.
-    says: &'static str,
+    pub(crate) says: &'static str,
 }
 
 const SGLANG: Server = Server {
@@ -35,7 +35,7 @@ const OLLAMA: Server = Server {
 };
 
 /// A program at `path` that is a simulated server behind a framework's own command line.
-fn stand_in(path: &Path, dialect: &str, server: &Server) {
+pub(crate) fn stand_in(path: &Path, dialect: &str, server: &Server) {
     let benchd = env!("CARGO_BIN_EXE_benchd");
     let says = match server.says {
         "" => String::new(),

@@ -25,6 +25,7 @@ use benchd_core::{
 };
 use benchd_journal::{FinishedCell, RecordError, cell_records};
 use benchd_plan::{Arrival, Cell, CellInput};
+use benchd_prompts::answers_in_one_language;
 
 /// Summarises a cell from the records that its end event names, in the run folder `root`, by its plan alone: flags that
 /// need the GPU's samples, the server or the prompts are left out. `timeout` is the limit of one request.
@@ -87,9 +88,9 @@ struct Fold<'a> {
     series: SeriesFold,
     requests: Vec<RequestValues>,
     answers: AnswerTexts,
-    /// Seconds since the Unix epoch, TPOT in milliseconds.
+    /// Of requests one after another: seconds since the Unix epoch, milliseconds.
     tpot_series: Vec<(f64, f64)>,
-    /// The same with latency; where there is a steady state it is replaced by that one's.
+    /// The same with the latency of full outputs.
     latency_series: Vec<(f64, f64)>,
 }
 
@@ -146,7 +147,7 @@ impl<'a> Fold<'a> {
                 ttft_ms: or_nan(times.ttft_ms),
                 latency_ms: or_nan(times.latency_ms.filter(|_| compared)),
                 tpot_ms: or_nan(times.tpot_ms),
-                tokens_per_s: or_nan(times.tokens_per_s),
+                tokens_per_s: or_nan(times.tokens_per_s.filter(|_| compared)),
             });
         }
     }
@@ -165,15 +166,13 @@ impl<'a> Fold<'a> {
                 self.series.add_numbered(r.index, ttft_ms);
             }
         }
-        let at_s = r.sent_unix_us as f64 / 1e6;
-        // The burst at a closed loop's start has times of its own.
-        if cell.concurrency == 1 || r.index >= cell.concurrency {
+        // Of several at once only those of a steady state met the same load; in an open loop the arrivals decide it.
+        if cell.concurrency == 1 && cell.arrival == Arrival::Closed {
+            let at_s = r.sent_unix_us as f64 / 1e6;
             self.tpot_series.extend(times.tpot_ms.map(|tpot| (at_s, tpot)));
-        }
-        // Under a closed loop of several streams only the steady state can show a trend.
-        if is_full && (cell.concurrency == 1 || cell.arrival != Arrival::Closed) {
+            let latency_ms = times.latency_ms.filter(|_| is_full);
             self.latency_series
-                .extend(times.latency_ms.map(|latency| (at_s, latency)));
+                .extend(latency_ms.map(|latency| (at_s, latency)));
         }
         self.add_counts(r, is_full);
     }
@@ -211,10 +210,14 @@ impl<'a> Fold<'a> {
         let cell = context.cell;
         let has_tokens = !self.output_tokens.is_empty();
         let passes = self.passes.finish(&ended.passes, evidence.requests, has_tokens);
-        let (steady, latency_series) = match passes.steady {
-            Some((steady, series)) => (Some(steady), series),
-            None => (None, self.latency_series),
+        let (steady, tpot_series, mut latency_series) = match passes.steady {
+            Some((steady, series)) => (Some(steady), series.tpot, series.latency),
+            None => (None, self.tpot_series, self.latency_series),
         };
+        if self.text.is_some() {
+            // As long as the model liked.
+            latency_series.clear();
+        }
         let passes_s: Vec<f64> = ended.passes.iter().map(|p| p.duration_us as f64 / 1e6).collect();
         let times = self.times.finish(self.text.is_none() && has_tokens);
         let series = self.series.finish(
@@ -236,8 +239,6 @@ impl<'a> Fold<'a> {
             .says(&ended.server_counters, evidence.failed, passes_s.iter().sum());
 
         evidence.latencies = times.latency_ms.as_ref().map_or(0, |d| d.n);
-        evidence.ttft_p50_ms = times.ttft_ms.as_ref().map(|d| d.p50);
-        evidence.tpot_p50_ms = times.tpot_ms.as_ref().map(|d| d.p50);
         evidence.has_steady = steady.is_some();
         let mut flags = cell_flags(&evidence, finished, context, gpu.as_ref(), &latency_series);
         let disagreement = disagreement(&server_says);
@@ -249,12 +250,16 @@ impl<'a> Fold<'a> {
         };
         let mut samples = CellSamples {
             output_tokens_per_s: by_pass(&passes.output_tokens_per_s),
+            fixed_output_tokens: output_tokens
+                .as_ref()
+                .filter(|counts| self.text.is_none() && counts.known > 0)
+                .map(|counts| counts.total as f64 / counts.known as f64),
             requests_per_s: by_pass(&passes.requests_per_s),
             first_ttft_ms,
             later_over_first,
             requests: self.requests,
             answers: self.answers,
-            tpot_series: self.tpot_series,
+            tpot_series,
             latency_series,
             series,
             written: WrittenSamples::default(),
@@ -266,6 +271,7 @@ impl<'a> Fold<'a> {
                 tokens_per_s: times.tokens_per_s,
                 latency_ms: times.latency,
                 output_tokens: Sorted::new(self.output_tokens),
+                one_language: matches!(cell.input, CellInput::Written { prompt_type, .. } if answers_in_one_language(prompt_type)),
                 text,
             };
         }

@@ -215,7 +215,8 @@ const BY_ROUND: [RoundFigure; 2] = [
         Some(c.gpu.as_ref()?.memory_peak_bytes? as f64 / 1e6)
     }),
     ("gpu_energy_j_per_output_token", |c| {
-        c.gpu.as_ref()?.energy_j_per_output_token
+        let gpu = c.gpu.as_ref().filter(|gpu| gpu.energy_certain == Some(true))?;
+        gpu.energy_j_per_output_token
     }),
 ];
 

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     distribution::SEED,
-    measured::{CellPair, MeasuredCell, by_framework, framework_pairs},
+    measured::{CellPair, FrameworkPair, MeasuredCell, by_framework, framework_pairs},
+    precision::ServedWeights,
     samples::{CellSamples, FIGURES, RequestFigure},
 };
 use benchd_core::stats::{
@@ -27,12 +28,16 @@ pub struct FrameworkComparison {
     pub baseline: String,
     /// What is compared.
     pub framework: String,
+    /// Why figures of the two don't compare like with like (weights of different or unknown precision), a statement each;
+    /// empty where nothing says so.
+    #[serde(default)]
+    pub unlike: Vec<String>,
     /// Cells that both measured, in the order in which the baseline ran them.
     pub cells: Vec<CellComparison>,
 }
 
 /// One cell of two frameworks. Figures by name: `ttft_ms`, `latency_ms` (full outputs where the length is fixed),
-/// `tpot_ms`, `tokens_per_s` (a request's), `output_tokens_per_s` (the cell's, by pass).
+/// `tpot_ms`, `tokens_per_s` (a request's, as the latency), `output_tokens_per_s` (the cell's, by pass).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CellComparison {
     /// The scenario's name in the plan.
@@ -41,6 +46,11 @@ pub struct CellComparison {
     pub cell: String,
     /// Rounds that both measured, over all nights.
     pub rounds: u32,
+    /// Mean output tokens of the baseline's answers and of the framework's, where the length is fixed and they are more than 2 %
+    /// apart: rates of whole passes then don't compare like with like. A request's own figures are those of full-length
+    /// answers.
+    #[serde(default)]
+    pub unequal_outputs: Option<[f64; 2]>,
     /// By figure.
     pub figures: IndexMap<String, Difference>,
 }
@@ -120,10 +130,35 @@ pub(super) fn frameworks(measured: &[MeasuredCell<'_>]) -> Vec<FrameworkComparis
                 model: pair.model.to_owned(),
                 baseline: pair.baseline.to_owned(),
                 framework: pair.framework.to_owned(),
+                unlike: unlike(measured, &pair),
                 cells,
             })
         })
         .collect()
+}
+
+/// Why two frameworks don't compare like with like.
+fn unlike(measured: &[MeasuredCell<'_>], pair: &FrameworkPair<'_>) -> Vec<String> {
+    let of_pair = measured.iter().map(|m| m.lane).filter(|lane| {
+        let id = &lane.lane;
+        id.model == pair.model && [pair.baseline, pair.framework].contains(&id.framework.as_str())
+    });
+    ServedWeights::of(of_pair).statement().into_iter().collect()
+}
+
+/// Output tokens further apart than this share are other work.
+const SAME_OUTPUTS: f64 = 0.02;
+
+/// The mean output tokens of both sides over their rounds, where the length is fixed and they are too far apart.
+fn unequal_outputs(rounds: &[(&CellSamples, &CellSamples)]) -> Option<[f64; 2]> {
+    let mean = |side: &dyn Fn(&(&CellSamples, &CellSamples)) -> Option<f64>| {
+        let means: Vec<f64> = rounds.iter().filter_map(side).collect();
+        (!means.is_empty()).then(|| means.iter().sum::<f64>() / means.len() as f64)
+    };
+    let base = mean(&|(base, _)| base.fixed_output_tokens)?;
+    let other = mean(&|(_, other)| other.fixed_output_tokens)?;
+    let apart = base.max(other) > base.min(other) * (1.0 + SAME_OUTPUTS);
+    apart.then_some([base, other])
 }
 
 /// Each framework's cells that more than one round of one night measured.
@@ -180,6 +215,7 @@ fn compare(pair: &CellPair<'_>) -> Option<CellComparison> {
         scenario: pair.scenario.to_owned(),
         cell: pair.cell.to_owned(),
         rounds: rounds.len() as u32,
+        unequal_outputs: unequal_outputs(rounds),
         figures,
     })
 }

@@ -1,34 +1,29 @@
-//! Whether a lane's figures or its GPU change from its start to its end, and whether a cell repeats over the rounds.
+//! Whether a lane's figures change while the load stays the same, and whether a cell repeats over the rounds.
 //!
-//! A lane measures each cell once, so a cell's place in the lane and its setting can't be told apart by its latency:
-//! within a lane only the trends inside the cells speak, taken together; across its cells the GPU's clocks do; across
-//! rounds the same cell measured again does.
+//! Only like is compared with like. A lane measures each cell once, and a cell's clocks follow its load (prefill draws more
+//! power than decoding): within a lane only the trends inside the cells speak, of requests that met the same load; across
+//! rounds the same cell measured again does, its figures and its clocks.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CellSummary, LaneSummary, RoundsSummary, context::CellContext, samples::CellSamples};
+use super::{
+    CellSummary, LaneSummary, RoundsSummary, batches::batch_means, context::CellContext, samples::CellSamples,
+};
 use benchd_core::{
-    record::{Flag, FlagKind},
+    record::{Flag, FlagKind, LaneId},
     stats::{Sorted, Trend, pooled_trend, trend},
 };
 
-/// A trend within a cell counts below this p value …
+/// A trend counts below this p value …
 const DRIFT_P: f64 = 0.001;
-/// … where latencies change by this share of their median from start to end, …
-const DRIFT_LATENCY_SHARE: f64 = 0.05;
-/// … or SM clocks by this share.
-const DRIFT_CLOCK_SHARE: f64 = 0.03;
-/// Requests that a trend of latencies needs at least.
-const DRIFT_REQUESTS: usize = 30;
-
-/// Cells that a trend of clocks over the lane needs at least.
-const CLOCK_CELLS: usize = 5;
-/// p value below which clocks count as changing over the lane: with six cells a strictly falling clock has 0.5 %.
-const CLOCK_P: f64 = 0.01;
-/// Change of the SM clock over the lane that counts, as a share of its mean.
+/// … where figures change by this share of their median from start to end.
+const DRIFT_SHARE: f64 = 0.05;
+/// Batch means that a trend needs at least: all of one cell, or of a lane's cells together.
+const BATCHES: usize = 10;
+/// Change of a cell's mean SM clock from the first round that counts.
 const CLOCK_SHARE: f64 = 0.03;
-/// Requests of a cell that its trend needs at least to count for the lane.
-const SERIES_REQUESTS: usize = 5;
 
 /// What changed over a lane.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -39,8 +34,6 @@ pub struct LaneDrift {
     pub tpot: Option<DriftFigure>,
     /// Latency within the cells, taken together.
     pub latency: Option<DriftFigure>,
-    /// Mean SM clock of the cells, over the lane.
-    pub sm_clock: Option<DriftFigure>,
     /// Mean temperature in the first measured cell, degrees Celsius.
     pub first_temperature_c: Option<f64>,
     /// Mean temperature in the last measured cell, degrees Celsius.
@@ -56,35 +49,27 @@ pub struct LaneDrift {
 /// A trend over the lane.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct DriftFigure {
-    /// Change over a cell of median length (clocks: from first cell to last), as a share of the median: 0.05 is 5 % more.
+    /// Change over a cell of median length, as a share of the median: 0.05 is 5 % more.
     pub change: f64,
-    /// p value that there is no trend (Kendall's test, pooled over the cells).
+    /// p value that there is no trend (Kendall's test on batch means, pooled over the cells).
     pub p: f64,
     /// Cells that tell of it.
     pub cells: u64,
 }
 
-/// What drifts within one cell, in words: its latency, else the GPU's clock.
+/// What drifts within one cell, in words: the latency of requests that met the same load.
 pub(super) fn within_cell(context: &CellContext<'_>, latency_series: &[(f64, f64)]) -> Option<String> {
-    let settled = after_first_wave(latency_series, context.cell.concurrency);
-    if settled.len() >= DRIFT_REQUESTS {
-        let trend = trend(&settled)?;
-        let median = Sorted::new(settled.iter().map(|p| p.1).collect())?.median();
-        let times = Sorted::new(settled.iter().map(|p| p.0).collect())?;
-        let change = trend.slope * (times.max() - times.min()) / median;
-        if trend.p < DRIFT_P && change.abs() > DRIFT_LATENCY_SHARE {
-            return Some(format!(
-                "latency changed by {:+.0} % from the cell's start to its end",
-                change * 100.0
-            ));
-        }
+    let series = settled(latency_series, context.cell.concurrency);
+    let means = batch_means(&series, context.cell.concurrency as usize);
+    if means.len() < BATCHES {
+        return None;
     }
-    let window = context.gpu?;
-    let (trend, mean) = (window.clock_trend()?, window.summary(None).sm_clock_mean_mhz?);
-    let change = trend.slope * window.length_s() / mean;
-    (trend.p < DRIFT_P && change.abs() > DRIFT_CLOCK_SHARE).then(|| {
+    let trend = trend(&means)?;
+    let times = Sorted::new(series.iter().map(|p| p.0).collect())?;
+    let change = (trend.slope * (times.max() - times.min())).exp_m1();
+    (trend.p < DRIFT_P && change.abs() > DRIFT_SHARE).then(|| {
         format!(
-            "the SM clock changed by {:+.0} % from the cell's start to its end",
+            "latency changed by {:+.0} % from the cell's start to its end",
             change * 100.0
         )
     })
@@ -113,7 +98,6 @@ pub(super) fn of_lane(cells: &mut [CellSummary], samples: &[&CellSamples]) -> Op
             _ => drift.latency = figure,
         }
     }
-    clocks(cells, &mut drift);
     let gpu = |c: &CellSummary| c.gpu.as_ref().and_then(|g| g.temperature_mean_c);
     let mut in_time: Vec<&CellSummary> = cells.iter().collect();
     in_time.sort_by_key(|c| c.started_unix_us);
@@ -134,24 +118,18 @@ pub(super) fn of_lane(cells: &mut [CellSummary], samples: &[&CellSamples]) -> Op
     Some(drift)
 }
 
-/// Logarithms over seconds since the cell's first request, so that cells of any level share a slope.
-fn relative(series: &[(f64, f64)]) -> Option<Vec<(f64, f64)>> {
-    let start = series.iter().map(|p| p.0).fold(f64::INFINITY, f64::min);
-    let points: Vec<_> = series
-        .iter()
-        .filter(|(_, y)| *y > 0.0)
-        .map(|(x, y)| (x - start, y.ln()))
-        .collect();
-    (points.len() >= SERIES_REQUESTS).then_some(points)
-}
-
-/// Points in the order of their times, without the first wave: its requests wait for each other's prefill, and the
-/// first one fills the caches. That is no drift.
-fn after_first_wave(series: &[(f64, f64)], streams: u32) -> Vec<(f64, f64)> {
+/// Logarithms over seconds since the cell's first request, so that cells of any level share a slope; without the first
+/// wave, whose requests wait for each other's prefill and fill the caches. That is no drift.
+fn settled(series: &[(f64, f64)], streams: u32) -> Vec<(f64, f64)> {
     let mut points = series.to_vec();
     points.sort_by(|a, b| a.0.total_cmp(&b.0));
-    points.drain(..points.len().min(streams as usize));
+    let start = points.first().map_or(0.0, |p| p.0);
     points
+        .into_iter()
+        .skip(streams as usize)
+        .filter(|(_, y)| *y > 0.0)
+        .map(|(x, y)| (x - start, y.ln()))
+        .collect()
 }
 
 fn within_cells(
@@ -161,13 +139,13 @@ fn within_cells(
     samples: &[&CellSamples],
     drift: &mut LaneDrift,
 ) -> Option<DriftFigure> {
-    let relative: Vec<Option<Vec<(f64, f64)>>> = samples
+    let means: Vec<Vec<(f64, f64)>> = samples
         .iter()
         .zip(cells.iter())
-        .map(|(s, c)| relative(&after_first_wave(series(s), c.concurrency)))
+        .map(|(s, c)| batch_means(&settled(series(s), c.concurrency), c.concurrency as usize))
         .collect();
-    let usable: Vec<Vec<(f64, f64)>> = relative.iter().flatten().cloned().collect();
-    let Trend { slope, p, .. } = pooled_trend(&usable)?;
+    let Trend { slope, p, .. } = pooled_trend(&means)?;
+    let telling = means.iter().filter(|of| !of.is_empty()).count();
     // No further than the trends were seen: a slope of some seconds says nothing of a whole lane.
     let lengths_s = cells.iter().map(|c| c.passes_s.iter().sum::<f64>()).collect();
     let cell_s = Sorted::new(lengths_s)?.median();
@@ -175,18 +153,19 @@ fn within_cells(
     let figure = DriftFigure {
         change,
         p,
-        cells: usable.len() as u64,
+        cells: telling as u64,
     };
     // A single cell's own trend is judged with the cell.
-    if usable.len() < 2 || p >= DRIFT_P || change.abs() <= DRIFT_LATENCY_SHARE {
+    let enough = telling > 1 && means.iter().map(Vec::len).sum::<usize>() >= BATCHES;
+    if !enough || p >= DRIFT_P || change.abs() <= DRIFT_SHARE {
         return Some(figure);
     }
     let text = format!(
         "{name} moves the same way within the lane's cells: {:+.0} % over the length of one",
         change * 100.0
     );
-    for (cell, points) in cells.iter_mut().zip(&relative) {
-        let own = points.as_deref().and_then(trend);
+    for (cell, means) in cells.iter_mut().zip(&means) {
+        let own = trend(means);
         if own.is_some_and(|own| own.slope.signum() == slope.signum() && own.slope != 0.0) {
             add_flag(cell, &text);
         }
@@ -195,51 +174,46 @@ fn within_cells(
     Some(figure)
 }
 
-fn clocks(cells: &mut [CellSummary], drift: &mut LaneDrift) {
-    let clock = |c: &CellSummary| c.gpu.as_ref().and_then(|g| g.sm_clock_mean_mhz);
-    let points: Vec<(f64, f64)> = cells
-        .iter()
-        .filter_map(|c| Some((c.started_unix_us as f64 / 1e6, clock(c)?)))
-        .collect();
-    let (Some(times), Some(values)) = (
-        Sorted::new(points.iter().map(|p| p.0).collect()),
-        Sorted::new(points.iter().map(|p| p.1).collect()),
-    ) else {
-        return;
-    };
-    let Some(Trend { slope, p, .. }) = trend(&points) else {
-        return;
-    };
-    let change = slope * (times.max() - times.min()) / values.mean();
-    drift.sm_clock = Some(DriftFigure {
-        change,
-        p,
-        cells: points.len() as u64,
-    });
-    if points.len() < CLOCK_CELLS || p >= CLOCK_P || change.abs() <= CLOCK_SHARE {
-        return;
-    }
-    let text = format!(
-        "the SM clock changes by {:+.0} % from the lane's first cell to its last (highest mean of a cell {:.0} MHz)",
-        change * 100.0,
-        values.max()
-    );
-    for cell in cells.iter_mut() {
-        if clock(cell).is_some_and(|mhz| mhz < values.max() * (1.0 - CLOCK_SHARE)) {
-            add_flag(cell, &text);
+/// Flags cells of later rounds whose clocks are not those of the first round that knows them.
+fn clocks_over_rounds(lanes: &mut [LaneSummary]) {
+    type Cell = (String, String, String);
+    let mut first: BTreeMap<Cell, (u32, f64)> = BTreeMap::new();
+    let mut in_order: Vec<&mut LaneSummary> = lanes.iter_mut().collect();
+    in_order.sort_by_key(|lane| lane.lane.round);
+    for lane in in_order {
+        let LaneId {
+            framework,
+            model,
+            round,
+            ..
+        } = &lane.lane;
+        for cell in &mut lane.cells {
+            let Some(mhz) = cell.gpu.as_ref().and_then(|g| g.sm_clock_mean_mhz) else {
+                continue;
+            };
+            let key = (framework.clone(), model.clone(), cell.cell.clone());
+            let (of_round, before) = *first.entry(key).or_insert((*round, mhz));
+            let change = mhz / before - 1.0;
+            if change.abs() > CLOCK_SHARE {
+                let text = format!(
+                    "the SM clock differs by {:+.0} % from round {of_round}'s in the same cell ({mhz:.0} MHz, {before:.0} MHz there)",
+                    change * 100.0
+                );
+                add_flag(cell, &text);
+            }
         }
     }
-    drift.seen.push(text);
 }
 
 /// Flags cells of later rounds that do not repeat the first round's figures.
 pub(super) fn over_rounds(lanes: &mut [LaneSummary], rounds: &[RoundsSummary]) {
+    clocks_over_rounds(lanes);
     for summary in rounds {
         for cell in &summary.cells {
             for (figure, over) in &cell.figures {
                 for (round, ratio) in &over.over_first {
                     let differs = ratio.interval.is_some_and(|i| !i.contains(1.0));
-                    if !differs || (ratio.ratio - 1.0).abs() <= DRIFT_LATENCY_SHARE {
+                    if !differs || (ratio.ratio - 1.0).abs() <= DRIFT_SHARE {
                         continue;
                     }
                     let text = format!(

@@ -8,6 +8,7 @@ use super::{
     drift,
 };
 use benchd_core::{
+    format::counted,
     record::{Flag, FlagKind},
     stats::{CERTAINTY, samples_needed},
 };
@@ -25,15 +26,13 @@ const UNKNOWN_TEMPLATE: u64 = 100;
 const COALESCED_SHARE: f64 = 0.5;
 /// Tokens a chunk from which on gaps between chunks are not gaps between tokens.
 const TOKENS_PER_CHUNK: f64 = 1.25;
-/// Share of the GPU samples in which the clocks were slowed.
+/// Share of the SM clock that a reason took over the cell, from which on it is slowed: less is within what two cards of a
+/// kind differ by.
+const CLOCK_LOST_SHARE: f64 = 0.02;
+/// Share of the GPU samples with such a reason, where nothing says how much of the clock it took.
 const THROTTLED_SHARE: f64 = 0.05;
 /// Longest time without a GPU sample, milliseconds.
 const SAMPLE_GAP_MS: f64 = 5_000.0;
-/// The client's lag (99th percentile) from which on times are suspect, as a share of the smallest of them: the median
-/// TTFT or the median TPOT.
-const LAG_SHARE: f64 = 0.05;
-/// Lags below this are never suspect, microseconds.
-const LAG_FLOOR_US: u64 = 200;
 /// Share of the client's largest event rate from which on it is near its limit.
 const EVENT_RATE_SHARE: f64 = 0.5;
 /// What a cell's records show.
@@ -54,9 +53,6 @@ pub(super) struct FlagEvidence {
     pub(super) counted_tokens: u64,
     pub(super) models: BTreeSet<String>,
     pub(super) latencies: u64,
-    pub(super) ttft_p50_ms: Option<f64>,
-    /// Median time per output token, milliseconds.
-    pub(super) tpot_p50_ms: Option<f64>,
     pub(super) has_steady: bool,
     truncated: u64,
     wrong_length: u64,
@@ -190,7 +186,7 @@ fn requests(e: &FlagEvidence, context: &CellContext<'_>, add: Add<'_>) {
         };
         add(
             FlagKind::FewSamples,
-            format!("{n} requests: {what} (p95 needs {p95}, p99 {p99})"),
+            format!("{}: {what} (p95 needs {p95}, p99 {p99})", counted(n, "request")),
         );
     }
 }
@@ -215,8 +211,8 @@ fn prompts(e: &FlagEvidence, finished: &FinishedCell, context: &CellContext<'_>,
         add(
             FlagKind::TruncatedPrompt,
             format!(
-                "{} requests: {asked} tokens sent, the server reports {worst}",
-                e.truncated
+                "{}: {asked} tokens sent, the server reports {worst}",
+                counted(e.truncated, "request")
             ),
         );
     }
@@ -225,8 +221,8 @@ fn prompts(e: &FlagEvidence, finished: &FinishedCell, context: &CellContext<'_>,
         add(
             FlagKind::PromptLength,
             format!(
-                "{} requests: {asked} tokens asked, {worst} reported (template {template})",
-                e.wrong_length
+                "{}: {asked} tokens asked, {worst} reported (template {template})",
+                counted(e.wrong_length, "request")
             ),
         );
     }
@@ -277,15 +273,6 @@ fn timing(e: &FlagEvidence, finished: &FinishedCell, context: &CellContext<'_>, 
         );
     }
     let lag = &finished.ended.client;
-    let smallest_ms = e.ttft_p50_ms.into_iter().chain(e.tpot_p50_ms).reduce(f64::min);
-    let counts = smallest_ms.is_some_and(|ms| lag.p99_us as f64 > ms * 1e3 * LAG_SHARE);
-    if counts && lag.p99_us > LAG_FLOOR_US {
-        let text = format!(
-            "lag of the load thread: p99 {} µs, largest {} µs",
-            lag.p99_us, lag.max_us
-        );
-        add(FlagKind::ClientTooSlow, text);
-    }
     let seconds: f64 = finished
         .ended
         .passes
@@ -307,8 +294,9 @@ fn timing(e: &FlagEvidence, finished: &FinishedCell, context: &CellContext<'_>, 
         add(
             FlagKind::NoSteadyState,
             format!(
-                "{} requests a pass at {} streams",
-                cell.requests_per_pass, cell.concurrency
+                "{} a pass at {} streams",
+                counted(cell.requests_per_pass.into(), "request"),
+                cell.concurrency
             ),
         );
     }
@@ -337,16 +325,24 @@ fn machine(context: &CellContext<'_>, gpu: Option<&GpuSummary>, latency_series: 
             Some(_) => {}
         }
     }
-    if let Some(g) = gpu.filter(|g| g.throttled_share > THROTTLED_SHARE) {
+    if let Some(g) = gpu {
         let reasons: Vec<_> = g
             .throttle_shares
             .iter()
             .map(|(r, s)| format!("{} {:.0} %", r.replace('_', " "), s * 100.0))
             .collect();
-        add(
-            FlagKind::Throttled,
-            format!("share of the samples: {}", reasons.join(", ")),
-        );
+        let reasons = format!("share of the samples: {}", reasons.join(", "));
+        match g.clock_lost_share.zip(g.sustained_clock_mhz) {
+            Some((lost, mhz)) if lost >= CLOCK_LOST_SHARE => add(
+                FlagKind::Throttled,
+                format!(
+                    "{:.1} % of the SM clock of {mhz:.0} MHz lost; {reasons}",
+                    lost * 100.0
+                ),
+            ),
+            None if g.throttled_share > THROTTLED_SHARE => add(FlagKind::Throttled, reasons),
+            _ => {}
+        }
     }
     if let Some(window) = context.gpu {
         // Where NVML's pids are another namespace's, none of ours is among them and nothing can be said. Of someone else's

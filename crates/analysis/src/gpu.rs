@@ -8,10 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::distribution::Mean;
-use benchd_core::{
-    record::{GpuSample, ThrottleReason},
-    stats::{self, Trend},
-};
+use benchd_core::record::{GpuSample, ThrottleReason};
 use benchd_journal::{DiskError, gpu_samples};
 
 /// The GPU over a cell's passes. Several devices: memory, power and energy are sums, utilisation and clocks means. Memory
@@ -32,6 +29,12 @@ pub struct GpuSummary {
     pub energy_j: Option<f64>,
     /// Energy per output token of a successful request, joules.
     pub energy_j_per_output_token: Option<f64>,
+    /// Whether there are samples enough for the energy to be compared: the counter is read at the samples, so what lies
+    /// before the first and after the last is only as if the power were the same. From a second and ten samples of each
+    /// device on; without a counter from ten seconds on, since NVML's power is the mean of the last second. `None`
+    /// without an energy.
+    #[serde(default)]
+    pub energy_certain: Option<bool>,
     /// Mean SM clock, MHz.
     pub sm_clock_mean_mhz: Option<f64>,
     /// Lowest SM clock, MHz.
@@ -44,6 +47,14 @@ pub struct GpuSummary {
     pub throttle_shares: BTreeMap<String, f64>,
     /// Share of the samples in which any reason slowed the clocks, 0 to 1.
     pub throttled_share: f64,
+    /// How far the SM clock was below the sustained one while a reason slowed it, over
+    /// all of the cell: 0.02 is a mean of 2 % less. `None` where clocks or reasons are not known.
+    #[serde(default)]
+    pub clock_lost_share: Option<f64>,
+    /// The SM clock that the GPU holds under load when nothing slows it, MHz: the median over the lane's samples in which
+    /// a kernel ran, else the device's largest clock.
+    #[serde(default)]
+    pub sustained_clock_mhz: Option<f64>,
     /// Longest time without a sample, milliseconds.
     pub longest_gap_ms: f64,
     /// Samples in which a call failed.
@@ -63,9 +74,43 @@ pub(super) struct GpuWindow {
     errors: u64,
     temperature_max: Option<u32>,
     sm_clock_min: Option<u32>,
-    /// Seconds from the start, MHz.
-    clocks: Vec<(f64, f64)>,
     processes: BTreeSet<u32>,
+}
+
+/// Each device's SM clocks, MHz, in the samples of a lane in which a kernel ran and nothing slowed it: how often each.
+#[derive(Debug, Default)]
+struct BusyClocks(BTreeMap<u32, BTreeMap<u32, u64>>);
+
+impl BusyClocks {
+    fn add(&mut self, sample: &GpuSample) {
+        let free = sample
+            .throttle
+            .as_ref()
+            .is_some_and(|reasons| !reasons.iter().any(|r| r.slows()));
+        let busy = sample.util_gpu_pct.is_some_and(|pct| pct > 0);
+        if let Some(mhz) = sample.sm_clock_mhz.filter(|_| free && busy) {
+            let of_device = self.0.entry(sample.device).or_default();
+            *of_device.entry(mhz).or_default() += 1;
+        }
+    }
+
+    /// The median by device, MHz; `largest` of those that were never busy and free.
+    fn sustained(&self, largest: &BTreeMap<u32, u32>) -> BTreeMap<u32, f64> {
+        let mut sustained: BTreeMap<u32, f64> = largest
+            .iter()
+            .map(|(device, mhz)| (*device, f64::from(*mhz)))
+            .collect();
+        for (device, clocks) in &self.0 {
+            let half = clocks.values().sum::<u64>().div_ceil(2);
+            let mut seen = 0;
+            let median = clocks.iter().find(|(_, n)| {
+                seen += **n;
+                seen >= half
+            });
+            sustained.extend(median.map(|(mhz, _)| (*device, f64::from(*mhz))));
+        }
+        sustained
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -76,6 +121,11 @@ struct Device {
     util: Mean,
     power_mw: Mean,
     sm_clock: Mean,
+    /// Samples with a clock and its reasons, and the clocks of those in which a reason slowed it, MHz.
+    judged: u64,
+    slowed_mhz: Vec<u32>,
+    /// MHz.
+    sustained_clock: Option<f64>,
     temperature: Mean,
     /// First and last energy counter with their times.
     energy: Option<((u64, u64), (u64, u64))>,
@@ -83,12 +133,22 @@ struct Device {
     longest_gap_us: u64,
 }
 
-/// Folds the samples in `path` over `windows` (start and end, microseconds since the Unix epoch) in one pass, and shows
-/// each to `look`, since the file is long and read once; what `strangers` are known to hold is not counted. Also the number of lines that could not be read. `None` where
-/// there is no such file.
+/// Shortest window whose energy by the counter is compared, seconds.
+const ENERGY_S: f64 = 1.0;
+/// Fewest samples of each device: at most two of eleven stretches, the first and the last, are not read but assumed.
+const ENERGY_SAMPLES: u64 = 10;
+/// Shortest window whose energy by power alone is compared, seconds: of NVML's mean over the last second at most a tenth
+/// of the window lies before it.
+const ENERGY_BY_POWER_S: f64 = 10.0;
+
+/// Folds the samples of a lane in `path` over `windows` (start and end, microseconds since the Unix epoch) in one pass, and
+/// shows each to `look`, since the file is long and read once; also the number of lines that could not be read. `None`
+/// where there is no such file. `largest_mhz` are the devices' largest SM clocks; what `strangers` are known to hold is not
+/// counted.
 pub(super) fn gpu_windows(
     path: &Path,
     windows: &[(u64, u64)],
+    largest_mhz: &BTreeMap<u32, u32>,
     strangers: &BTreeSet<u32>,
     mut look: impl FnMut(&GpuSample),
 ) -> Result<Option<(Vec<GpuWindow>, u64)>, DiskError> {
@@ -99,9 +159,11 @@ pub(super) fn gpu_windows(
         .iter()
         .map(|&(start, end)| GpuWindow::new(start, end))
         .collect();
+    let mut clocks = BusyClocks::default();
     for sample in samples.by_ref() {
         let sample = sample?;
         look(&sample);
+        clocks.add(&sample);
         // A lane has tens of cells: looking at each is cheaper than parsing the line was.
         for window in folded
             .iter_mut()
@@ -110,7 +172,20 @@ pub(super) fn gpu_windows(
             window.add(&sample, strangers);
         }
     }
+    let sustained = clocks.sustained(largest_mhz);
+    for (index, device) in folded.iter_mut().flat_map(|w| &mut w.devices) {
+        device.sustained_clock = sustained.get(index).copied();
+    }
     Ok(Some((folded, samples.unreadable())))
+}
+
+impl Device {
+    /// How far the clock was below the sustained one while a reason slowed it, over all samples, 0 to 1.
+    fn clock_lost(&self) -> Option<f64> {
+        let sustained = self.sustained_clock.filter(|mhz| *mhz > 0.0)?;
+        let lost = |mhz: &u32| (1.0 - f64::from(*mhz) / sustained).max(0.0);
+        (self.judged > 0).then(|| self.slowed_mhz.iter().map(lost).sum::<f64>() / self.judged as f64)
+    }
 }
 
 impl GpuWindow {
@@ -149,14 +224,15 @@ impl GpuWindow {
             device.energy = Some((device.energy.map_or(now, |(first, _)| first), now));
         }
         if let Some(clock) = sample.sm_clock_mhz {
-            let at_s = sample.unix_us.saturating_sub(self.start_us) as f64 / 1e6;
-            self.clocks.push((at_s, f64::from(clock)));
             self.sm_clock_min = Some(self.sm_clock_min.map_or(clock, |m| m.min(clock)));
         }
         self.temperature_max = self.temperature_max.max(sample.temperature_c);
         if let Some(reasons) = &sample.throttle {
+            let slowed = reasons.iter().any(|r| r.slows());
+            device.judged += u64::from(sample.sm_clock_mhz.is_some());
+            device.slowed_mhz.extend(sample.sm_clock_mhz.filter(|_| slowed));
             self.throttle_known += 1;
-            self.throttled += u64::from(reasons.iter().any(|r| r.slows()));
+            self.throttled += u64::from(slowed);
             for reason in reasons.iter().filter(|r| r.slows()) {
                 *self.throttle.entry(*reason).or_default() += 1;
             }
@@ -176,13 +252,8 @@ impl GpuWindow {
         &self.processes
     }
 
-    /// The trend of the SM clock, MHz a second.
-    pub(super) fn clock_trend(&self) -> Option<Trend> {
-        stats::trend(&self.clocks)
-    }
-
     /// The window's length, seconds.
-    pub(super) fn length_s(&self) -> f64 {
+    fn length_s(&self) -> f64 {
         self.end_us.saturating_sub(self.start_us) as f64 / 1e6
     }
 
@@ -206,6 +277,13 @@ impl GpuWindow {
             Some(to.checked_sub(from)? as f64 / 1e3 / seconds * length_s)
         });
         let energy_j = counted.or_else(|| power_mean_w.map(|w| w * length_s));
+        let least_s = if counted.is_some() {
+            ENERGY_S
+        } else {
+            ENERGY_BY_POWER_S
+        };
+        let sampled = devices().all(|d| d.samples >= ENERGY_SAMPLES);
+        let energy_certain = energy_j.map(|_| sampled && length_s >= least_s);
         let tail_gap = devices().map(|d| self.end_us.saturating_sub(d.last_us.unwrap_or(self.start_us)));
         let longest_gap_us = devices().map(|d| d.longest_gap_us).chain(tail_gap).max();
         let share = |n: u64| {
@@ -231,12 +309,15 @@ impl GpuWindow {
             energy_j_per_output_token: energy_j
                 .zip(output_tokens.filter(|t| *t > 0))
                 .map(|(j, t)| j / t as f64),
+            energy_certain,
             sm_clock_mean_mhz: mean(&|d| d.sm_clock.get()),
             sm_clock_min_mhz: self.sm_clock_min,
             temperature_mean_c: mean(&|d| d.temperature.get()),
             temperature_max_c: self.temperature_max,
             throttle_shares: self.throttle.iter().map(|(r, n)| (name(*r), share(*n))).collect(),
             throttled_share: share(self.throttled),
+            clock_lost_share: mean(&Device::clock_lost),
+            sustained_clock_mhz: mean(&|d| d.sustained_clock),
             longest_gap_ms: longest_gap_us.unwrap_or(self.end_us.saturating_sub(self.start_us)) as f64 / 1e3,
             samples_with_errors: self.errors,
         }
@@ -337,5 +418,71 @@ mod tests {
         assert_eq!(is.energy_j_per_output_token, None);
         assert_eq!(is.longest_gap_ms, 1900.0);
         assert_eq!(GpuWindow::new(0, 5_000).summary(None).longest_gap_ms, 5.0);
+    }
+    #[test]
+    fn an_energy_of_a_few_samples_is_not_certain() {
+        let certain = |every_ms: u64, samples: u64, counter: bool| {
+            let mut window = GpuWindow::new(0, every_ms * samples * 1000);
+            for i in 0..samples {
+                window.add(
+                    &sample(every_ms * i, 0, 1, counter.then_some(i)),
+                    &BTreeSet::new(),
+                );
+            }
+            window.summary(None).energy_certain
+        };
+        assert_eq!(certain(100, 9, true), Some(false), "under a second");
+        assert_eq!(certain(500, 9, true), Some(false), "nine samples");
+        assert_eq!(certain(100, 10, true), Some(true));
+        // NVML's power is the mean of the last second.
+        assert_eq!(certain(100, 50, false), Some(false));
+        assert_eq!(certain(100, 100, false), Some(true));
+        assert_eq!(GpuWindow::new(0, 5_000).summary(None).energy_certain, None);
+    }
+
+    #[test]
+    fn the_clock_lost_is_what_a_reason_took_from_the_clock_that_is_held() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("gpu.jsonl");
+        let (mut file, _) = benchd_journal::GpuFile::open_append(&path).expect("open");
+        let mut put = |at_ms: u64, mhz: u32, slowed: bool, util: u32| {
+            let reasons = vec![ThrottleReason::SwPowerCap];
+            let of = GpuSample {
+                sm_clock_mhz: Some(mhz),
+                util_gpu_pct: Some(util),
+                throttle: Some(if slowed { reasons } else { Vec::new() }),
+                ..sample(at_ms, 0, 1, None)
+            };
+            file.append(&of).expect("append");
+        };
+        // Idle and boosted, then busy: at its clock, a hair below it, and far below.
+        put(0, 2100, false, 0);
+        (1..10).for_each(|i| put(i * 100, 1980, false, 90));
+        (10..20).for_each(|i: u64| {
+            let slowed = i.is_multiple_of(2);
+            put(i * 100, if slowed { 1979 } else { 1980 }, slowed, 90);
+        });
+        (20..30).for_each(|i| put(i * 100, if i < 25 { 1782 } else { 1980 }, i < 25, 90));
+        let windows = [(1_000_000, 1_999_999), (2_000_000, 2_999_999)];
+        let of = |largest: &[(u32, u32)]| {
+            let largest = largest.iter().copied().collect();
+            let (windows, _) = gpu_windows(&path, &windows, &largest, &BTreeSet::new(), |_| {})
+                .expect("read")
+                .expect("a file");
+            windows.iter().map(|w| w.summary(None)).collect::<Vec<_>>()
+        };
+        let both = of(&[(0, 2100)]);
+        assert_eq!(
+            both[0].sustained_clock_mhz,
+            Some(1980.0),
+            "not what it could do at best"
+        );
+        let lost = |of: &GpuSummary| of.clock_lost_share.expect("known");
+        assert!(
+            both[0].throttled_share == 0.5 && lost(&both[0]) < 0.001,
+            "{both:?}"
+        );
+        // Half of the samples, a tenth below.
+        assert!((lost(&both[1]) - 0.05).abs() < 1e-9, "{both:?}");
     }
 }

@@ -191,8 +191,19 @@ pub(super) struct WrittenSamples {
     pub(super) ttft_ms: Option<Sorted>,
     pub(super) latency_ms: Option<Sorted>,
     pub(super) tokens_per_s: Option<Sorted>,
+    /// The twin's answers are in the same language: they say nothing of Korean answers.
+    pub(super) one_language: bool,
     pub(super) text: TextFold,
 }
+
+/// Figures of the answers' text: over several prompts only those count whose answers are in the two languages.
+const OF_ANSWERS: [&str; 5] = [
+    "output_tokens",
+    "output_tokens_per_char",
+    "output_tokens_per_byte",
+    "chars_per_s",
+    "bytes_per_s",
+];
 
 /// Korean against English in one figure: medians over requests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -219,7 +230,8 @@ pub struct KoreanComparison {
     pub concurrency: u32,
     /// By prompt type.
     pub prompts: IndexMap<String, IndexMap<String, Comparison>>,
-    /// Over all prompt types, paired by type.
+    /// Over all prompt types, paired by type; figures of the answers' text without the types whose answers are in one
+    /// language.
     pub overall: IndexMap<String, Comparison>,
 }
 
@@ -247,8 +259,11 @@ impl WrittenSamples {
         ]
     }
 
-    /// The median of a figure over the requests, by its name in [`KoreanComparison`].
+    /// The median of a figure over the requests, by its name in [`KoreanComparison`]; `None` where it says nothing of the language.
     pub(super) fn median(&self, figure: &str) -> Option<f64> {
+        if self.one_language && OF_ANSWERS.contains(&figure) {
+            return None;
+        }
         let sample = match figure {
             "prompt_tokens" => Sorted::new(self.text.net_prompt_tokens.clone()),
             "chars_per_s" => Sorted::new(self.text.chars_per_s.clone()),
@@ -293,6 +308,7 @@ pub(super) fn compare(cells: &[(&Cell, &WrittenSamples)]) -> Vec<KoreanCompariso
             let mut strata: IndexMap<&str, Vec<(Sorted, Sorted)>> = IndexMap::new();
             for (prompt_type, sides) in types {
                 let (Some(ko), Some(en)) = sides else { continue };
+                let one_language = ko.one_language;
                 let figures = comparison
                     .prompts
                     .entry(prompt_type.as_str().to_owned())
@@ -302,7 +318,9 @@ pub(super) fn compare(cells: &[(&Cell, &WrittenSamples)]) -> Vec<KoreanCompariso
                     if en.median() > 0.0 {
                         figures.insert(name.to_owned(), of_one(&ko, &en));
                     }
-                    strata.entry(name).or_default().push((ko, en));
+                    if !(one_language && OF_ANSWERS.contains(&name)) {
+                        strata.entry(name).or_default().push((ko, en));
+                    }
                 }
             }
             for (name, strata) in strata {

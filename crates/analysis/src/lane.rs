@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::{
-    AnalysisError, LaneEnergy, LaneSummary, MissingCell, SUMMARY_VERSION, ServerSummary, StrangerSummary,
+    AnalysisError, LaneSummary, MissingCell, SUMMARY_VERSION, ServerSummary, StrangerSummary,
     cell::{cell_window, fold_cell},
     context::CellContext,
     drift,
     gpu::{GpuWindow, gpu_windows},
     korean,
     parallel::in_parallel,
+    precision::precision_of,
     prompts::FrozenPrompts,
     quality,
     samples::CellSamples,
@@ -62,9 +63,22 @@ impl RunContext<'_> {
             .collect();
         let windows: Vec<_> = finished.iter().map(|(_, f)| cell_window(f)).collect();
         let mut along = GpuFold::new(&attempts);
-        let read = gpu_windows(&self.dir.gpu(id), &windows, &newcomers(state), |sample| {
-            along.add(sample)
-        })?;
+        let devices = self
+            .info
+            .iter()
+            .flat_map(|info| info.gpu.iter().flat_map(|gpu| &gpu.devices));
+        let largest_mhz = devices
+            .filter_map(|device| Some((device.index, device.sm_clock_max_mhz?)))
+            .collect();
+        let read = gpu_windows(
+            &self.dir.gpu(id),
+            &windows,
+            &largest_mhz,
+            &newcomers(state),
+            |sample| {
+                along.add(sample);
+            },
+        )?;
         let (gpu, gpu_lines_unreadable) = match read {
             Some((folded, unreadable)) => (Some(folded), unreadable),
             None => (None, 0),
@@ -98,6 +112,7 @@ impl RunContext<'_> {
             measured_again: measured_again(state),
             server: self.server(state),
             facts: ready.map(|r| r.facts.clone()).unwrap_or_default(),
+            precision: ready.map(precision_of).unwrap_or_default(),
             template_tokens,
             cells: Vec::new(),
             missing: Vec::new(),
@@ -165,7 +180,6 @@ impl RunContext<'_> {
             .into_iter()
             .zip(samples.iter().map(|s: &CellSamples| &s.written))
             .collect();
-        lane.energy = LaneEnergy::of(&lane.cells);
         lane.korean = korean::compare(&written);
         lane.drift = drift::of_lane(&mut lane.cells, &samples.iter().collect::<Vec<_>>());
         let (gpu, stops) = along.finish();

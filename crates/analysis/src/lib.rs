@@ -5,9 +5,11 @@
 
 mod agreement;
 mod answers;
+mod batches;
 mod cell;
 mod change;
 mod client_error;
+mod common;
 mod compare;
 mod context;
 mod distribution;
@@ -21,6 +23,7 @@ mod lane;
 mod measured;
 mod parallel;
 mod passes;
+mod precision;
 mod prefix;
 mod prompts;
 mod quality;
@@ -41,6 +44,7 @@ pub use change::{
     Better, CellChange, Change, ChangeOutcome, ComparedRun, FAILURES_P, FailureChange, OneSidedCell,
     RUN_COMPARISON_VERSION, Regression, RunComparison, RunSide, compare_runs,
 };
+pub use common::common_cells;
 pub use compare::{
     COMPARED_VALUES, CellComparison, CellRounds, Difference, FrameworkComparison, OverRounds, RoundRatio,
     RoundsSummary,
@@ -51,6 +55,7 @@ pub use error::AnalysisError;
 pub use gpu::GpuSummary;
 pub use hypotheses::shown_framework;
 pub use korean::{Comparison, KoreanComparison, LOOP_SHARE, QualitySigns, TextFigures};
+pub use precision::{ServedWeights, is_about_weights};
 pub use quality::{Answers, LaneQuality, NOTHING_SHARE, QUALITY_P, QualityPair, grade_answers};
 pub use run::summarise_run_with_series;
 pub use runs::{AnalysedRun, SameMachine};

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     Goodput, Rate, Steady,
-    steady::{Span, steady},
+    steady::{Span, SteadySeries, steady},
     times::RequestTimes,
 };
 use benchd_core::record::RequestRecord;
@@ -46,8 +46,7 @@ pub(super) struct PassFigures {
     pub(super) output_tokens_per_s: Option<Rate>,
     pub(super) requests_per_s: Option<Rate>,
     pub(super) goodput: Option<Goodput>,
-    /// With the latencies in it over time: seconds, milliseconds.
-    pub(super) steady: Option<(Steady, Vec<(f64, f64)>)>,
+    pub(super) steady: Option<(Steady, SteadySeries)>,
 }
 
 impl<'a> PassesFold<'a> {

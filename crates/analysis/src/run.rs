@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 
 use super::{
-    AnalysisError, RunSummary, SUMMARY_VERSION,
+    AnalysisError, LaneEnergy, RunSummary, SUMMARY_VERSION,
     agreement::agreement,
-    client_error::flag_small_differences,
-    compare, drift, hypotheses,
+    client_error, compare, drift, hypotheses,
     lane::RunContext,
     measured::{MeasuredCell, Night},
     prompts::{FrozenPrompts, prompt_lengths},
@@ -105,8 +104,9 @@ pub(super) fn analyse_run(dir: &RunDir, plan: &Plan, lanes: &[Lane]) -> Result<R
         Vec::new()
     };
     drop(measured_cells);
+    LaneEnergy::compare(&mut summaries);
     drift::over_rounds(&mut summaries, &rounds);
-    flag_small_differences(&mut summaries, info.as_ref());
+    client_error::flag(&mut summaries, &comparisons, info.as_ref());
     let nights = [Night::new(1, &summaries, &samples, info.as_ref())];
     let verdicts = hypotheses::verdicts(plan, &nights);
     let expectations = hypotheses::expectations(plan, &nights);

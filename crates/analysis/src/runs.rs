@@ -200,8 +200,8 @@ pub(super) fn served_differently(
     let mut differ = |what: &str, a, b| against(&mut out, what, a, b);
     if let (Some(a), Some(b)) = (lane(a, framework, model), lane(b, framework, model)) {
         differ("model id", a.model_id.clone(), b.model_id.clone());
-        let precision = |l: &LaneSummary| l.facts.get("precision").cloned();
-        differ("precision", precision(a), precision(b));
+        let weights = |l: &LaneSummary| l.precision.weights.value().map(ToString::to_string);
+        differ("precision", weights(a), weights(b));
     }
     if let (Some(fa), Some(fb)) = (a.plan.frameworks.get(framework), b.plan.frameworks.get(framework)) {
         differ("kind", Some(fa.kind.to_string()), Some(fb.kind.to_string()));

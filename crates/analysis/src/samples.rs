@@ -16,14 +16,17 @@ pub(super) struct CellSamples {
     pub(super) answers: AnswerTexts,
     /// Output tokens a second, one value a pass.
     pub(super) output_tokens_per_s: Vec<f64>,
+    /// Mean output tokens of the answers, where their length is fixed.
+    pub(super) fixed_output_tokens: Option<f64>,
     /// Requests a second, one value a pass.
     pub(super) requests_per_s: Vec<f64>,
     /// Of a shared prefix, one value a pass: TTFT of the first request, and later over first.
     pub(super) first_ttft_ms: Vec<f64>,
     pub(super) later_over_first: Vec<f64>,
-    /// Seconds since the Unix epoch and TPOT, without the first wave of each pass.
+    /// Seconds since the Unix epoch and TPOT, milliseconds, of requests that met the same load: one after another, or in
+    /// the steady state of a closed loop.
     pub(super) tpot_series: Vec<(f64, f64)>,
-    /// Seconds since the Unix epoch and latency: of full outputs, in the steady state of a closed loop.
+    /// The same with latency; empty where outputs have no fixed length.
     pub(super) latency_series: Vec<(f64, f64)>,
     /// For charts.
     pub(super) series: CellSeries,
@@ -43,6 +46,7 @@ pub(super) struct RequestValues {
     /// Of outputs of full length, where the length is fixed.
     pub(super) latency_ms: f64,
     pub(super) tpot_ms: f64,
+    /// As the latency: a short answer spreads the time to its first token over fewer tokens.
     pub(super) tokens_per_s: f64,
 }
 

@@ -7,12 +7,9 @@ use benchd_core::record::RequestRecord;
 use benchd_frameworks::server_figures;
 
 /// A server's clock starts after benchd's send and stops before benchd sees the event, so its times are the shorter
-/// ones. By how much of benchd's they may be shorter: what the server does before its clock starts (reading,
-/// template, tokens) and after it stops (writing) belongs to benchd's figure alone.
-pub(super) const SHORTER_SHARE: f64 = 0.15;
-/// … or by how much in any case, milliseconds.
-pub(super) const SHORTER_MS: f64 = 25.0;
-/// By how much a server's time may be longer than benchd's, as a share of it: two clocks, and rounding.
+/// ones, by any amount: a front end that reads, applies the template, counts tokens and queues before the clock starts, or
+/// holds text back after the first token (a parser of reasoning), takes as long of every client's time. By how much
+/// a server's time may be longer than benchd's, as a share of it: two clocks, and rounding.
 pub(super) const LONGER_SHARE: f64 = 0.01;
 /// … or by how much in any case, milliseconds.
 pub(super) const LONGER_MS: f64 = 1.0;
@@ -114,8 +111,7 @@ impl Timings {
                 (F::TtftMeanMs, self.ttft_ms.get(), own.ttft_mean_ms),
                 (F::LatencyMeanMs, self.latency_ms.get(), own.latency_mean_ms),
             ] {
-                let shorter = (ours.unwrap_or(0.0) * SHORTER_SHARE).max(SHORTER_MS);
-                check(figure, ours, server, shorter, longer(ours));
+                check(figure, ours, server, ours.unwrap_or(0.0), longer(ours));
             }
             // llama-server's time for the prompt has no queue and no saving of an old slot in it: only more than
             // benchd's TTFT would be wrong.

@@ -19,6 +19,7 @@ pub(super) struct Span {
     ttft_ms: Option<f64>,
     /// Of a success; of a time-out at least its limit; of other failures none.
     latency_ms: Option<f64>,
+    tpot_ms: Option<f64>,
     timed_out: bool,
     no_token: bool,
 }
@@ -38,19 +39,26 @@ impl Span {
             },
             ttft_ms: times.ttft_ms,
             latency_ms: times.latency_ms,
+            tpot_ms: times.tpot_ms,
             timed_out,
             no_token: timed_out && r.first_token_us.is_none(),
         }
     }
 }
 
-/// The steady state over the passes (duration in microseconds, requests), and the latencies in it over time (seconds,
-/// milliseconds). `None` where any pass has none.
+/// What the requests of a steady state took, by the time of their send, seconds since the Unix epoch; milliseconds.
+pub(super) struct SteadySeries {
+    pub(super) latency: Vec<(f64, f64)>,
+    pub(super) tpot: Vec<(f64, f64)>,
+}
+
+/// The steady state over the passes (duration in microseconds, requests), and its requests over time. `None` where any
+/// pass has none.
 pub(super) fn steady<'a>(
     passes: impl Iterator<Item = (Option<u64>, &'a [Span])>,
     streams: u32,
     has_tokens: bool,
-) -> Option<(Steady, Vec<(f64, f64)>)> {
+) -> Option<(Steady, SteadySeries)> {
     let (mut tokens_per_s, mut inside_us, mut all_us) = (Vec::new(), 0, 0);
     let mut chosen: Vec<&Span> = Vec::new();
     for (duration_us, spans) in passes {
@@ -76,11 +84,15 @@ pub(super) fn steady<'a>(
                 .filter(|s| window.contains(s.start_us)),
         );
     }
-    let series: Vec<(f64, f64)> = chosen
-        .iter()
-        .filter_map(|s| Some((s.start_us as f64 / 1e6, s.latency_ms?)))
-        .collect();
-    if all_us == 0 || series.is_empty() {
+    let over_time = |value: fn(&Span) -> Option<f64>| -> Vec<(f64, f64)> {
+        let points = chosen.iter().map(|s| (s.start_us as f64 / 1e6, value(s)));
+        points.filter_map(|(at, value)| Some((at, value?))).collect()
+    };
+    let series = SteadySeries {
+        latency: over_time(|s| s.latency_ms),
+        tpot: over_time(|s| s.tpot_ms),
+    };
+    if all_us == 0 || series.latency.is_empty() {
         return None;
     }
     let no_token = chosen.iter().filter(|s| s.no_token).count() as u64;
@@ -90,7 +102,10 @@ pub(super) fn steady<'a>(
         output_tokens_per_s: Rate::of(tokens_per_s).filter(|_| has_tokens),
         requests: chosen.len() as u64,
         ttft_ms: Distribution::of_values(chosen.iter().filter_map(|s| s.ttft_ms).collect(), no_token),
-        latency_ms: Distribution::of_values(series.iter().map(|(_, latency)| *latency).collect(), timed_out),
+        latency_ms: Distribution::of_values(
+            series.latency.iter().map(|(_, latency)| *latency).collect(),
+            timed_out,
+        ),
     };
     Some((steady, series))
 }

@@ -447,7 +447,10 @@ fn cells(measured: &[MeasuredCell<'_>]) -> Vec<StudyCell> {
                 .iter()
                 .filter_map(|c| c.gpu.as_ref()?.memory_peak_bytes)
                 .max(),
-            gpu_energy_j_per_output_token: middle(|c| c.gpu.as_ref()?.energy_j_per_output_token),
+            gpu_energy_j_per_output_token: middle(|c| {
+                let gpu = c.gpu.as_ref().filter(|gpu| gpu.energy_certain == Some(true))?;
+                gpu.energy_j_per_output_token
+            }),
         })
     };
     by_cell.into_iter().filter_map(of_cell).collect()

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use indexmap::{IndexMap, IndexSet};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Counts, Distribution, Expectation, FrameworkComparison, GpuSummary, KoreanComparison, LaneDrift,
-    LaneQuality, OutputAgreement, QualityPair, Rate, RoundsSummary, TextFigures, Verdict,
+    LaneQuality, OutputAgreement, QualityPair, Rate, RoundsSummary, TextFigures, Verdict, common_cells,
 };
 use benchd_core::record::ClientLag;
-use benchd_core::record::{CompileCaches, Flag, GpuProcess, LaneId, LoadFigures};
+use benchd_core::record::{CompileCaches, Flag, GpuProcess, LaneId, LoadFigures, Precision};
 use benchd_journal::{RunInfo, StrangerStay};
 use benchd_plan::ScenarioKind;
 
@@ -314,6 +315,9 @@ pub struct LaneSummary {
     pub server: Option<ServerSummary>,
     /// What the server says of itself.
     pub facts: BTreeMap<String, String>,
+    /// In which numbers it serves the model, and what said so.
+    #[serde(default)]
+    pub precision: Precision,
     /// Tokens that the chat template adds to a user message.
     pub template_tokens: Option<u32>,
     /// Measured cells, in the plan's order.
@@ -324,7 +328,7 @@ pub struct LaneSummary {
     pub korean: Vec<KoreanComparison>,
     /// What changed from the lane's start to its end; `None` without measured cells.
     pub drift: Option<LaneDrift>,
-    /// Energy over its measured cells; `None` where none has it.
+    /// Energy over the cells that it is compared in; `None` where it is not.
     #[serde(default)]
     pub energy: Option<LaneEnergy>,
     /// What its answers to the questions are worth; `None` where the plan asks none.
@@ -355,8 +359,9 @@ impl From<&StrangerStay> for StrangerSummary {
     }
 }
 
-/// Energy of the GPU over the measured passes of a lane, its cells added up. Cells without energy or without counted
-/// output tokens are left out of both sums.
+/// Energy of the GPU over a lane's measured cells, added up: the cells that all lanes of the model that are compared
+/// have, each long enough for its energy to be certain. A lane with so few of them that it would leave the others little
+/// in common is not compared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LaneEnergy {
     /// Cells that count.
@@ -370,17 +375,38 @@ pub struct LaneEnergy {
 }
 
 impl LaneEnergy {
-    /// Of these cells.
-    pub(super) fn of(cells: &[CellSummary]) -> Option<Self> {
-        let (mut counted, mut energy_j, mut output_tokens) = (0, 0.0, 0);
-        for cell in cells {
-            let energy = cell.gpu.as_ref().and_then(|gpu| gpu.energy_j);
-            let tokens = cell.output_tokens.as_ref().map(|tokens| tokens.total);
-            if let (Some(energy), Some(tokens)) = (energy, tokens.filter(|tokens| *tokens > 0)) {
-                counted += 1;
-                energy_j += energy;
-                output_tokens += tokens;
+    /// Gives each lane its energy, by model over the cells that they have in common.
+    pub(super) fn compare(lanes: &mut [LaneSummary]) {
+        let usable = lanes.iter().enumerate().flat_map(|(at, lane)| {
+            let cells = lane.cells.iter().filter(|c| energy_and_tokens(c).is_some());
+            cells.map(move |cell| (lane.lane.model.as_str(), at, cell.cell.as_str()))
+        });
+        let mut models: IndexMap<&str, Vec<(usize, &str)>> = IndexMap::new();
+        for (model, lane, cell) in usable {
+            models.entry(model).or_default().push((lane, cell));
+        }
+        let compared: Vec<(usize, Self)> = models
+            .into_values()
+            .flat_map(|of_model| {
+                let (who, common) = common_cells(of_model);
+                let of = |at: usize| Some((at, Self::of(&lanes.get(at)?.cells, &common)?));
+                who.into_iter().filter_map(of).collect::<Vec<_>>()
+            })
+            .collect();
+        for (at, energy) in compared {
+            if let Some(lane) = lanes.get_mut(at) {
+                lane.energy = Some(energy);
             }
+        }
+    }
+
+    fn of(cells: &[CellSummary], common: &IndexSet<&str>) -> Option<Self> {
+        let (mut counted, mut energy_j, mut output_tokens) = (0, 0.0, 0);
+        for cell in cells.iter().filter(|c| common.contains(c.cell.as_str())) {
+            let (energy, tokens) = energy_and_tokens(cell)?;
+            counted += 1;
+            energy_j += energy;
+            output_tokens += tokens;
         }
         (counted > 0).then(|| Self {
             cells: counted,
@@ -389,6 +415,13 @@ impl LaneEnergy {
             j_per_output_token: energy_j / output_tokens as f64,
         })
     }
+}
+
+/// A cell's energy, joules, and output tokens, where they can be compared.
+fn energy_and_tokens(cell: &CellSummary) -> Option<(f64, u64)> {
+    let gpu = cell.gpu.as_ref().filter(|gpu| gpu.energy_certain == Some(true))?;
+    let tokens = cell.output_tokens.as_ref()?.total;
+    Some((gpu.energy_j?, Some(tokens).filter(|tokens| *tokens > 0)?))
 }
 
 /// A server's life in figures.

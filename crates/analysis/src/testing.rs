@@ -192,6 +192,16 @@ pub fn gpu_sample(at_ms: u64, used_bytes: u64) -> GpuSample {
     }
 }
 
+/// Weights of this format, read from a file.
+pub fn served_in(weights: &str) -> Precision {
+    Precision {
+        weights: Reading::read(Format::new(weights), "config.json"),
+        kv_cache: Reading::read(Format::new("fp16"), "--kv-cache-dtype"),
+        random_weights: Reading::read(false, "--load-format"),
+        file_bytes: None,
+    }
+}
+
 pub struct Builder {
     _dir: tempfile::TempDir,
     pub run: RunDir,
@@ -237,6 +247,7 @@ fn model(name: &str) -> Model {
         reasoning_effort: None,
         precision: None,
         args: BTreeMap::new(),
+        not_on: BTreeMap::new(),
     }
 }
 
@@ -256,8 +267,7 @@ impl Builder {
             name: "night".to_owned(),
             host: Host {
                 gpu: GpuSelection::Devices(vec![DeviceSelector::Index(0)]),
-                expect_gpu_name: None,
-                expect_driver: None,
+                expect: Expect::default(),
                 exclusive: true,
                 stranger_wait: std::time::Duration::ZERO,
             },
@@ -349,18 +359,7 @@ impl Builder {
                 lane: lane.clone(),
                 healthy_ms: 20_000,
                 ready_ms: 21_500,
-                facts: BTreeMap::from([
-                    ("version".to_owned(), "0.15.1".to_owned()),
-                    (
-                        "precision".to_owned(),
-                        if lane.framework == "ollama" {
-                            "q4_k_m"
-                        } else {
-                            "bf16"
-                        }
-                        .to_owned(),
-                    ),
-                ]),
+                facts: BTreeMap::from([("version".to_owned(), "0.15.1".to_owned())]),
                 stream: StreamShape {
                     usage: true,
                     end: EndMarker::Done,
@@ -379,6 +378,11 @@ impl Builder {
                     },
                     _ => LoadFigures::default(),
                 }),
+                precision: Some(served_in(if lane.framework == "ollama" {
+                    "q4_k_m"
+                } else {
+                    "bf16"
+                })),
                 compile_caches: None,
                 processes: Vec::new(),
             }),

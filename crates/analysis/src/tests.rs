@@ -378,6 +378,33 @@ fn korean_and_english_are_paired_by_prompt() {
 }
 
 #[test]
+fn a_translations_english_answers_say_nothing_of_korean_ones() {
+    let types = [PromptType::Question, PromptType::Translation];
+    let cells = types
+        .iter()
+        .flat_map(|t| [written(1, *t, Language::Ko), written(1, *t, Language::En)]);
+    let mut b = Builder::new(vec![(lane(), cells.collect())]);
+    b.ready(&lane());
+    for (name, ko) in [("question", "가나다라마"), ("translation", "abcdefghij")] {
+        for (language, text, prompt_tokens) in [("ko", ko, 210), ("en", "abcdefghij", 110)] {
+            let did = |_| Did {
+                text: text.to_owned(),
+                prompt_tokens,
+                ..Did::ok(0, 10, 1000)
+            };
+            let cell = format!("korean/c1/{name}/{language}");
+            b.measured(&lane(), &cell, &[(5000, (0..5).map(did).collect())]);
+        }
+    }
+    let korean = &b.summary().expect("a summary").lanes[0].korean[0];
+    close(korean.prompts["translation"]["output_tokens_per_char"].ratio, 1.0);
+    // Of the question alone; the prompts of both count.
+    close(korean.overall["output_tokens_per_char"].ratio, 2.0);
+    close(korean.overall["chars_per_s"].ratio, 0.5);
+    close(korean.overall["prompt_tokens"].ratio, 2.0);
+}
+
+#[test]
 fn every_doubt_has_its_flag() {
     let seen = |change: &dyn Fn(&mut Did)| {
         let mut b = Builder::one(single());
@@ -451,19 +478,58 @@ fn the_machine_and_the_client_are_doubted_too() {
     // Only foreign pids: another pid namespace, nothing can be said.
     assert_eq!(sample(&|s| s.processes = Some(vec![process(7)])), [few]);
 
-    let lag = |p99_us: u64| {
+    let lag = |p50_us: u64, p99_us: u64, probes: u64| {
         let mut b = Builder::one(single());
         b.samples(&lane(), &[gpu_sample(10, 1)]);
-        let ended = b.measured(&lane(), "single/in512", &[(400, vec![Did::ok(0, 10, 390)])]);
+        let ended = b.measured(&lane(), "single/in512", &[(400, vec![Did::ok(0, 10, 400)])]);
         ended.client = ClientLag {
+            probes,
+            p50_us,
             p99_us,
             ..ClientLag::default()
         };
         kinds(&b.cell())
     };
-    // 5 % of a TTFT of 10 ms.
-    assert_eq!(lag(500), [few]);
-    assert_eq!(lag(501), [few, FlagKind::ClientTooSlow]);
+    // 5 % of a latency of 400 ms.
+    assert_eq!(lag(20_000, 20_000, 90), [few, FlagKind::ClientTooSlow]);
+    assert_eq!(lag(19_999, 20_000, 90), [few]);
+    // One outlier of ninety probes, or a median of too few.
+    assert_eq!(lag(90, 100_000, 90), [few]);
+    assert_eq!(lag(20_000, 20_000, 29), [few]);
+}
+
+#[test]
+fn a_clock_a_hair_below_the_one_that_is_held_is_not_throttled() {
+    let throttled = |mhz: u32| {
+        let mut b = Builder::one(single());
+        b.measured(&lane(), "single/in512", &[(4_000, vec![Did::ok(0, 10, 90)])]);
+        let sample = |i: u64| {
+            let slowed = i.is_multiple_of(2) && i < 40;
+            benchd_core::record::GpuSample {
+                sm_clock_mhz: Some(if slowed { mhz } else { 1980 }),
+                throttle: Some(if slowed {
+                    vec![ThrottleReason::SwPowerCap]
+                } else {
+                    Vec::new()
+                }),
+                ..gpu_sample(i * 100, 1)
+            }
+        };
+        b.samples(&lane(), &(0..50).map(sample).collect::<Vec<_>>());
+        let cell = b.cell();
+        cell.flags
+            .iter()
+            .find(|f| f.kind == FlagKind::Throttled)
+            .map(|f| f.seen.clone())
+    };
+    // The reason is there in half of the samples.
+    assert_eq!(throttled(1979), None);
+    assert_eq!(throttled(1920), None, "1.5 % of the clock");
+    let seen = throttled(1860).expect("3 %");
+    assert!(
+        seen.starts_with("3.0 % of the SM clock of 1980 MHz lost; share of the samples: sw power cap 49 %"),
+        "{seen}"
+    );
 }
 
 #[test]

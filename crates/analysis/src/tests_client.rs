@@ -7,6 +7,7 @@ use benchd_core::record::ClientLag;
 use benchd_core::record::{Flag, FlagKind};
 use benchd_journal::{
     ClientCalibration, ClientPoint, ClientRate, HostInfo, RUN_INFO_VERSION, RateLimit, RunInfo, RunState,
+    Toolchain,
 };
 use benchd_plan::ScenarioKind;
 
@@ -34,6 +35,8 @@ fn calibrate(b: &Builder, max_events_per_s: Option<f64>, tried: &[f64]) {
         gpu_baseline_bytes: Vec::new(),
         environments: Default::default(),
         versions: BTreeMap::new(),
+        toolchain: Toolchain::default(),
+        compiles: [].into(),
         client: Some(ClientCalibration {
             points: vec![point(8, 3_000.0), point(32, 5_000.0)],
             max_events_per_s,
@@ -129,26 +132,63 @@ fn half_of_the_clients_largest_rate_is_near_its_limit() {
 }
 
 #[test]
-fn a_load_thread_is_too_late_by_the_smallest_time_that_is_shown() {
-    let run = |p99_us, ttft_ms| {
-        let mut b = Builder::one(exact(CELL, ScenarioKind::Concurrent, 16, 512));
-        let lane = lane_id("vllm", "llama");
-        b.measured(&lane, CELL, &[(2_000, vec![Did::ok(0, ttft_ms, 1_900)])])
-            .client = ClientLag {
-            p99_us,
-            max_us: 9_999,
+fn a_client_is_too_slow_by_the_difference_that_is_shown() {
+    // Ten passes of a second with ten requests of 100 ms each; ollama's are longer by so many per mille.
+    let run = |p50_us: u64, longer: u64| {
+        let lanes = ["vllm", "ollama"].map(|framework| lane_id(framework, "llama"));
+        let cell = exact(CELL, ScenarioKind::Concurrent, 16, 512);
+        let mut b = Builder::new(lanes.iter().map(|l| (l.clone(), vec![cell.clone()])).collect());
+        for (lane, longer) in lanes.iter().zip([0, longer]) {
+            b.ready(lane);
+            let pass = |n: u64| (1_000 + longer + n % 2, vec![Did::ok(0, 10, 100); 10]);
+            b.measured(lane, CELL, &(0..10).map(pass).collect::<Vec<_>>())
+                .client = ClientLag {
+                probes: 1_000,
+                p50_us,
+                p99_us: 30_000,
+                max_us: 99_999,
+                ..ClientLag::default()
+            };
+            b.finish_lane(lane);
+        }
+        let slow = |f: &&Flag| f.kind == FlagKind::ClientTooSlow;
+        let summary = b.summary().expect("a summary");
+        let flag = summary.lanes[0].cells[0].flags.iter().find(slow).cloned();
+        flag.map(|f| f.seen)
+    };
+    // 0.5 ms of 100 ms are 0.5 %: nothing beside a difference of 10 %, more than one of 0.4 %.
+    assert_eq!(run(500, 100), None);
+    let seen = run(500, 4).expect("a flag");
+    assert!(
+        seen.starts_with("requests were sent 0.500 ms late (median of 1,000 probes of the load thread)")
+            && seen.contains("output tokens/s is off by up to 0.500 %; the difference from ollama is 0.4"),
+        "{seen}"
+    );
+    // No difference is told: only what is wrong by itself is.
+    assert_eq!(run(500, 0), None);
+    assert!(run(5_000, 0).is_some());
+}
+
+#[test]
+fn in_an_open_loop_the_wait_for_the_first_token_counts_from_when_it_was_due() {
+    let run = |p50_us| {
+        let mut cell = exact(CELL, ScenarioKind::Concurrent, 1, 512);
+        cell.arrival = benchd_plan::Arrival::Constant { rate_per_s: 4.0 };
+        let mut b = Builder::one(cell);
+        let ended = b.measured(
+            &lane_id("vllm", "llama"),
+            CELL,
+            &[(2_000, vec![Did::ok(0, 20, 900)])],
+        );
+        ended.client = ClientLag {
+            probes: 100,
+            p50_us,
             ..ClientLag::default()
         };
-        let slow = |f: &&Flag| f.kind == FlagKind::ClientTooSlow;
-        b.cell().flags.iter().find(slow).cloned()
+        let flags = b.cell().flags;
+        flags
+            .into_iter()
+            .any(|f| f.kind == FlagKind::ClientTooSlow && f.seen.contains("TTFT and latency are off"))
     };
-    let flag = run(301, 6).expect("a flag");
-    assert!(
-        flag.seen.contains("301 µs") && flag.seen.contains("9999 µs"),
-        "{flag:?}"
-    );
-    assert_eq!(run(300, 6), None, "5 % of the TTFT");
-    assert_eq!(run(200, 1), None, "the floor");
-    // With a long TTFT the time between tokens, 40 ms here, is the smallest time shown.
-    assert!(run(2_001, 1_500).is_some() && run(2_000, 1_500).is_none());
+    assert!(run(1_000) && !run(999));
 }

@@ -2,7 +2,7 @@
 
 use super::{testing::*, *};
 use benchd_core::record::{GpuDevice, GpuHost};
-use benchd_journal::{HostInfo, RUN_INFO_VERSION, RunInfo, RunState};
+use benchd_journal::{HostInfo, RUN_INFO_VERSION, RunInfo, RunState, Toolchain};
 use benchd_plan::{Only, ScenarioKind};
 
 #[track_caller]
@@ -43,11 +43,14 @@ fn info(host: &str, gpu: &str, driver: &str) -> RunInfo {
                 pci_bus_id: None,
                 mig: None,
                 ecc_uncorrected: None,
+                compute_capability: None,
             }],
         }),
         gpu_baseline_bytes: vec![0],
         versions: [].into(),
         environments: [].into(),
+        toolchain: Toolchain::default(),
+        compiles: [].into(),
         client: None,
         state: RunState::Finished,
     }

@@ -69,6 +69,8 @@ pub enum TestRole {
     Supporting,
     /// Shows whether the cause is the one that the hypothesis names.
     Control,
+    /// Would decide, but one side has no figures in its setting, and others are left: the verdict does without it.
+    LeftOut,
 }
 
 /// On which side of the threshold the claim lies.

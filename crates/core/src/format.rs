@@ -56,6 +56,11 @@ pub fn count(value: u64) -> String {
     text
 }
 
+/// So many of something that has its plural by an s: `1 request`, `1,980 requests`.
+pub fn counted(n: u64, one: &str) -> String {
+    format!("{} {one}{}", count(n), if n == 1 { "" } else { "s" })
+}
+
 /// A number with separators and no decimals.
 pub fn grouped(value: f64) -> String {
     let sign = if value < 0.0 { "-" } else { "" };
@@ -92,6 +97,21 @@ pub fn duration(duration: Duration) -> String {
         let minutes = (seconds / 60.0).round() as u64;
         format!("{} h {} min", count(minutes / 60), minutes % 60)
     }
+}
+
+/// Longest reason that is told in a sentence, characters.
+const REASON_CHARS: usize = 120;
+
+/// A reason from outside as part of a sentence: its first line, without hints, cut where it is long.
+pub fn brief(reason: &str) -> String {
+    let line = reason.lines().next().unwrap_or_default();
+    let line = line.split(" hint:").next().unwrap_or_default().replace('`', "'");
+    if line.chars().count() <= REASON_CHARS {
+        return line;
+    }
+    let mut cut: String = line.chars().take(REASON_CHARS).collect();
+    cut.push('…');
+    cut
 }
 
 /// `a`, `a and b`, `a, b and c`.

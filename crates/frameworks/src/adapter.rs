@@ -92,21 +92,14 @@ pub struct Server {
     pub(crate) requirements: Vec<Requirement>,
     pub(crate) notes: Vec<String>,
     pub(crate) compile_caches: Vec<PathBuf>,
-    /// Precision of the weights by its arguments and the model's configuration.
-    pub(crate) precision: Option<String>,
     /// Longest prompt plus output of the lane.
     pub(crate) longest_tokens: u32,
-    /// Precision that the plan expects.
-    pub(crate) expected_precision: Option<String>,
 }
 
 impl Server {
-    /// The facts with the precision that is known beforehand, and flags where they do not fit the plan.
+    /// The facts, flagged where they do not fit the plan.
     pub(crate) fn judge(&self, mut facts: Facts) -> Facts {
-        if let Some(precision) = &self.precision {
-            facts.set_precision(precision);
-        }
-        facts.compare(self.longest_tokens, self.expected_precision.as_deref());
+        facts.compare(self.longest_tokens);
         if self.launch.is_none() {
             let Endpoint { host, port } = &self.endpoint;
             let seen = format!("{host}:{port} was running already");

@@ -13,7 +13,7 @@ pub(crate) fn env_path(env: Env<'_>, name: &str) -> Option<PathBuf> {
 }
 
 /// The plan's arguments: the framework's, then the model's.
-pub(crate) fn arguments(framework: &Framework, model: &Model) -> Vec<String> {
+pub fn arguments(framework: &Framework, model: &Model) -> Vec<String> {
     let mut args = framework.args.clone();
     args.extend(model_arguments(framework, model));
     args

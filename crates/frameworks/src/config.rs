@@ -5,14 +5,29 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::args::{Env, env_path};
+use benchd_core::record::{Format, Reading};
+
+/// The file that says it.
+const FILE: &str = "config.json";
 
 /// What a model's `config.json` says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ModelConfig {
     /// `llama`, `gpt_oss`, …
     pub(crate) model_type: Option<String>,
-    /// `bf16`, or the quantisation's name where the weights are quantised.
-    pub(crate) precision: Option<String>,
+    /// What the weights are quantised to.
+    pub(crate) quantised: Option<Format>,
+    /// What is not quantised is kept in, and computed in.
+    pub(crate) dtype: Option<Format>,
+    /// Whether the weights come with a format of their own for the KV cache.
+    pub(crate) has_cache_format: bool,
+}
+
+impl ModelConfig {
+    /// The format of the weights.
+    pub(crate) fn weights(&self) -> Reading<Format> {
+        Reading::maybe(self.quantised.clone().or_else(|| self.dtype.clone()), FILE)
+    }
 }
 
 /// Whether this is meant as a folder, not as a hub id (`org/name`).
@@ -55,7 +70,7 @@ fn hub_cache(env: Env<'_>) -> Option<PathBuf> {
         .or_else(|| set("HOME").map(|home| home.join(".cache/huggingface/hub")))
 }
 
-fn parse(config: &Value) -> ModelConfig {
+pub(crate) fn parse(config: &Value) -> ModelConfig {
     // Models with more than text keep the language model's part in `text_config`.
     let text = |key: &str| {
         [config.get(key), config.pointer(&format!("/text_config/{key}"))]
@@ -63,38 +78,64 @@ fn parse(config: &Value) -> ModelConfig {
             .flatten()
             .find_map(|v| v.as_str().map(str::to_owned))
     };
-    let quantised = config.get("quantization_config").and_then(|q| {
-        let method = q.get("quant_method")?.as_str()?;
-        Some(match q.get("bits").and_then(Value::as_u64) {
-            Some(bits) => format!("{method}_int{bits}"),
-            None => method.to_owned(),
-        })
-    });
+    let quantisation = config.get("quantization_config").filter(|q| q.is_object());
+    let format = text("torch_dtype").or_else(|| text("dtype"));
     ModelConfig {
         model_type: text("model_type"),
-        precision: quantised.or_else(|| text("torch_dtype").or_else(|| text("dtype")).map(|d| short(&d))),
+        quantised: quantisation.and_then(quantised),
+        dtype: format.map(|name| Format::new(&name)),
+        has_cache_format: quantisation.is_some_and(|q| {
+            ["kv_cache_scheme", "kv_cache_quant_algo"]
+                .iter()
+                .any(|key| q.get(key).is_some_and(|v| !v.is_null()))
+        }),
     }
 }
 
-/// The short name of a dtype: `bf16` for `torch.bfloat16`.
-pub(crate) fn short(dtype: &str) -> String {
-    let name = dtype.trim().to_ascii_lowercase();
-    match name.strip_prefix("torch.").unwrap_or(&name) {
-        "bfloat16" => "bf16".to_owned(),
-        "float16" | "half" => "fp16".to_owned(),
-        "float32" | "float" => "fp32".to_owned(),
-        other => other.to_owned(),
-    }
+/// `mxfp4`, `awq_int4`, `compressed_tensors_fp8`, `modelopt_nvfp4`: the method, and what of its numbers it says.
+fn quantised(q: &Value) -> Option<Format> {
+    let method = q.get("quant_method")?.as_str()?;
+    let numbers = |of: &Value| {
+        let bits = of.get("bits").or_else(|| of.get("num_bits"))?.as_u64()?;
+        let float = of.get("type").and_then(Value::as_str) == Some("float");
+        Some(format!("{}{bits}", if float { "fp" } else { "int" }))
+    };
+    // compressed-tensors tells it by groups of layers, modelopt by the algorithm's name, bitsandbytes by switches.
+    let grouped = || {
+        let groups = q.get("config_groups")?.as_object()?;
+        groups.values().find_map(|group| numbers(group.get("weights")?))
+    };
+    let named = || Some(q.get("quant_algo")?.as_str()?.to_ascii_lowercase());
+    let switched = || {
+        let on = |key: &str| q.get(key).and_then(Value::as_bool) == Some(true);
+        on("load_in_4bit")
+            .then(|| "int4".to_owned())
+            .or_else(|| on("load_in_8bit").then(|| "int8".to_owned()))
+    };
+    let detail = numbers(q).or_else(grouped).or_else(named).or_else(switched);
+    Some(Format::new(&match detail {
+        Some(detail) => format!("{method}_{detail}"),
+        None => method.to_owned(),
+    }))
 }
 
-/// Whether a model speaks harmony (gpt-oss), by its configuration or, where that is not on disk, its names.
+/// Names of model types by what ids of such models hold, for models that are not on disk.
+const TYPES_BY_NAME: [(&str, &str); 3] = [("gpt-oss", "gpt_oss"), ("qwen3", "qwen3"), ("llama", "llama")];
+
+/// The type of a model, as its configuration names it (`llama`, `gpt_oss`), or, where that is not on disk, as its names
+/// tell.
+pub(crate) fn model_type(names: &[&str], config: Option<&ModelConfig>) -> Option<String> {
+    config.and_then(|c| c.model_type.clone()).or_else(|| {
+        let names: Vec<String> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
+        let told = |part: &str| names.iter().any(|name| name.contains(part));
+        let known = TYPES_BY_NAME.iter().find(|(part, _)| told(part));
+        known.map(|(_, model_type)| (*model_type).to_owned())
+    })
+}
+
+/// Whether a model speaks harmony (gpt-oss).
 pub(crate) fn is_harmony(names: &[&str], config: Option<&ModelConfig>) -> bool {
-    match config.and_then(|c| c.model_type.as_deref()) {
-        Some(model_type) => model_type == "gpt_oss",
-        None => names
-            .iter()
-            .any(|name| name.to_ascii_lowercase().contains("gpt-oss")),
-    }
+    model_type(names, config).as_deref() == Some("gpt_oss")
 }
 
 #[cfg(test)]
@@ -104,29 +145,48 @@ mod tests {
 
     #[test]
     fn precision_is_the_quantisation_or_the_dtype() {
-        let precision = |config: Value| parse(&config).precision;
-        assert_eq!(
-            precision(json!({"torch_dtype": "bfloat16"})).as_deref(),
-            Some("bf16")
-        );
-        assert_eq!(precision(json!({"dtype": "float16"})).as_deref(), Some("fp16"));
-        assert_eq!(
-            precision(json!({"model_type": "gpt_oss", "quantization_config": {"quant_method": "mxfp4"}}))
-                .as_deref(),
-            Some("mxfp4")
-        );
-        assert_eq!(
-            precision(
-                json!({"torch_dtype": "float16", "quantization_config": {"quant_method": "awq", "bits": 4}})
-            )
-            .as_deref(),
-            Some("awq_int4")
-        );
-        assert_eq!(
-            precision(json!({"model_type": "gemma3", "text_config": {"torch_dtype": "bfloat16"}})).as_deref(),
-            Some("bf16")
-        );
-        assert_eq!(precision(json!({})), None);
+        let weights = |config: Value| parse(&config).weights().value().map(|f| f.as_str().to_owned());
+        for (config, format) in [
+            (json!({"torch_dtype": "bfloat16"}), "bf16"),
+            (json!({"dtype": "float16"}), "fp16"),
+            (
+                json!({"model_type": "gemma3", "text_config": {"torch_dtype": "bfloat16"}}),
+                "bf16",
+            ),
+            // As openai/gpt-oss-20b has it.
+            (
+                json!({
+                    "model_type": "gpt_oss",
+                    "quantization_config": {
+                        "modules_to_not_convert": ["model.layers.*.self_attn", "lm_head"], "quant_method": "mxfp4",
+                    },
+                }),
+                "mxfp4",
+            ),
+            (
+                json!({"torch_dtype": "float16", "quantization_config": {"quant_method": "awq", "bits": 4}}),
+                "awq_int4",
+            ),
+            (
+                json!({"torch_dtype": "bfloat16", "quantization_config": {
+                    "quant_method": "compressed-tensors",
+                    "config_groups": {"group_0": {"weights": {"num_bits": 8, "type": "float"}}},
+                }}),
+                "compressed_tensors_fp8",
+            ),
+            (
+                json!({"quantization_config": {"quant_method": "modelopt", "quant_algo": "NVFP4"}}),
+                "modelopt_nvfp4",
+            ),
+            (
+                json!({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": true}}),
+                "bitsandbytes_int4",
+            ),
+            (json!({"quantization_config": {"quant_method": "fp8"}}), "fp8"),
+        ] {
+            assert_eq!(weights(config.clone()).as_deref(), Some(format), "{config}");
+        }
+        assert_eq!(weights(json!({})), None);
     }
 
     #[test]

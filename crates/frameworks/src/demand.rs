@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use super::{
     args::{arguments, flag_value},
-    config,
     weights::Found,
 };
+use benchd_core::record::Format;
 use benchd_plan::{Framework, Model};
 
 /// How a kind reserves a share of each device's memory.
@@ -104,7 +104,7 @@ fn kv_bytes(args: &[String], config: &Value) -> u64 {
                 .filter(|dtype| *dtype != "auto")
                 .or_else(|| text_part(config, "torch_dtype")?.as_str())
                 .or_else(|| text_part(config, "dtype")?.as_str());
-            if dtype.is_some_and(|dtype| config::short(dtype) == "fp32") {
+            if dtype.is_some_and(|dtype| Format::new(dtype).bits() == Some(32)) {
                 4
             } else {
                 2
@@ -143,6 +143,7 @@ fn kv_bytes_per_token(config: &Value, bytes: u64) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use benchd_core::record::Reading;
     use serde_json::json;
 
     use super::*;
@@ -179,6 +180,7 @@ mod tests {
             path: "m".into(),
             bytes: 16 << 30,
             format: "safetensors",
+            precision: Reading::Unknown,
             config: Some(llama()),
         };
         crate::demand(&plan.frameworks["f"], &plan.models["m"], &found)

@@ -7,10 +7,13 @@ use super::{
     adapter::{Requirement, Server},
     args::{Env, absolute, arguments, flag_value, has_flag, pair},
     config::{self, ModelConfig},
+    harmony::{self, Vocabulary},
+    precision::{hub_dtype, hub_weights, random_weights, set_by},
     request::effort_name,
     setup::{GpuNaming, Owned, Setup},
     weights::{Absent, Weights, of_folder},
 };
+use benchd_core::record::{Precision, Reading};
 use benchd_plan::{Framework, Model, ReasoningEffort, Source};
 
 /// The arguments that such servers name each in their own way.
@@ -118,6 +121,14 @@ impl<'a> HubServer<'a> {
         if config::is_folder(self.id) {
             ours.push(pair("HF_HUB_OFFLINE", "1"));
         }
+        // Only where it is there: told of an empty folder, the library would not ask the network either.
+        let vocabularies = harmony::folder_in(&self.venv);
+        if self.is_harmony()
+            && vocabularies.join(Vocabulary::FILE).is_file()
+            && setup.env_of_server(harmony::FOLDER_VARIABLE).is_none()
+        {
+            ours.push(pair(harmony::FOLDER_VARIABLE, vocabularies.display().to_string()));
+        }
         let env = setup.environment(ours, owned_env)?;
         let mut server = setup.server(&self.served, None, requirements(setup, &program, self.id));
         server.launch = Some(setup.launch(program, args, env));
@@ -125,7 +136,6 @@ impl<'a> HubServer<'a> {
             .filter(|_| !setup.context.gpus.is_empty())
             .into_iter()
             .collect();
-        server.precision = precision(&self.args, self.config);
         Ok(server)
     }
 }
@@ -176,13 +186,29 @@ fn requirements(setup: &Setup<'_>, program: &Path, id: &str) -> Vec<Requirement>
     requirements
 }
 
-/// Precision of the weights: an explicit argument, else the model's configuration.
-fn precision(args: &[String], config: Option<ModelConfig>) -> Option<String> {
-    let explicit = |flag| flag_value(args, flag).filter(|&value| value != "auto");
-    explicit("--quantization")
-        .map(str::to_owned)
-        .or_else(|| explicit("--dtype").map(config::short))
-        .or_else(|| config.and_then(|c| c.precision))
+/// In which numbers vLLM and SGLang serve a model, by their arguments and its configuration. A cache of the format `auto` is
+/// kept as the model computes, unless its weights come with a format for it.
+pub(crate) fn precision(framework: &Framework, model: &Model, env: Env<'_>) -> Precision {
+    const CACHE: &str = "--kv-cache-dtype";
+    let args = arguments(framework, model);
+    let config = configuration(model, &args, env);
+    let computed = set_by(&args, "--dtype").or(hub_dtype(&config));
+    let as_computed = computed.value().filter(|_| !config.has_cache_format).cloned();
+    Precision {
+        weights: hub_weights(&args, &config),
+        kv_cache: set_by(&args, CACHE).or(Reading::maybe(
+            as_computed,
+            format!("{CACHE} auto, as the model computes"),
+        )),
+        random_weights: random_weights(&args).or(Reading::read(false, "no --load-format dummy")),
+        file_bytes: None,
+    }
+}
+
+/// The configuration of a model in the hub's form, as far as it is on disk.
+pub(crate) fn configuration(model: &Model, args: &[String], env: Env<'_>) -> ModelConfig {
+    let found = |id: &String| config::find(id, revision_of(args), env);
+    model.hf.as_ref().and_then(found).unwrap_or_default()
 }
 
 /// Memory that is reserved up front says nothing of what the framework needs.
@@ -192,7 +218,7 @@ fn memory_note(args: &[String], flag: &str) -> Option<String> {
     })
 }
 
-fn revision_of(args: &[String]) -> &str {
+pub(crate) fn revision_of(args: &[String]) -> &str {
     flag_value(args, "--revision").unwrap_or("main")
 }
 

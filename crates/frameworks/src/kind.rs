@@ -11,6 +11,7 @@ use super::{
     load_log::LoadLog,
     setup::Setup,
 };
+use benchd_core::record::Precision;
 use benchd_plan::{Framework, Model};
 
 /// What is known of a kind of framework.
@@ -49,6 +50,8 @@ pub struct Kind {
     pub(crate) load_line: fn(&mut LoadLog, &str),
     /// Looks for the files that a framework needs to serve a model.
     pub(crate) weights: fn(&Framework, &Model, Env<'_>) -> Weights,
+    /// In which numbers a framework serves a model, by its settings and the model's files.
+    pub(crate) precision: fn(&Framework, &Model, Env<'_>) -> Precision,
     pub(crate) adapter: fn(&Setup<'_>) -> Result<Box<dyn Adapter>, FrameworkError>,
     /// How a server of it shows itself that someone else runs (`url:`); `None` for kinds that can't be told.
     pub(crate) behind_url: Option<BehindUrl>,

@@ -9,7 +9,9 @@
 //! kind      what is known of a kind             adapter    what is asked of one framework serving one model
 //! setup     the plan's settings of a server     hub        Python servers of models in the hub's form
 //! load_log  what logs say of the load           counters   a server's own figures
-//! weights, demand, config   a model's files     metrics, facts, launch, request, compiled, args, error
+//! weights, gguf, demand, config   a model's files     precision   in which numbers it is served
+//! harmony   the vocabulary that gpt-oss wants
+//! metrics, facts, launch, request, compiled, args, error
 //! ```
 
 mod adapter;
@@ -20,6 +22,8 @@ mod counters;
 mod demand;
 mod error;
 mod facts;
+mod gguf;
+mod harmony;
 mod hub;
 mod kind;
 mod launch;
@@ -29,6 +33,7 @@ mod load_log;
 mod metrics;
 mod ollama;
 mod openai;
+mod precision;
 mod request;
 mod setup;
 mod sglang;
@@ -40,12 +45,14 @@ mod weights;
 use std::collections::BTreeMap;
 
 pub use adapter::{Adapter, Context, Endpoint, HttpProbe, Requirement, Server, VisibleGpu};
+pub use args::arguments;
 pub use compiled::CompileLine;
 pub use config::looks_like_folder;
 pub use counters::ServerFigures;
 pub use demand::Demand;
 pub use error::FrameworkError;
-pub use facts::{Facts, KV_CAPACITY, same_precision};
+pub use facts::{Facts, KV_CAPACITY};
+pub use harmony::{Vocabulary, vocabulary};
 pub use hub::revision;
 pub use kind::{Kind, ModelStore};
 pub use launch::Launch;
@@ -53,8 +60,8 @@ pub use metrics::parse_metrics;
 pub use request::ChatRequest;
 pub use weights::{Absent, Found, Weights};
 
-use benchd_core::record::{HttpCall, LoadFigures};
-use benchd_plan::{Framework, FrameworkKind, Model, Pace};
+use benchd_core::record::{HttpCall, LoadFigures, Precision};
+use benchd_plan::{Framework, FrameworkKind, Model, Pace, Source};
 use kind::BehindUrl;
 use setup::Setup;
 
@@ -144,12 +151,59 @@ pub fn behind_url(
     }))
 }
 
+/// The type of the model that `framework` serves, as its configuration names it (`llama`, `gpt_oss`), or as its id tells
+/// where that is not on disk; `None` where neither does.
+pub fn model_type(framework: &Framework, model: &Model) -> Option<String> {
+    let id = model.id_for(framework.kind)?;
+    let env = |name: &str| {
+        let set = framework.env.get(name).cloned();
+        set.or_else(|| std::env::var(name).ok())
+    };
+    // Ollama's tags are no folders of the hub.
+    let config = match kind(framework.kind).models {
+        ModelStore::Hub => config::find(id, hub::revision_of(&arguments(framework, model)), &env),
+        ModelStore::Own | ModelStore::File => None,
+    };
+    config::model_type(&[id, &model.name], config.as_ref())
+}
+
 /// Looks for the files that `framework` needs to serve `model`.
 pub fn weights(framework: &Framework, model: &Model) -> Weights {
     (kind(framework.kind).weights)(framework, model, &|name| {
         let set = framework.env.get(name).cloned();
         set.or_else(|| std::env::var(name).ok())
     })
+}
+
+/// In which numbers `framework` serves `model`, by its settings and the model's files.
+pub fn precision(framework: &Framework, model: &Model) -> Precision {
+    // What is served by someone else the plan does not know.
+    if matches!(framework.source, Source::Url(_)) {
+        return Precision::default();
+    }
+    let mut precision = (kind(framework.kind).precision)(framework, model, &|name| {
+        let set = framework.env.get(name).cloned();
+        set.or_else(|| std::env::var(name).ok())
+    });
+    if precision.file_bytes.is_none()
+        && precision.random_weights.value() == Some(&false)
+        && let Weights::Whole(found) = weights(framework, model)
+    {
+        precision.file_bytes = Some(found.bytes);
+    }
+    precision
+}
+
+/// Settles in which numbers the running server serves `model`: by what it says in its answers (`facts`) and in `log`, its
+/// output since its launch, and by [`precision`]; flags what the plan does not expect.
+pub fn settle_precision(facts: &mut Facts, framework: &Framework, model: &Model, log: &str) {
+    let settings = precision(framework, model);
+    precision::settle(
+        facts,
+        read_log(log).precision(),
+        settings,
+        model.precision.as_deref(),
+    );
 }
 
 /// What `framework` needs to serve the model found. `None` where it can't be told: a kind of which it is not known,
@@ -187,13 +241,17 @@ pub fn pace(framework: &Framework) -> Pace {
 /// than once (Ollama), the newest load counts. Lines are known by their wording, not by the kind in the plan: a `command`
 /// may start any server, and Ollama's runner writes what llama.cpp writes.
 pub fn load_figures(log: &str) -> LoadFigures {
+    read_log(log).figures()
+}
+
+fn read_log(log: &str) -> load_log::LoadLog {
     let mut told = load_log::LoadLog::default();
     for line in log.lines() {
         for kind in kinds() {
             (kind.load_line)(&mut told, line);
         }
     }
-    told.figures()
+    told
 }
 
 /// The figures that a server's counters hold; nothing where they are of no known server.
@@ -279,6 +337,20 @@ mod tests {
             told(&there, "/metrics", vllm).is_none(),
             "its calls would go to the root"
         );
+    }
+
+    #[test]
+    fn the_short_plans_take_about_a_quarter_of_an_hour_a_model() {
+        for name in ["a100-short", "rtx5090-short"] {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../plans/{name}.yaml"));
+            let plan = benchd_plan::load(&path, &|_| None).unwrap().plan;
+            let lanes = lanes(&plan, &Only::default());
+            let estimate = estimate(&plan, &lanes, &Assumptions::default(), pace);
+            let models = u32::try_from(plan.models.len()).unwrap();
+            let each = estimate.total / models;
+            let minutes = Duration::from_secs(12 * 60)..Duration::from_secs(17 * 60);
+            assert!(minutes.contains(&each), "{name}: {each:?} a model");
+        }
     }
 
     #[test]

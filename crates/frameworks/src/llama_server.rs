@@ -5,7 +5,7 @@
 //!   after the erasure it gives the prompt back. So a reset needs `--cache-ram 0` as well.
 //! - Its context is divided by its slots.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use super::{
     FrameworkError, Launch,
@@ -14,7 +14,7 @@ use super::{
     load_log::{LoadLog, Part, after, count, size},
     setup::Setup,
 };
-use benchd_core::record::{CacheReset, HttpCall, ResetProof, Step};
+use benchd_core::record::{CacheReset, Format, HttpCall, Reading, ResetProof, Step};
 
 /// llama-server's counters.
 pub(crate) const COUNTERS: &[&str] = &[
@@ -50,6 +50,11 @@ const SLOT_ACTIONS: &str = "--slot-save-path";
 /// Limit of emptying one slot.
 const ERASE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Whether a program is llama-server, by its name.
+pub(crate) fn is_llama_server(program: &Path) -> bool {
+    program.file_name().is_some_and(|file| file == "llama-server")
+}
+
 /// How llama-server's cache is emptied, where its arguments allow it.
 pub(crate) fn cache_reset(launch: Option<&Launch>) -> CacheReset {
     let not_possible = |why: &str| CacheReset::NotPossible { why: why.to_owned() };
@@ -57,25 +62,19 @@ pub(crate) fn cache_reset(launch: Option<&Launch>) -> CacheReset {
         return not_possible("no call that empties the cache is known of a server that someone else runs");
     };
     let args = &launch.args;
-    let named = |name: &str| launch.program.file_name().is_some_and(|file| file == name);
     if !has_flag(args, SLOT_ACTIONS) {
-        return not_possible(if named("llama-server") {
+        return not_possible(if is_llama_server(&launch.program) {
             "llama-server empties its slots only under `--slot-save-path FOLDER --cache-ram 0 --parallel N`"
         } else {
             "no call that empties the cache is known of this server"
         });
     }
-    // Its short names have one dash.
-    let value = |long: &str, short: &str| {
-        let short = args.iter().rposition(|arg| arg == short);
-        flag_value(args, long).or_else(|| args.get(short? + 1).map(String::as_str))
-    };
-    if value("--cache-ram", "-cram") != Some("0") {
+    if value(args, "--cache-ram", "-cram") != Some("0") {
         return not_possible(
             "llama-server keeps prompts in host memory too, which no call empties: `--cache-ram 0` switches that off",
         );
     }
-    let Some(slots) = value("--parallel", "-np").and_then(|slots| slots.parse::<u32>().ok()) else {
+    let Some(slots) = value(args, "--parallel", "-np").and_then(|slots| slots.parse::<u32>().ok()) else {
         return not_possible("how many slots llama-server has is not known: say it by `--parallel N`");
     };
     let erase = |slot: u32| {
@@ -138,6 +137,16 @@ pub(crate) fn load_line(told: &mut LoadLog, line: &str) {
         };
         told.first_tokens(cells);
     }
+    // "print_info: file type   = Q4_K - Medium"; "llama_kv_cache: size = …, K (f16): 39.38 MiB, V (f16): 39.38 MiB".
+    if let Some(rest) = after(line, "print_info: file type").and_then(|rest| after(rest, "=")) {
+        told.weights_in(&format_name(rest));
+    }
+    let half = |name: &str| after(line, name).and_then(|rest| rest.split(')').next());
+    if line.contains("llama_kv_cache")
+        && let (Some(keys), Some(values)) = (half(" K ("), half(" V ("))
+    {
+        told.cache_in(&cache_name(keys, values));
+    }
     // "0.00.007.521 I srv    load_model: loading model '…'" to "0.00.773.850 I srv  llama_server: model loaded"
     // ("srv          init: model loaded" where the server runs inside Python, by xllamacpp).
     if line.contains("load_model: loading model") {
@@ -145,6 +154,43 @@ pub(crate) fn load_line(told: &mut LoadLog, line: &str) {
     } else if line.contains("llama_server: model loaded") || line.contains(" init: model loaded") {
         told.ended(clock_ms(line));
     }
+}
+
+/// A file's type as llama.cpp writes it, `Q4_K - Medium`, in its short form: `Q4_K_M`.
+pub(crate) fn format_name(told: &str) -> String {
+    let told = told.trim().trim_end_matches(" (guessed)");
+    match told.split_once(" - ") {
+        Some((name, mix)) => format!("{name}_{}", &mix[..mix.chars().next().map_or(0, char::len_utf8)]),
+        None => told.to_owned(),
+    }
+}
+
+/// The format of a cache whose keys and values are kept in formats of their own.
+fn cache_name(keys: &str, values: &str) -> String {
+    if keys == values {
+        keys.to_owned()
+    } else {
+        format!("{keys}/{values}")
+    }
+}
+
+/// The format of its KV cache by its arguments; `f16` by default, where it is known to be llama-server.
+pub(crate) fn cache_format(args: &[String], is_llama_server: bool) -> Reading<Format> {
+    let of = |long: &str, short: &str| value(args, long, short).map(str::to_owned);
+    let (keys, values) = (of("--cache-type-k", "-ctk"), of("--cache-type-v", "-ctv"));
+    if keys.is_none() && values.is_none() {
+        let default = is_llama_server.then(|| Format::new("f16"));
+        return Reading::maybe(default, "llama-server's default");
+    }
+    let default = || "f16".to_owned();
+    let name = cache_name(&keys.unwrap_or_else(default), &values.unwrap_or_else(default));
+    Reading::read(Format::new(&name), "--cache-type-k, --cache-type-v")
+}
+
+/// The value of an argument that has a short name with one dash, too.
+pub(crate) fn value<'a>(args: &'a [String], long: &str, short: &str) -> Option<&'a str> {
+    let short = args.iter().rposition(|arg| arg == short);
+    flag_value(args, long).or_else(|| args.get(short? + 1).map(String::as_str))
 }
 
 /// llama-server's own clock, `0.00.773.850`: minutes, seconds, milliseconds, microseconds.

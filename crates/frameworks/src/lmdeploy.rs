@@ -9,9 +9,9 @@
 //!   inside a JSON string (`serve/openai/endpoints/distserve.py`).
 //! - No call tells its version or its context length, which is `--session-len` or the model's own (`utils.py`). A longer
 //!   prompt is refused by a 400 with both lengths, and never cut.
-//! - Unknown fields of a request are ignored, `min_tokens` among them: here it is `min_new_tokens`
-//!   (`serve/openai/protocol.py`). TurboMind only stops looking for the end under `ignore_eos`, so both are sent; neither
-//!   for gpt-oss, whose parser should fail at the end token (`serve/parsers/_openai_harmony.py`).
+//! - Unknown fields of a request are ignored. Under `ignore_eos` TurboMind stops looking for the end; it goes alone, as
+//!   `min_new_tokens` (`serve/openai/protocol.py`) works on the logits of each step. Not for gpt-oss, whose parser should
+//!   fail at the end token (`serve/parsers/_openai_harmony.py`).
 //! - TurboMind keeps `top_k` (50 by default, `messages.py`) at temperature 0: greedy answers need `top_k: 1`.
 //! - Its prefix cache is off unless `--enable-prefix-caching` is given, and no call empties it. `/sleep` and `/wakeup` are
 //!   no substitute: TurboMind's do nothing and answer 200, PyTorch's zero the cache and keep its index (`pytorch/engine/`).
@@ -26,16 +26,18 @@ use serde_json::{Value, json};
 use super::{
     ChatRequest, Facts, FrameworkError,
     adapter::{Adapter, HttpProbe, Server},
-    args::{flag_value, has_flag},
+    args::{Env, arguments, flag_value, has_flag},
     compiled,
     counters::CounterNames,
     facts::json,
     hub::{self, Flags, HubServer},
     kind::{Kind, ModelStore},
     load_log::{LoadLog, Part, after, count, size},
+    precision::{hub_dtype, hub_weights, random_weights, set_by},
     setup::Setup,
 };
-use benchd_core::record::{CacheReset, HttpCall, ResetProof};
+use benchd_core::record::{CacheReset, Format, HttpCall, Precision, Reading, ResetProof};
+use benchd_plan::{Framework, Model};
 
 /// Within its venv.
 const PROGRAM: &str = "bin/lmdeploy";
@@ -79,6 +81,7 @@ pub(crate) const KIND: Kind = Kind {
     },
     load_line,
     weights: hub::weights,
+    precision,
     adapter: |setup| Ok(Box::new(Lmdeploy::new(setup)?)),
     behind_url: None,
 };
@@ -121,6 +124,25 @@ impl Lmdeploy {
             prefix_cache,
             session_tokens,
         })
+    }
+}
+
+/// By its arguments and the model's configuration. Its cache is quantised by `--quant-policy` alone (`cli/utils.py`).
+fn precision(framework: &Framework, model: &Model, env: Env<'_>) -> Precision {
+    const CACHE: &str = "--quant-policy";
+    let args = arguments(framework, model);
+    let config = hub::configuration(model, &args, env);
+    let cache = match flag_value(&args, CACHE) {
+        Some("4") => Reading::read(Format::new("int4"), CACHE),
+        Some("8") => Reading::read(Format::new("int8"), CACHE),
+        Some("0") | None => set_by(&args, "--dtype").or(hub_dtype(&config)),
+        Some(_) => Reading::Unknown,
+    };
+    Precision {
+        weights: hub_weights(&args, &config),
+        kv_cache: cache,
+        random_weights: random_weights(&args).or(Reading::read(false, "no --load-format dummy")),
+        file_bytes: None,
     }
 }
 
@@ -176,13 +198,9 @@ impl Adapter for Lmdeploy {
     }
 
     fn request_body(&self, request: &ChatRequest<'_>) -> Value {
-        let mut body = request.safe_body(&self.server.model);
+        let mut body = request.fixed_length_body(&self.server.model, self.harmony);
         if request.temperature == 0.0 {
             body.insert("top_k".into(), json!(1));
-        }
-        if request.exact_output && !self.harmony {
-            body.insert("ignore_eos".into(), json!(true));
-            body.insert("min_new_tokens".into(), json!(request.max_tokens));
         }
         Value::Object(body)
     }
@@ -251,9 +269,9 @@ mod tests {
     }
 
     #[test]
-    fn bodies_ask_for_an_exact_length_by_its_own_names() {
+    fn bodies_ask_for_an_exact_length_and_greedy_answers() {
         let messages = [Message::user("hi")];
-        insta::assert_snapshot!(user(FrameworkKind::Lmdeploy, &llama()).request_body(&exact(&messages, None)), @r#"{"model":"meta-llama/Llama-3.1-8B-Instruct","messages":[{"role":"user","content":"hi"}],"stream":true,"stream_options":{"include_usage":true},"max_tokens":256,"temperature":0.0,"top_p":1.0,"top_k":1,"ignore_eos":true,"min_new_tokens":256}"#);
+        insta::assert_snapshot!(user(FrameworkKind::Lmdeploy, &llama()).request_body(&exact(&messages, None)), @r#"{"model":"meta-llama/Llama-3.1-8B-Instruct","messages":[{"role":"user","content":"hi"}],"stream":true,"stream_options":{"include_usage":true},"max_tokens":256,"temperature":0.0,"top_p":1.0,"ignore_eos":true,"top_k":1}"#);
         assert!(!asks_for_exact_length(
             user(FrameworkKind::Lmdeploy, &gpt_oss()).as_ref()
         ));

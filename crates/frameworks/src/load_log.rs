@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use benchd_core::record::LoadFigures;
+use benchd_core::record::{Format, LoadFigures, Precision, Reading};
 
 /// Bytes by device or rank.
 type ByDevice = BTreeMap<String, u64>;
@@ -22,7 +22,11 @@ pub(crate) struct LoadLog {
     anew: bool,
     /// When the load began, milliseconds by the server's own clock.
     began_ms: Option<u64>,
+    precision: Precision,
 }
+
+/// What said a precision that stands in the log.
+const LOG: &str = "the server's log";
 
 /// What a figure is of.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +45,11 @@ impl LoadLog {
     /// The first figure of a new load.
     fn begun(&mut self) {
         if std::mem::take(&mut self.anew) {
-            *self = Self::default();
+            // The lines on precision come before those with figures.
+            *self = Self {
+                precision: std::mem::take(&mut self.precision),
+                ..Self::default()
+            };
         }
     }
 
@@ -100,6 +108,26 @@ impl LoadLog {
     pub(crate) fn ended(&mut self, at_ms: Option<u64>) {
         let times = at_ms.zip(self.began_ms.take());
         self.took(times.and_then(|(end, began)| end.checked_sub(began)));
+    }
+
+    /// The format of the weights; the last that is told counts, here and below.
+    pub(crate) fn weights_in(&mut self, format: &str) {
+        self.precision.weights = Reading::read(Format::new(format), LOG);
+    }
+
+    /// The format of the KV cache.
+    pub(crate) fn cache_in(&mut self, format: &str) {
+        self.precision.kv_cache = Reading::read(Format::new(format), LOG);
+    }
+
+    /// Whether the weights are made up.
+    pub(crate) fn made_up(&mut self, random: bool) {
+        self.precision.random_weights = Reading::read(random, LOG);
+    }
+
+    /// In which numbers the model is served, by the log.
+    pub(crate) fn precision(self) -> Precision {
+        self.precision
     }
 
     pub(crate) fn figures(self) -> LoadFigures {

@@ -18,20 +18,23 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use serde_json::{Map, Value, json};
 
 use super::{
-    ChatRequest, Facts, FrameworkError,
+    ChatRequest, Facts, FrameworkError, Weights,
     adapter::{Adapter, HttpProbe, Requirement, Server},
-    args::{absolute, model_arguments, pair},
+    args::{Env, absolute, model_arguments, pair},
     counters::CounterNames,
     facts,
     kind::{Kind, ModelStore},
     load_log::{LoadLog, Part, after, seconds, size},
     setup::{GpuNaming, Setup},
 };
-use benchd_core::record::{CacheReset, DoneWhen, Flag, FlagKind, HttpCall, Step};
-use benchd_plan::Source;
+use benchd_core::record::{CacheReset, DoneWhen, Flag, FlagKind, Format, HttpCall, Precision, Reading, Step};
+use benchd_plan::{Framework, Model, Source};
 
 /// How many requests it works on at once.
 const PARALLEL: &str = "OLLAMA_NUM_PARALLEL";
+
+/// The format of its KV cache.
+const CACHE_TYPE: &str = "OLLAMA_KV_CACHE_TYPE";
 
 /// What chat templates add to a prompt, tokens, with room to spare (gpt-oss's, the longest known, adds under
 /// 100).
@@ -73,6 +76,7 @@ pub(crate) const KIND: Kind = Kind {
     },
     load_line,
     weights: store::weights,
+    precision,
     adapter: |setup| Ok(Box::new(Ollama::new(setup)?)),
     behind_url: None,
 };
@@ -351,6 +355,24 @@ fn context_tokens(longest_prompt_tokens: u32) -> u32 {
         .unwrap_or(u32::MAX)
 }
 
+/// The weights by the blob, or the file that is imported; the cache as it is set (`f16` by default).
+fn precision(framework: &Framework, model: &Model, env: Env<'_>) -> Precision {
+    let cache = env(CACHE_TYPE).filter(|set| !set.is_empty());
+    let (weights, file_bytes) = match store::weights(framework, model, env) {
+        Weights::Whole(found) => (found.precision, Some(found.bytes)),
+        _ => (Reading::Unknown, None),
+    };
+    Precision {
+        weights,
+        kv_cache: match cache {
+            Some(set) => Reading::read(Format::new(&set), CACHE_TYPE),
+            None => Reading::read(Format::new("f16"), "Ollama's default"),
+        },
+        random_weights: Reading::read(false, "Ollama's store"),
+        file_bytes,
+    }
+}
+
 fn parallel_note(parallel: Option<u32>, max_concurrency: u32) -> Option<String> {
     match parallel {
         None => Some(
@@ -389,6 +411,11 @@ fn load_line(told: &mut LoadLog, line: &str) {
     }
     if let Some(rest) = after(line, "msg=\"llama runner started in ") {
         told.took(seconds(rest));
+    }
+    // `msg=load request="{Operation:commit … KvCacheType:q8_0 NumThreads:6 …}"`; empty by default.
+    if let Some(rest) = after(line, " KvCacheType:") {
+        let set = rest.split([' ', '}']).next().unwrap_or_default();
+        told.cache_in(if set.is_empty() { "f16" } else { set });
     }
 }
 
@@ -430,12 +457,12 @@ impl Adapter for Ollama {
         }
         let mut trained_tokens = None;
         if let Some(show) = facts::json(answers, 1) {
-            if let Some(level) = show
+            // `unknown` is what it says of files that name no type.
+            let level = show
                 .pointer("/details/quantization_level")
                 .and_then(Value::as_str)
-            {
-                facts.set_precision(level.to_ascii_lowercase());
-            }
+                .filter(|level| !level.is_empty() && !level.eq_ignore_ascii_case("unknown"));
+            facts.precision.weights = Reading::maybe(level.map(Format::new), "/api/show");
             for field in ["parameter_size", "format", "family"] {
                 if let Some(value) = show["details"][field].as_str() {
                     facts.set(field, value);

@@ -1,8 +1,7 @@
 //! Any other OpenAI-compatible server: a command of the plan, or a server that someone else runs.
 //!
-//! Its likeliest tenant is llama.cpp's `llama-server` (see `llama_server`), which honours `ignore_eos`. `min_tokens` goes
-//! along for those that know it; servers ignore fields that they don't know. Both stay out for gpt-oss, which
-//! `ignore_eos` breaks on vLLM, and this may be one. Nothing turns the server's prompt cache off (`cache_prompt: false`):
+//! Its likeliest tenant is llama.cpp's `llama-server` (see `llama_server`), which honours `ignore_eos`; servers ignore fields
+//! that they don't know. Nothing turns the server's prompt cache off (`cache_prompt: false`):
 //! the prefix-cache scenario measures it, and `cached_tokens` tells where it answered.
 
 use std::{
@@ -10,20 +9,21 @@ use std::{
     time::Duration,
 };
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     ChatRequest, Facts, FrameworkError, Launch,
     adapter::{Adapter, Endpoint, HttpProbe, Requirement, Server},
-    args::{Env, absolute, has_flag},
+    args::{Env, absolute, arguments, has_flag},
     config::is_harmony,
     facts,
     kind::{Kind, ModelStore},
     llama_server,
+    precision::{random_weights, set_by},
     setup::{GpuNaming, Setup},
     weights::{Weights, of_gguf},
 };
-use benchd_core::record::{CacheReset, HttpCall};
+use benchd_core::record::{CacheReset, Format, HttpCall, Precision, Reading};
 use benchd_plan::{Framework, Model, Source};
 
 pub(crate) const KIND: Kind = Kind {
@@ -44,6 +44,7 @@ pub(crate) const KIND: Kind = Kind {
     counters: llama_server::COUNTER_NAMES,
     load_line: llama_server::load_line,
     weights,
+    precision,
     adapter: |setup| Ok(Box::new(Openai::new(setup)?)),
     behind_url: None,
 };
@@ -113,11 +114,86 @@ fn names_gguf(framework: &Framework) -> bool {
     words.any(|word| word.contains("{gguf}"))
 }
 
+/// The GGUF that its command serves: the plan's, or the file that it names itself.
+fn served_gguf(framework: &Framework, model: &Model) -> Option<PathBuf> {
+    let words = words(framework, model)?;
+    // Files of another use: projectors of images, drafts, adapters.
+    let beside = [
+        "--mmproj",
+        "-mm",
+        "--model-draft",
+        "-md",
+        "--lora",
+        "--control-vector",
+        "--vocoder",
+        "-mv",
+    ];
+    let is_gguf = |word: &str| {
+        Path::new(word)
+            .extension()
+            .is_some_and(|end| end.eq_ignore_ascii_case("gguf"))
+    };
+    let named = llama_server::value(&words, "--model", "-m").filter(|word| is_gguf(word));
+    let any = || {
+        words.iter().enumerate().find_map(|(at, word)| {
+            let before = at.checked_sub(1).and_then(|at| words.get(at)).map(String::as_str);
+            let (flag, path) = match word.split_once('=') {
+                Some((flag, path)) => (Some(flag), path),
+                None => (before, word.as_str()),
+            };
+            let serves = is_gguf(path) && !flag.is_some_and(|flag| beside.contains(&flag));
+            serves.then_some(path)
+        })
+    };
+    named.or_else(any).map(PathBuf::from)
+}
+
+/// The words of its command and its arguments, the model's placeholders filled; `None` without a command.
+fn words(framework: &Framework, model: &Model) -> Option<Vec<String>> {
+    let Source::Command { command, .. } = &framework.source else {
+        return None;
+    };
+    let gguf = model.gguf.as_ref().map(|path| path.display().to_string());
+    let served = model.id_for(framework.kind).unwrap_or_default();
+    let fill = |word: &String| {
+        let word = word.replace("{model}", served);
+        match &gguf {
+            Some(path) => word.replace("{gguf}", path),
+            None => word,
+        }
+    };
+    Some(
+        command
+            .iter()
+            .chain(&arguments(framework, model))
+            .map(fill)
+            .collect(),
+    )
+}
+
 /// The file that its command takes; what else it serves can't be known from here.
 fn weights(framework: &Framework, model: &Model, _: Env<'_>) -> Weights {
-    match &model.gguf {
-        Some(gguf) if names_gguf(framework) => of_gguf(gguf),
-        _ => Weights::NotKnown,
+    served_gguf(framework, model).map_or(Weights::NotKnown, |gguf| of_gguf(&gguf))
+}
+
+/// By the file that its command takes, and by the arguments that it shares with servers that benchd knows.
+fn precision(framework: &Framework, model: &Model, env: Env<'_>) -> Precision {
+    let words = words(framework, model).unwrap_or_default();
+    let is_llama_server = words
+        .first()
+        .is_some_and(|program| llama_server::is_llama_server(Path::new(program)));
+    let (file, file_bytes) = match weights(framework, model, env) {
+        Weights::Whole(found) => (found.precision, Some(found.bytes)),
+        _ => (Reading::Unknown, None),
+    };
+    let from_file = Reading::maybe(file_bytes.map(|_| false), "GGUF file");
+    Precision {
+        weights: file
+            .or(set_by(&words, "--quantization"))
+            .or(set_by(&words, "--dtype")),
+        kv_cache: set_by(&words, "--kv-cache-dtype").or(llama_server::cache_format(&words, is_llama_server)),
+        random_weights: random_weights(&words).or(from_file),
+        file_bytes,
     }
 }
 
@@ -274,6 +350,16 @@ impl Adapter for Openai {
                 .find(|m| m["id"] == self.server.model.as_str())
                 .or(listed.first());
             facts.set_listed(ours);
+            // llama-server's.
+            let meta = ours.map(|model| &model["meta"]);
+            let file_type = meta
+                .and_then(|meta| meta["ftype"].as_str())
+                .filter(|told| !told.is_empty());
+            facts.precision.weights = Reading::maybe(
+                file_type.map(|told| Format::new(&llama_server::format_name(told))),
+                "/v1/models",
+            );
+            facts.precision.file_bytes = meta.and_then(|meta| meta["size"].as_u64());
         }
         if let Some(props) = facts::json(answers, 1) {
             // A build outside its repository knows no number of its own; the plan's version says more.
@@ -310,12 +396,7 @@ impl Adapter for Openai {
     }
 
     fn request_body(&self, request: &ChatRequest<'_>) -> Value {
-        let mut body = request.safe_body(&self.server.model);
-        if request.exact_output && !self.harmony {
-            body.insert("ignore_eos".into(), json!(true));
-            body.insert("min_tokens".into(), json!(request.max_tokens));
-        }
-        Value::Object(body)
+        Value::Object(request.fixed_length_body(&self.server.model, self.harmony))
     }
 
     fn cache_reset(&self) -> CacheReset {
@@ -376,6 +457,60 @@ mod tests {
         assert_eq!(
             needed,
             [PathBuf::from("/b/llama-server"), PathBuf::from("/m/llama.gguf")]
+        );
+    }
+
+    #[test]
+    fn precision_is_read_from_the_file_that_a_command_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, id: u32| {
+            let path = dir.path().join(name);
+            std::fs::write(
+                &path,
+                crate::gguf::tests::gguf(id, &[("blk.0.attn_q.weight", id, &[64, 64])]),
+            )
+            .unwrap();
+            path.display().to_string()
+        };
+        let (plan, own, draft) = (file("plan.gguf", 2), file("llama.gguf", 8), file("draft.gguf", 3));
+        let mut model = with_gguf();
+        model.gguf = Some(plan.clone().into());
+        let by = |words: &[&str]| (KIND.precision)(&command(words), &model, &|_| None);
+        let weights = |words: &[&str]| by(words).weights.value().map(ToString::to_string);
+        assert_eq!(
+            weights(&["/b/llama-server", "-m", "{gguf}"]).as_deref(),
+            Some("Q4_0")
+        );
+        assert_eq!(
+            weights(&["/b/llama-server", "-md", &draft, "-m", &own]).as_deref(),
+            Some("Q8_0")
+        );
+        assert_eq!(
+            weights(&["wrapper", "--mmproj", &draft, &format!("--weights={own}")]).as_deref(),
+            Some("Q8_0")
+        );
+        let named = format!("{}/{{model}}.gguf", dir.path().display());
+        assert_eq!(weights(&["x", &named]).as_deref(), Some("Q8_0"), "llama.gguf");
+        assert_eq!(weights(&["x", "--dtype", "bfloat16"]).as_deref(), Some("bf16"));
+        assert_eq!(by(&["x"]), Precision::default());
+
+        let cached = |words: &[&str]| by(words).kv_cache.value().map(ToString::to_string);
+        assert_eq!(
+            cached(&["/b/llama-server", "-m", "{gguf}"]).as_deref(),
+            Some("fp16")
+        );
+        assert_eq!(cached(&["x", "-m", "{gguf}"]), None, "its default is not known");
+        assert_eq!(
+            cached(&["x", "-ctk", "q8_0", "-ctv", "q8_0"]).as_deref(),
+            Some("Q8_0")
+        );
+        assert_eq!(
+            cached(&["x", "--cache-type-k=q8_0"]).as_deref(),
+            Some("q8_0/f16".to_ascii_uppercase().as_str())
+        );
+        assert_eq!(
+            by(&["x", "-m", "{gguf}"]).random_weights,
+            Reading::read(false, "GGUF file")
         );
     }
 
@@ -459,7 +594,7 @@ mod tests {
     #[test]
     fn bodies_of_the_users_models() {
         let messages = [Message::user("hi")];
-        insta::assert_snapshot!(user(FrameworkKind::Openai, &with_gguf()).request_body(&exact(&messages, None)), @r#"{"model":"llama","messages":[{"role":"user","content":"hi"}],"stream":true,"stream_options":{"include_usage":true},"max_tokens":256,"temperature":0.0,"top_p":1.0,"ignore_eos":true,"min_tokens":256}"#);
+        insta::assert_snapshot!(user(FrameworkKind::Openai, &with_gguf()).request_body(&exact(&messages, None)), @r#"{"model":"llama","messages":[{"role":"user","content":"hi"}],"stream":true,"stream_options":{"include_usage":true},"max_tokens":256,"temperature":0.0,"top_p":1.0,"ignore_eos":true}"#);
         let mut gpt_oss = gpt_oss();
         gpt_oss.gguf = Some("/m/g.gguf".into());
         gpt_oss.openai = Some("oss".to_owned());
@@ -516,6 +651,12 @@ mod tests {
         ]);
         assert_eq!(facts.values["version"], "b11434-abc");
         assert_eq!(facts.values["parallel_requests"], "4");
+        let listed = include_str!("../../../tests/fixtures/llamacpp-b11434/models.200.json");
+        let served = adapter
+            .parse_facts(&[Some(listed.to_owned()), None, None])
+            .precision;
+        assert_eq!(served.weights, Reading::read(Format::new("Q4_1"), "/v1/models"));
+        assert_eq!(served.file_bytes, Some(96_576_768));
         let nameless = Some(r#"{"build_info":"b0-unknown"}"#.to_owned());
         assert!(
             !adapter

@@ -10,7 +10,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     ChatRequest, Facts, FrameworkError,
@@ -25,7 +25,7 @@ use super::{
     load_log::{LoadLog, Part, after, count, seconds, size},
     setup::Setup,
 };
-use benchd_core::record::{CacheReset, HttpCall, ResetProof, Step};
+use benchd_core::record::{CacheReset, Format, HttpCall, Precision, Reading, ResetProof, Step};
 
 /// Within its venv.
 const PROGRAM: &str = "bin/python3";
@@ -72,12 +72,16 @@ pub(crate) const KIND: Kind = Kind {
     },
     load_line,
     weights: hub::weights,
+    precision: hub::precision,
     adapter: |setup| Ok(Box::new(Sglang::new(setup)?)),
     // The field is an argument of SGLang's own.
     behind_url: Some(BehindUrl {
         paths: &["/get_server_info", "/server_info"],
         is: |info| info.contains("\"disable_radix_cache\""),
-        adapter: |_, server| Box::new(Sglang { server }),
+        adapter: |setup, server| {
+            let harmony = setup.names_harmony(&server.model);
+            Box::new(Sglang { server, harmony })
+        },
     }),
 };
 
@@ -98,6 +102,7 @@ const COUNTERS: &[&str] = &[
 /// SGLang serving one model.
 struct Sglang {
     server: Server,
+    harmony: bool,
 }
 
 impl Sglang {
@@ -110,12 +115,13 @@ impl Sglang {
                 args.push(flag.to_owned());
             }
         }
-        if hub.is_harmony() && !hub.has("--reasoning-parser") {
+        let harmony = hub.is_harmony();
+        if harmony && !hub.has("--reasoning-parser") {
             args.extend(["--reasoning-parser", "gpt-oss"].map(str::to_owned));
         }
         let mut server = hub.server(PROGRAM, args, Vec::new(), &[])?;
         server.compile_caches = compile_folders(&|name| setup.env_of_server(name));
-        Ok(Self { server })
+        Ok(Self { server, harmony })
     }
 }
 
@@ -149,6 +155,10 @@ fn load_line(told: &mut LoadLog, line: &str) {
             after(rest, "mem usage=").and_then(size),
         );
         told.slowest(after(rest, "elapsed=").and_then(seconds));
+        // `quant=mxfp4, ` of those that are quantised (later versions).
+        if let Some(quantised) = after(rest, " quant=").and_then(|rest| rest.split(',').next()) {
+            told.weights_in(quantised);
+        }
     } else if let Some(rest) = after(line, "KV Cache is allocated.") {
         // "K size: 13.27 GB, V size: 13.27 GB"; of a latent cache "KV size: 20.1 GB".
         let halves = ["K size: ", "V size: "].map(|name| after(rest, name).and_then(size));
@@ -157,6 +167,9 @@ fn load_line(told: &mut LoadLog, line: &str) {
             _ => after(rest, "KV size: ").and_then(size),
         };
         told.add(Part::KvCache, rank(line), bytes);
+        if let Some(format) = after(rest, "dtype: ").and_then(|rest| rest.split(',').next()) {
+            told.cache_in(format);
+        }
         // With sliding windows the first pool is the one that holds whole contexts.
         told.first_tokens(after(rest, "#tokens: ").and_then(count));
     } else if let Some(rest) = after(line, "max_total_num_tokens=") {
@@ -210,14 +223,22 @@ impl Adapter for Sglang {
             if let Some(tokens) = capacity {
                 facts.set_kv_capacity(tokens);
             }
-            for (field, name) in [
-                ("kv_cache_dtype", "kv_cache_dtype"),
-                ("attention_backend", "attention_backend"),
-            ] {
-                if let Some(value) = info[field].as_str() {
-                    facts.set(name, value);
-                }
+            if let Some(backend) = info["attention_backend"].as_str() {
+                facts.set("attention_backend", backend);
             }
+            let format = |field: &str| {
+                let set = info[field].as_str().filter(|set| *set != "auto");
+                Reading::maybe(set.map(Format::new), "/get_server_info")
+            };
+            facts.precision = Precision {
+                weights: format("quantization").or(format("dtype")),
+                kv_cache: format("kv_cache_dtype"),
+                random_weights: Reading::maybe(
+                    info["load_format"].as_str().map(|set| set == "dummy"),
+                    "/get_server_info",
+                ),
+                file_bytes: None,
+            };
             if let Some(disabled) = info["disable_radix_cache"].as_bool() {
                 facts.set("prefix_cache", !disabled);
             }
@@ -227,11 +248,7 @@ impl Adapter for Sglang {
     }
 
     fn request_body(&self, request: &ChatRequest<'_>) -> Value {
-        let mut body = request.safe_body(&self.server.model);
-        if request.exact_output {
-            body.insert("ignore_eos".into(), json!(true));
-        }
-        Value::Object(body)
+        Value::Object(request.fixed_length_body(&self.server.model, self.harmony))
     }
 
     fn reasoning_fields(&self) -> &'static [&'static str] {
@@ -307,12 +324,12 @@ mod tests {
     }
 
     #[test]
-    fn bodies_ask_for_an_exact_length_without_min_tokens() {
+    fn bodies_ask_for_an_exact_length_but_for_harmony_models() {
         let messages = [Message::system("be brief"), Message::user("hi")];
         let gpt_oss = gpt_oss();
         let mut request = exact(&messages, gpt_oss.reasoning_effort);
         request.seed = Some(7);
-        insta::assert_snapshot!(user(FrameworkKind::Sglang, &gpt_oss).request_body(&request), @r#"{"model":"openai/gpt-oss-20b","messages":[{"role":"system","content":"be brief"},{"role":"user","content":"hi"}],"stream":true,"stream_options":{"include_usage":true},"max_tokens":256,"temperature":0.0,"top_p":1.0,"seed":7,"reasoning_effort":"low","ignore_eos":true}"#);
+        insta::assert_snapshot!(user(FrameworkKind::Sglang, &gpt_oss).request_body(&request), @r#"{"model":"openai/gpt-oss-20b","messages":[{"role":"system","content":"be brief"},{"role":"user","content":"hi"}],"stream":true,"stream_options":{"include_usage":true},"max_tokens":256,"temperature":0.0,"top_p":1.0,"seed":7,"reasoning_effort":"low"}"#);
         insta::assert_snapshot!(user(FrameworkKind::Sglang, &llama()).request_body(&exact(&messages[1..], None)), @r#"{"model":"meta-llama/Llama-3.1-8B-Instruct","messages":[{"role":"user","content":"hi"}],"stream":true,"stream_options":{"include_usage":true},"max_tokens":256,"temperature":0.0,"top_p":1.0,"ignore_eos":true}"#);
     }
 
@@ -346,6 +363,46 @@ mod tests {
         assert_eq!(old.context_length, Some(131_072));
         assert_eq!(old.values["prefix_cache"], "true");
         assert_eq!(old.flags, []);
+        assert_eq!(
+            old.precision.weights,
+            Reading::Unknown,
+            "what is `auto` its files say"
+        );
+    }
+
+    #[test]
+    fn precision_is_read_from_a_recorded_server_and_its_logs() {
+        macro_rules! fixture {
+            ($name:literal) => {
+                include_str!(concat!("../../../tests/fixtures/", $name))
+            };
+        }
+        let info = fixture!("sglang-0.5.23/server-info.200.json");
+        let adapter = user(FrameworkKind::Sglang, &llama());
+        let facts = adapter.parse_facts(&[Some(info.to_owned())]).precision;
+        assert_eq!(facts.random_weights, Reading::read(false, "/get_server_info"));
+        let set = info
+            .replace(r#""load_format":"auto""#, r#""load_format":"dummy""#)
+            .replace(r#""quantization":null"#, r#""quantization":"fp8""#)
+            .replace(r#""kv_cache_dtype":"auto""#, r#""kv_cache_dtype":"fp8_e5m2""#);
+        let facts = adapter.parse_facts(&[Some(set)]).precision;
+        assert_eq!(facts.weights.value(), Some(&Format::new("fp8")));
+        assert_eq!(facts.kv_cache.value(), Some(&Format::new("fp8_e5m2")));
+        assert_eq!(facts.random_weights.value(), Some(&true));
+
+        let told = |log: &str| {
+            let told = crate::read_log(log).precision();
+            [told.weights, told.kv_cache].map(|reading| reading.value().map(ToString::to_string))
+        };
+        let bf16 = Some("bf16".to_owned());
+        assert_eq!(
+            told(fixture!("start-logs/sglang-0.5.17-h100-gpt-oss-20b.log")),
+            [Some("MXFP4".to_owned()), bf16.clone()]
+        );
+        assert_eq!(
+            told(fixture!("start-logs/sglang-0.5.17-h100-llama31-8b.log")),
+            [None, bf16]
+        );
     }
 
     #[test]

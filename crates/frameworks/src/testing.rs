@@ -58,6 +58,7 @@ fn model(name: &str, hf: &str, ollama: &str) -> Model {
         reasoning_effort: None,
         precision: None,
         args: BTreeMap::new(),
+        not_on: BTreeMap::new(),
     }
 }
 

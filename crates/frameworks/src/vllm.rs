@@ -2,7 +2,9 @@
 //!
 //! - `/health` answers only once the engine is ready.
 //! - `ignore_eos` breaks the harmony parser of gpt-oss ("Unexpected token 200002 while expecting start token
-//!   200006"), so a fixed output length can't be had there.
+//!   200006"; vllm#50690), so a fixed output length can't be had there.
+//! - `min_tokens` writes into the logits of each step, greedy sampling included (`v1/sample/logits_processor/builtin.py`,
+//!   0.26.0); `ignore_eos` alone gives the exact length, so it goes alone.
 //! - A reasoning delta comes under `reasoning` *and*, the same text, under the deprecated `reasoning_content`.
 //! - `/reset_prefix_cache` exists only under `VLLM_SERVER_DEV_MODE=1` and answers 200 whether it reset anything
 //!   or not; the counters prove it.
@@ -10,14 +12,13 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     ChatRequest, CompileLine, Facts, FrameworkError,
     adapter::{Adapter, HttpProbe, Server},
     args::{Env, env_path, pair},
     compiled,
-    config::is_harmony,
     counters::CounterNames,
     demand::Reservation,
     facts::json,
@@ -27,7 +28,7 @@ use super::{
     metrics,
     setup::Setup,
 };
-use benchd_core::record::{CacheReset, HttpCall, ResetProof, Step};
+use benchd_core::record::{CacheReset, Format, HttpCall, Reading, ResetProof, Step};
 
 /// Within its venv.
 const PROGRAM: &str = "bin/vllm";
@@ -77,16 +78,14 @@ pub(crate) const KIND: Kind = Kind {
     },
     load_line,
     weights: hub::weights,
+    precision: hub::precision,
     adapter: |setup| Ok(Box::new(Vllm::new(setup)?)),
     // Every version serves its metrics, and its configuration is among them from the start.
     behind_url: Some(BehindUrl {
         paths: &["/metrics"],
         is: |metrics| metrics.contains("\nvllm:cache_config_info"),
         adapter: |setup, server| {
-            let harmony = is_harmony(
-                &[&server.model, setup.model.hf.as_deref().unwrap_or_default()],
-                None,
-            );
+            let harmony = setup.names_harmony(&server.model);
             Box::new(Vllm { server, harmony })
         },
     }),
@@ -171,6 +170,38 @@ fn load_line(told: &mut LoadLog, line: &str) {
         if rest.contains(" tokens") {
             told.tokens(count(rest));
         }
+    } else if line.contains(" LLM engine (v")
+        && let Some(rest) = after(line, " with config: ")
+    {
+        config_line(told, rest);
+    }
+}
+
+/// `Initializing a V1 LLM engine (v0.15.1) with config: model='…', …, dtype=torch.bfloat16, …, load_format=auto, …,
+/// quantization=mxfp4, …, kv_cache_dtype=auto, …`.
+fn config_line(told: &mut LoadLog, config: &str) {
+    let field = |name: &str| {
+        let value = after(config, name)?.split([',', ' ']).next()?;
+        Some(value).filter(|value| !value.is_empty() && *value != "None")
+    };
+    let dtype = field(" dtype=");
+    // A GGUF's own header says in what.
+    let quantised = field(" quantization=");
+    if let Some(weights) = quantised.or(dtype).filter(|format| *format != "gguf") {
+        told.weights_in(weights);
+    }
+    match field(" kv_cache_dtype=") {
+        Some("auto") => dtype.into_iter().for_each(|dtype| told.cache_in(dtype)),
+        Some(cache) => told.cache_in(cache),
+        None => {}
+    }
+    if let Some(format) = field(" load_format=") {
+        // To 0.9 it was `LoadFormat.DUMMY`.
+        told.made_up(
+            format
+                .trim_start_matches("LoadFormat.")
+                .eq_ignore_ascii_case("dummy"),
+        );
     }
 }
 
@@ -206,24 +237,17 @@ impl Adapter for Vllm {
         if let (Some(blocks), Some(size)) = (number("num_gpu_blocks"), number("block_size")) {
             facts.set_kv_capacity(blocks.saturating_mul(size));
         }
-        for (label, name) in [
-            ("cache_dtype", "kv_cache_dtype"),
-            ("enable_prefix_caching", "prefix_cache"),
-        ] {
-            if let Some(value) = cache.get(label) {
-                facts.set(name, value);
-            }
+        if let Some(on) = cache.get("enable_prefix_caching") {
+            facts.set("prefix_cache", on);
         }
+        // `auto` is what its settings resolve.
+        let format = cache.get("cache_dtype").filter(|format| *format != "auto");
+        facts.precision.kv_cache = Reading::maybe(format.map(|f| Format::new(f)), "/metrics");
         self.server.judge(facts)
     }
 
     fn request_body(&self, request: &ChatRequest<'_>) -> Value {
-        let mut body = request.safe_body(&self.server.model);
-        if request.exact_output && !self.harmony {
-            body.insert("ignore_eos".into(), json!(true));
-            body.insert("min_tokens".into(), json!(request.max_tokens));
-        }
-        Value::Object(body)
+        Value::Object(request.fixed_length_body(&self.server.model, self.harmony))
     }
 
     fn cache_reset(&self) -> CacheReset {
@@ -266,7 +290,7 @@ mod tests {
     use super::*;
     use crate::VisibleGpu;
     use crate::{args::has_flag, testing::*};
-    use benchd_core::record::{FlagKind, Message};
+    use benchd_core::record::{FlagKind, Message, Precision};
     use benchd_plan::FrameworkKind;
 
     #[test]
@@ -296,7 +320,7 @@ mod tests {
     #[test]
     fn bodies_ask_for_an_exact_length_but_for_harmony_models() {
         let messages = [Message::user("hi")];
-        insta::assert_snapshot!(user(FrameworkKind::Vllm, &llama()).request_body(&exact(&messages, None)), @r#"{"model":"meta-llama/Llama-3.1-8B-Instruct","messages":[{"role":"user","content":"hi"}],"stream":true,"stream_options":{"include_usage":true},"max_tokens":256,"temperature":0.0,"top_p":1.0,"ignore_eos":true,"min_tokens":256}"#);
+        insta::assert_snapshot!(user(FrameworkKind::Vllm, &llama()).request_body(&exact(&messages, None)), @r#"{"model":"meta-llama/Llama-3.1-8B-Instruct","messages":[{"role":"user","content":"hi"}],"stream":true,"stream_options":{"include_usage":true},"max_tokens":256,"temperature":0.0,"top_p":1.0,"ignore_eos":true}"#);
 
         let gpt_oss = gpt_oss();
         let harmony = user(FrameworkKind::Vllm, &gpt_oss);
@@ -326,7 +350,9 @@ mod tests {
             launch.env.contains(&pair("HF_HUB_OFFLINE", "1")),
             "a folder needs no hub"
         );
-        assert_eq!(adapter.parse_facts(&[]).precision.as_deref(), Some("mxfp4"));
+        let served = (KIND.precision)(&framework(FrameworkKind::Vllm), &model, &|_| None);
+        assert_eq!(served.weights, Reading::read(Format::new("mxfp4"), "config.json"));
+        assert_eq!(served.random_weights.value(), Some(&false));
         assert!(
             adapter
                 .requirements()
@@ -439,7 +465,88 @@ mod tests {
             ),
             "{line}"
         );
-        assert_eq!(adapter.parse_facts(&[]).precision.as_deref(), Some("fp16"));
+        let served = (KIND.precision)(&fw, &model, &|_| None);
+        assert_eq!(served.weights, Reading::read(Format::new("fp16"), "--dtype"));
+    }
+
+    /// A folder in the hub's form with this configuration, and how vLLM serves it with these arguments.
+    fn served(config: &str, args: &[&str]) -> Precision {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("config.json"), config).unwrap();
+        let mut model = llama();
+        model.hf = Some(dir.path().display().to_string());
+        let mut fw = framework(FrameworkKind::Vllm);
+        fw.args = strings(args);
+        (KIND.precision)(&fw, &model, &|_| None)
+    }
+
+    fn names(precision: &Precision) -> [Option<String>; 2] {
+        [&precision.weights, &precision.kv_cache].map(|reading| reading.value().map(ToString::to_string))
+    }
+
+    #[test]
+    fn precision_is_read_from_arguments_and_the_configuration() {
+        let of =
+            |config, args: &[&str]| names(&served(config, args)).map(|name| name.unwrap_or("?".to_owned()));
+        let bf16 = r#"{"torch_dtype":"bfloat16"}"#;
+        assert_eq!(of(bf16, &[]), ["bf16", "bf16"]);
+        assert_eq!(
+            of(bf16, &["--dtype", "half", "--kv-cache-dtype=fp8"]),
+            ["fp16", "fp8"]
+        );
+        assert_eq!(of(bf16, &["--quantization", "fp8"]), ["fp8", "bf16"]);
+        let gpt_oss = r#"{"torch_dtype":"bfloat16","quantization_config":{"quant_method":"mxfp4"}}"#;
+        assert_eq!(of(gpt_oss, &["--dtype", "bfloat16"]), ["MXFP4", "bf16"]);
+        let awq = r#"{"dtype":"float16","quantization_config":{"quant_method":"awq","bits":4}}"#;
+        assert_eq!(of(awq, &["--quantization", "awq_marlin"]), ["awq_int4", "fp16"]);
+        // 32 bits are served in 16, and which 16 only the log says.
+        assert_eq!(of(r#"{"dtype":"float32"}"#, &[]), ["?", "?"]);
+        assert_eq!(
+            of(r#"{"dtype":"float32"}"#, &["--dtype", "float32"]),
+            ["fp32", "fp32"]
+        );
+        // Weights that come with a format for the cache.
+        let cached = r#"{"dtype":"bfloat16","quantization_config":{"quant_method":"fp8","kv_cache_scheme":{"num_bits":8}}}"#;
+        assert_eq!(of(cached, &[]), ["fp8", "?"]);
+        assert_eq!(of("{}", &[]), ["?", "?"]);
+
+        let dummy = served(bf16, &["--load-format", "dummy"]).random_weights;
+        assert_eq!(dummy, Reading::read(true, "--load-format"));
+        assert_eq!(
+            served(bf16, &["--load-format", "safetensors"])
+                .random_weights
+                .value(),
+            Some(&false)
+        );
+    }
+
+    #[test]
+    fn its_log_says_in_which_numbers_it_serves() {
+        // As 0.26.0 writes it, fields of no interest left out.
+        let line = |fields: &str| {
+            format!(
+                "(EngineCore pid=1252) INFO 11-24 12:14:00 [core.py:109] Initializing a V1 LLM engine (v0.26.0) with config: model='m', revision=None, {fields}, device_config=cuda, seed=0\n"
+            )
+        };
+        let told = |fields: &str| crate::read_log(&line(fields)).precision();
+        let plain = told(
+            "dtype=torch.bfloat16, max_seq_len=8192, load_format=dummy, quantization=None, quantization_config=None, kv_cache_dtype=auto",
+        );
+        assert_eq!(names(&plain), [Some("bf16".to_owned()), Some("bf16".to_owned())]);
+        assert_eq!(plain.random_weights, Reading::read(true, "the server's log"));
+        let quantised =
+            told("dtype=torch.bfloat16, load_format=auto, quantization=mxfp4, kv_cache_dtype=fp8_e4m3");
+        assert_eq!(
+            names(&quantised),
+            [Some("MXFP4".to_owned()), Some("fp8_e4m3".to_owned())]
+        );
+        assert_eq!(quantised.random_weights.value(), Some(&false));
+        assert_eq!(
+            names(&told(
+                "dtype=torch.float16, quantization=gguf, kv_cache_dtype=auto"
+            ))[0],
+            None
+        );
     }
 
     const METRICS: &str = r#"# HELP vllm:cache_config_info Information of the LLMEngine CacheConfig

@@ -10,7 +10,8 @@ use std::{
 
 use serde_json::Value;
 
-use super::config;
+use super::{config, gguf};
+use benchd_core::record::{Format, Reading};
 
 /// Longest header of a safetensors file that is read, bytes (the format itself allows 100 MB).
 const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -52,6 +53,8 @@ pub struct Found {
     pub bytes: u64,
     /// `safetensors`, `PyTorch`, `GGUF`.
     pub format: &'static str,
+    /// The format of its numbers, by the files themselves.
+    pub precision: Reading<Format>,
     /// Its `config.json`, where it has one.
     pub config: Option<Value>,
 }
@@ -96,6 +99,10 @@ pub(crate) fn of_folder(id: &str, folder: &Path, needs_weights: bool, needs_toke
         path: folder.to_owned(),
         bytes: 0,
         format: "safetensors",
+        precision: config
+            .as_ref()
+            .map(|config| config::parse(config).weights())
+            .unwrap_or_default(),
         config,
     };
     if needs_weights {
@@ -168,7 +175,7 @@ fn check_weight_file(path: &Path, format: &str) -> Result<u64, String> {
         })?;
     match format {
         "safetensors" => check_safetensors(path, bytes),
-        "GGUF" => check_gguf(path, bytes),
+        "GGUF" => gguf::read(path).map(|_| bytes),
         _ if bytes == 0 => Err("is empty".to_owned()),
         _ => Ok(bytes),
     }
@@ -208,18 +215,6 @@ fn check_safetensors(path: &Path, bytes: u64) -> Result<u64, String> {
     Ok(bytes)
 }
 
-fn check_gguf(path: &Path, bytes: u64) -> Result<u64, String> {
-    let mut magic = [0; 4];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut magic));
-    match read {
-        Ok(()) if &magic == b"GGUF" => Ok(bytes),
-        Ok(()) if &magic == b"vers" => Err("is a Git LFS pointer, not the weights".to_owned()),
-        Ok(()) => Err("is no GGUF file".to_owned()),
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Err("is cut or empty".to_owned()),
-        Err(error) => Err(format!("can't be read: {error}")),
-    }
-}
-
 pub(crate) fn of_gguf(path: &Path) -> Weights {
     if !path.exists() {
         return Weights::Absent(Absent {
@@ -228,11 +223,18 @@ pub(crate) fn of_gguf(path: &Path) -> Weights {
             fetchable: false,
         });
     }
-    match check_weight_file(path, "GGUF") {
-        Ok(bytes) => Weights::Whole(Found {
+    let header = gguf::read(path).and_then(|header| {
+        let about = path
+            .metadata()
+            .map_err(|error| format!("can't be read: {error}"))?;
+        Ok((header, about.len()))
+    });
+    match header {
+        Ok((header, bytes)) => Weights::Whole(Found {
             path: path.to_owned(),
             bytes,
             format: "GGUF",
+            precision: header.weights(),
             config: None,
         }),
         Err(why) => Weights::Damaged {

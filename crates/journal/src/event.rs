@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use benchd_core::record::{
-    ClientLag, CompileCaches, Flag, GpuHost, GpuProcess, LaneId, LoadFigures, ProcessIdentity,
+    ClientLag, CompileCaches, Flag, GpuHost, GpuProcess, LaneId, LoadFigures, Precision, ProcessIdentity,
 };
 
 /// Version of the journal's layout; a reader refuses a version that it does not know.
@@ -162,7 +162,7 @@ pub struct ServerReady {
     pub healthy_ms: u64,
     /// From launch to the first real completion, milliseconds.
     pub ready_ms: u64,
-    /// What the server says of itself: version, model, context length, KV cache capacity, precision.
+    /// What the server says of itself: version, model, context length, KV cache capacity.
     pub facts: std::collections::BTreeMap<String, String>,
     /// What its stream looks like.
     pub stream: benchd_core::record::StreamShape,
@@ -173,6 +173,9 @@ pub struct ServerReady {
     /// What its log said of its memory and of the loading; absent where there is no log to read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<LoadFigures>,
+    /// In which numbers it serves the model, and what said so; absent in older runs, whose `facts` may hold `precision`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
     /// Its compile caches over the start; `None` where none is known of its kind, or someone else runs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compile_caches: Option<CompileCaches>,

@@ -33,7 +33,7 @@ pub use replay::{Replay, replay};
 pub use run_dir::{RunDir, write_atomic};
 pub use run_info::{
     ClientCalibration, ClientPoint, ClientRate, EnvironmentInfo, HostInfo, RUN_INFO_VERSION, RateLimit,
-    RunInfo, RunState,
+    RunInfo, RunState, Tool, Toolchain,
 };
 pub use state::{CellState, FinishedCell, LaneState, ServerLife, State, StrangerStay};
 

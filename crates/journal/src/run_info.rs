@@ -46,6 +46,13 @@ pub struct RunInfo {
     /// What the frameworks run from, by the framework's name in the plan; those of which nothing is known are left out.
     #[serde(default)]
     pub environments: BTreeMap<String, EnvironmentInfo>,
+    /// The compilers that benchd's own environment finds; a server whose plan sets PATH, CUDA_HOME, CC or CXX finds
+    /// those. Absent in runs of older benchds.
+    #[serde(default, skip_serializing_if = "Toolchain::is_empty")]
+    pub toolchain: Toolchain,
+    /// What servers compile on this machine when they start, by lane; those of which nothing is known are left out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub compiles: BTreeMap<String, Vec<String>>,
     /// What the client's own check found on this machine, where it ran.
     pub client: Option<ClientCalibration>,
     /// Where the run stands.
@@ -59,6 +66,9 @@ pub struct HostInfo {
     pub hostname: String,
     /// Distribution and its version.
     pub os: String,
+    /// The distribution's own name for itself, with its point release: `Ubuntu 22.04.3 LTS`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub distribution: String,
     /// Kernel release.
     pub kernel: String,
     /// The kernel's boot id when the run last began.
@@ -67,8 +77,45 @@ pub struct HostInfo {
     pub cpu: String,
     /// Logical CPUs that benchd may use.
     pub cpus: u32,
+    /// CPU sockets of the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sockets: Option<u32>,
+    /// Physical cores of the machine, all sockets together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cores: Option<u32>,
     /// Memory, bytes.
     pub memory_bytes: u64,
+}
+
+/// The compilers that a server finds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Toolchain {
+    /// NVIDIA's compiler for CUDA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nvcc: Option<Tool>,
+    /// The C++ compiler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cxx: Option<Tool>,
+    /// The C compiler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cc: Option<Tool>,
+}
+
+impl Toolchain {
+    /// Whether none was found, or looked for.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A program that servers call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Tool {
+    /// Where it lies.
+    pub path: String,
+    /// Its version, where it tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
 }
 
 /// What a framework runs from. What is not known is left out.
@@ -80,6 +127,12 @@ pub struct EnvironmentInfo {
     /// Version of the venv's Python.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub python: Option<String>,
+    /// Version of its torch: `2.9.1+cu128`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub torch: Option<String>,
+    /// CUDA that its torch was built for: `12.8`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub torch_cuda: Option<String>,
     /// Packages in the venv.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packages: Option<u32>,
@@ -312,6 +365,8 @@ mod tests {
                     ..EnvironmentInfo::default()
                 },
             )]),
+            toolchain: Toolchain::default(),
+            compiles: BTreeMap::new(),
             client: None,
             state: RunState::Running,
         }

@@ -135,6 +135,7 @@ pub fn whole_run() -> Vec<Event> {
             template_tokens: Some(35),
             gpu_used_bytes: Some(1 << 34),
             load: None,
+            precision: None,
             compile_caches: None,
             processes: Vec::new(),
         }),

@@ -23,6 +23,10 @@ pub fn lanes(plan: &Plan, only: &Only) -> Vec<Lane> {
             .keys()
             .flat_map(|model| order.iter().map(move |framework| (framework, model)))
             .filter(|(framework, model)| only.takes_lane(&framework.name, model))
+            .filter(|(framework, model)| {
+                let model = plan.models.get(model.as_str());
+                model.is_none_or(|model| model.left_out(framework).is_none())
+            })
             .map(|(framework, model)| Lane {
                 id: LaneId {
                     framework: framework.name.clone(),

@@ -41,7 +41,7 @@ pub use model::*;
 pub use name::{MAX_NAME_CHARS, NameError, check_name};
 pub use needs::{heaviest_load, longest_prompt_tokens, most_streams};
 pub use only::{Only, OnlyError};
-pub use parse::{LoadedPlan, MAX_PLAN_BYTES, PlanError, load, parse};
+pub use parse::{LoadedPlan, MAX_PLAN_BYTES, PlanError, from_yaml, load, parse};
 pub use schema::schema;
 
 #[cfg(test)]

@@ -60,14 +60,33 @@ pub enum DeviceSelector {
 pub struct Host {
     /// Which GPU the servers see.
     pub gpu: GpuSelection,
-    /// Part of the name that the GPU must have.
-    pub expect_gpu_name: Option<String>,
-    /// Driver version that the machine should have.
-    pub expect_driver: Option<String>,
+    /// What the machine should be.
+    pub expect: Expect,
     /// Refuse to start while a stranger is on the GPU.
     pub exclusive: bool,
     /// How long a stranger that comes in mid-run is waited for to leave; of no use where the GPU is shared.
     pub stranger_wait: Duration,
+}
+
+/// What the machine should be; what is left out may be anything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Expect {
+    /// Part of the GPU's name.
+    pub gpu_name: Option<String>,
+    /// Driver version, or its first parts.
+    pub driver: Option<String>,
+    /// Part of the distribution's name with its version.
+    pub os: Option<String>,
+    /// Part of the CPU model's name.
+    pub cpu: Option<String>,
+    /// CPU sockets.
+    pub sockets: Option<u32>,
+    /// Physical cores, all sockets together.
+    pub cores: Option<u32>,
+    /// Memory of the host at least, GiB.
+    pub memory_gib: Option<u64>,
+    /// Version of nvcc, or its first parts.
+    pub nvcc: Option<String>,
 }
 
 /// What all requests have in common.
@@ -120,9 +139,18 @@ pub struct Model {
     pub precision: Option<String>,
     /// More arguments for a framework, by the framework's name in the plan or by its kind.
     pub args: BTreeMap<String, Vec<String>>,
+    /// Frameworks that do not serve it, by name or kind, and why.
+    pub not_on: BTreeMap<String, String>,
 }
 
 impl Model {
+    /// Why a framework does not serve this model, where the plan leaves it out.
+    pub fn left_out(&self, framework: &Framework) -> Option<&str> {
+        let names = [framework.name.as_str(), framework.kind.as_str()];
+        let reason = names.iter().find_map(|name| self.not_on.get(*name));
+        reason.map(String::as_str)
+    }
+
     /// The id under which a framework of `kind` serves this model.
     pub fn id_for(&self, kind: FrameworkKind) -> Option<&str> {
         match kind.model_id_key() {

@@ -24,6 +24,14 @@ use super::{
     spanned, walk,
 };
 
+/// Reads YAML that is benchd's own, not a user's: its problems are told as serde tells them.
+///
+/// # Errors
+/// The text is no YAML, or not of this form; with line and column.
+pub fn from_yaml<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_yaml::from_str(text).map_err(|error| error.to_string())
+}
+
 /// The largest plan file, bytes.
 pub const MAX_PLAN_BYTES: u64 = 1024 * 1024;
 

@@ -85,14 +85,29 @@ pub(crate) struct RawStranger {
     pub(crate) wait: Option<DurationText>,
 }
 
-/// What the machine should be.
+/// What the machine should be. Another GPU, driver, CPU or less memory is refused; another OS or nvcc is a warning.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawExpect {
-    /// Part of the GPU's name: `A100`.
+    /// Part of the GPU's name: `A100-SXM4-80GB`.
     pub(crate) gpu_name: Option<String>,
-    /// Driver version: `570.86.10`.
+    /// Driver version, or its first parts: `570.86.10`, `570`.
     pub(crate) driver: Option<String>,
+    /// Part of the distribution's name with its version: `Ubuntu 22.04`.
+    pub(crate) os: Option<String>,
+    /// Part of the CPU's name: `Xeon Platinum 8468`.
+    pub(crate) cpu: Option<String>,
+    /// CPU sockets.
+    #[schemars(range(min = 1, max = 1024))]
+    pub(crate) sockets: Option<u32>,
+    /// Physical cores, all sockets together.
+    #[schemars(range(min = 1, max = 65_536))]
+    pub(crate) cores: Option<u32>,
+    /// Memory of the host at least, GiB.
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub(crate) memory_gib: Option<u64>,
+    /// Version of nvcc, or its first parts; quoted where it reads as a number: `"12.8"`.
+    pub(crate) nvcc: Option<String>,
 }
 
 /// What all requests have in common.
@@ -135,6 +150,9 @@ pub(crate) struct RawModel {
     pub(crate) precision: Option<String>,
     /// More arguments for a server that serves this model, by the framework's name or by its kind.
     pub(crate) args: Option<IndexMap<String, Vec<String>>>,
+    /// Frameworks that do not serve this model, by name or by kind, each with the reason; said before the run and in
+    /// its journal.
+    pub(crate) not_on: Option<IndexMap<String, String>>,
 }
 
 /// One configuration of a server.

@@ -39,4 +39,4 @@ pub use quality::{Ending, Repetition, TextQuality, quality};
 pub use questions::{Expected, Grade, Question, QuestionError, Task, grade, questions, read_questions};
 pub use salt::{Salt, SaltForm};
 pub use template::{TemplateShare, template_share};
-pub use written::{WrittenPrompt, written};
+pub use written::{WrittenPrompt, answers_in_one_language, written};

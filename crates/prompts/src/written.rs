@@ -3,7 +3,9 @@
 //! Twins have the same meaning, sentence by sentence, not the same length. Short Korean texts have about 240 to
 //! 280 characters (124 to 150 tokens of o200k), long ones 900 to 970 (500 to 552). The user's own document gives
 //! the base of each: its question on Korea's economic development, a technical passage to sum up, a text to
-//! translate, an essay on the future of AI.
+//! translate, an essay on the future of AI. It translates from Korean to English only. A twin that translates from English
+//! would ask for Korean, and its answers be held against English ones the wrong way round; so the control has the text that
+//! the translation would come to, and is to write it again in English.
 
 use benchd_plan::{Language, PromptType};
 
@@ -12,7 +14,8 @@ use benchd_plan::{Language, PromptType};
 pub struct WrittenPrompt {
     /// All of it, without a salt.
     pub text: &'static str,
-    /// Why Korean and English ask for different kinds of work, where they do: their answers compare less well.
+    /// Why Korean and English ask for different kinds of work, where they must, and what is the control: their answers compare
+    /// less well.
     pub differs_in_kind: Option<&'static str>,
 }
 
@@ -40,11 +43,12 @@ pub fn written(prompt_type: PromptType, language: Language) -> WrittenPrompt {
     .trim_end();
     let differs_in_kind = match prompt_type {
         PromptType::Translation | PromptType::TranslationLong => Some(
-            "each is translated into the other language: the answer to the Korean prompt is English, and the \
-             other way round",
+            "the Korean text is translated into English; its control gives the same text in English, to be rewritten in \
+             English: the answers to both are in English",
         ),
         PromptType::Essay => Some(
-            "as the design document has it, 500 characters are asked for in Korean, 500 words in English",
+            "500 characters are asked for in Korean, 500 words in English; its control is essay-long, which asks for the same \
+             in both",
         ),
         _ => None,
     };
@@ -52,6 +56,11 @@ pub fn written(prompt_type: PromptType, language: Language) -> WrittenPrompt {
         text,
         differs_in_kind,
     }
+}
+
+/// Whether the answers to both twins are in one language: then they say nothing of Korean answers.
+pub fn answers_in_one_language(prompt_type: PromptType) -> bool {
+    matches!(prompt_type, PromptType::Translation | PromptType::TranslationLong)
 }
 
 #[cfg(test)]
@@ -144,7 +153,7 @@ mod tests {
         let starts: HashSet<String> = all()
             .map(|(_, _, text)| text.chars().take(40).collect())
             .collect();
-        // The two translations of a language begin with the document's own instruction.
+        // The two translations of a language begin with one instruction, the document's own in Korean.
         assert_eq!(starts.len(), 14);
     }
 
@@ -165,6 +174,12 @@ mod tests {
             text(PromptType::Translation, Language::Ko)
                 .starts_with("Translate the following Korean text to English:")
         );
+        // Both are answered in English.
+        for t in [PromptType::Translation, PromptType::TranslationLong] {
+            assert!(answers_in_one_language(t));
+            assert!(text(t, Language::Ko).starts_with("Translate the following Korean text to English:"));
+            assert!(text(t, Language::En).starts_with("Rewrite the following text in English:"));
+        }
         assert!(
             text(PromptType::Essay, Language::Ko)
                 .starts_with("인공지능의 미래에 대한 에세이를 500자 내외로 작성해주세요.")

@@ -2,8 +2,8 @@
 
 use benchd_analysis::FrameworkComparison;
 
-/// The framework with the best value, where the interval of its ratio to every other one leaves equality out; nobody
-/// where there is nobody else. `values` are by framework, one each.
+/// The framework with the best value, where the interval of its ratio to every other one leaves equality out and all compare
+/// like with like; nobody where there is nobody else. `values` are by framework, one each.
 pub(super) fn best<'a>(
     values: &[(&'a str, f64)],
     comparisons: &[FrameworkComparison],
@@ -21,7 +21,7 @@ pub(super) fn best<'a>(
     let differs = |other: &str| {
         comparisons
             .iter()
-            .filter(|c| c.model == model)
+            .filter(|c| c.model == model && c.unlike.is_empty())
             .filter(|c| {
                 let pair = (c.baseline.as_str(), c.framework.as_str());
                 pair == (name, other) || pair == (other, name)
@@ -56,10 +56,12 @@ mod tests {
             model: "m".to_owned(),
             baseline: baseline.to_owned(),
             framework: framework.to_owned(),
+            unlike: Vec::new(),
             cells: vec![CellComparison {
                 scenario: "single".to_owned(),
                 cell: "single/in512".to_owned(),
                 rounds: 1,
+                unequal_outputs: None,
                 figures: IndexMap::from([("ttft_ms".to_owned(), difference)]),
             }],
         }
@@ -79,5 +81,12 @@ mod tests {
         // The lane that would tell is missing.
         assert_eq!(of(Some(false), Some(true), &[values[0], values[2]]), Some("a"));
         assert_eq!(of(Some(true), Some(true), &values[..1]), None);
+        // Other weights: whatever the interval says.
+        let mut unlike = pair("a", "b", Some(true));
+        unlike.unlike.push("the weights differ".to_owned());
+        assert_eq!(
+            best(&values[..2], &[unlike], ("m", "single/in512"), "ttft_ms", false),
+            None
+        );
     }
 }

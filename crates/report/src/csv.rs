@@ -1,7 +1,10 @@
 //! `summary.csv`: one row a cell. The first columns are fixed, others may be added after them.
 
 use benchd_analysis::{CellSummary, Distribution, RunSummary, Study, machine_name};
-use benchd_core::{record::LaneId, stats::Interval};
+use benchd_core::{
+    record::{Format, LaneId},
+    stats::Interval,
+};
 
 /// The columns that others rely on, in their order.
 pub const CSV_HEADER: &str = "framework,model,scenario,cell,requests,failed,ttft_ms_p50,ttft_ms_p95,ttft_ms_p99,\
@@ -39,7 +42,7 @@ const FIGURES: [Column; 14] = [
 
 /// Columns after the fixed ones.
 #[rustfmt::skip]
-const MORE: [Column; 64] = [
+const MORE: [Column; 65] = [
     ("concurrency", |c| Some(f64::from(c.concurrency))),
     ("passes", |c| Some(c.passes_s.len() as f64)),
     ("passes_s_total", |c| Some(c.passes_s.iter().sum())),
@@ -104,6 +107,7 @@ const MORE: [Column; 64] = [
     ("server_output_tokens", |c| c.server_says.output_tokens),
     ("server_prompt_ms_p50", |c| d(&c.server_says.prompt_ms, |d| d.p50)),
     ("client_lag_us_p99", |c| Some(c.client.p99_us as f64)),
+    ("gpu_energy_certain", |c| c.gpu.as_ref()?.energy_certain.map(|certain| f64::from(u8::from(certain)))),
 ];
 
 /// The whole file of one run. Values that are not known are empty; flags are joined by `;`.
@@ -130,12 +134,16 @@ fn header() -> String {
         text.push(',');
         text.push_str(name);
     }
-    text.push_str(",round,started_unix_us,run_id,machine\n");
+    text.push_str(",round,started_unix_us,run_id,machine,version,weights,kv_cache,random_weights\n");
     text
 }
 
 fn rows(text: &mut String, summary: &RunSummary, machine: &str) {
-    for cell in summary.lanes.iter().flat_map(|l| &l.cells) {
+    for (lane, cell) in summary
+        .lanes
+        .iter()
+        .flat_map(|l| l.cells.iter().map(move |cell| (l, cell)))
+    {
         let LaneId {
             framework,
             model,
@@ -152,6 +160,16 @@ fn rows(text: &mut String, summary: &RunSummary, machine: &str) {
         row.push(cell.started_unix_us.to_string());
         row.push(quoted(&summary.run_id));
         row.push(quoted(machine));
+        row.push(quoted(lane.version.as_deref().unwrap_or_default()));
+        for format in [&lane.precision.weights, &lane.precision.kv_cache] {
+            row.push(quoted(format.value().map_or("", Format::as_str)));
+        }
+        row.push(
+            lane.precision
+                .random_weights
+                .value()
+                .map_or(String::new(), bool::to_string),
+        );
         text.push_str(&row.join(","));
         text.push('\n');
     }

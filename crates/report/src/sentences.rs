@@ -1,14 +1,18 @@
 //! Sentences that every form of the report says alike: the answer in five of them, and one line a verdict.
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 
-use super::number::{count, megabytes, number};
-use benchd_analysis::{
-    CellComparison, CellSummary, Difference, FrameworkComparison, MachineStudy, RunSummary, Verdict,
-    VerdictOutcome, shown_framework,
+use super::{
+    names::Names,
+    number::{count, megabytes, number},
+    reference::{Candidate, References},
 };
+use benchd_analysis::{
+    CellSummary, Difference, FrameworkComparison, LaneSummary, MachineStudy, RunSummary, ServedWeights,
+    Verdict, VerdictOutcome, is_about_weights, shown_framework,
+};
+use benchd_core::format::{brief, counted, list};
 use benchd_core::record::{FlagKind, GpuProcess};
-use benchd_plan::ScenarioKind;
 
 /// What an outcome is called.
 pub fn outcome(outcome: VerdictOutcome) -> &'static str {
@@ -19,19 +23,17 @@ pub fn outcome(outcome: VerdictOutcome) -> &'static str {
     }
 }
 
-/// `a`, `a and b`, `a, b and c`; `nothing yet` of nothing.
-pub fn list<T: AsRef<str>>(names: &[T]) -> String {
-    match names {
-        [] => "nothing yet".to_owned(),
-        names => benchd_core::format::list(names),
-    }
-}
-
-/// What was compared and the answer, in a few sentences of plain text: who served what and where, what others on the GPU
-/// spoilt, what became of the hypotheses, who is ahead under load, who with one request, and what was decided beforehand.
+/// What was compared and the answer, in a few sentences of plain text: who served what and where, what was not measured and
+/// why, what others on the GPU spoilt, in which numbers where that decides, what became of the hypotheses, who is ahead under load, who with one request, and what was decided beforehand.
 pub fn answer(machine: &MachineStudy) -> Vec<String> {
     let runs: Vec<&RunSummary> = machine.runs.iter().collect();
     answer_of(&machine.name, &runs, &machine.comparisons, &machine.verdicts)
+}
+
+/// Where the figures of a run's frameworks don't compare like with like by their weights, or where answers mean nothing.
+pub(crate) fn doubts_of_weights(summary: &RunSummary) -> Vec<String> {
+    let served = Served::of(&[summary]);
+    served.random().into_iter().chain(served.unlike()).collect()
 }
 
 /// [`answer`] of one run.
@@ -46,50 +48,77 @@ fn answer_of(
     comparisons: &[FrameworkComparison],
     verdicts: &[Verdict],
 ) -> Vec<String> {
-    let kinds = scenario_kinds(runs);
+    let references = references(runs);
+    let served = Served::of(runs);
     let mut sentences = vec![compared(machine, runs)];
+    sentences.extend(not_measured(runs));
     sentences.extend(not_alone(runs));
+    sentences.extend(served.random());
+    sentences.extend(served.unlike());
     sentences.extend(judged(verdicts));
-    sentences.extend(under_load(comparisons, &kinds));
-    sentences.extend(one_request(comparisons, &kinds));
+    sentences.extend(under_load(comparisons, &references, &served));
+    sentences.extend(one_request(comparisons, &references, &served));
     sentences.extend(beforehand(verdicts));
     sentences
 }
 
-/// The kind of each scenario that was measured, by its name.
-fn scenario_kinds<'a>(runs: &[&'a RunSummary]) -> IndexMap<&'a str, ScenarioKind> {
-    runs.iter()
-        .flat_map(|run| &run.lanes)
-        .flat_map(|lane| &lane.cells)
-        .map(|cell| (cell.scenario.as_str(), cell.kind))
-        .collect()
+fn lanes<'a>(runs: &[&'a RunSummary]) -> impl Iterator<Item = &'a LaneSummary> {
+    runs.iter().flat_map(|run| &run.lanes)
 }
 
+/// The cells that stand for each model, by its name.
+fn references<'a>(runs: &[&'a RunSummary]) -> IndexMap<&'a str, References<'a, &'a str>> {
+    let mut models: IndexMap<&str, Vec<Candidate<'_, &str>>> = IndexMap::new();
+    for lane in lanes(runs) {
+        let of_model = models.entry(&lane.lane.model).or_default();
+        of_model.extend(lane.cells.iter().map(Candidate::of));
+    }
+    let among = |(model, all): (_, Vec<_>)| (model, References::among(&all));
+    models.into_iter().map(among).collect()
+}
+
+/// Who served what, as far as it was measured.
 fn compared(machine: &str, runs: &[&RunSummary]) -> String {
     // A lane that was not reached knows no version; another of the same framework may.
     let mut versions: IndexMap<&str, Vec<&str>> = IndexMap::new();
-    let mut models: Vec<&str> = Vec::new();
+    let mut models: IndexMap<&str, IndexSet<&str>> = IndexMap::new();
     let (mut requests, mut failed) = (0, 0);
-    for lane in runs.iter().flat_map(|run| &run.lanes) {
+    for lane in lanes(runs) {
         let known = versions.entry(&lane.lane.framework).or_default();
         if let Some(version) = lane.version.as_deref()
             && !known.contains(&version)
         {
             known.push(version);
         }
-        if !models.contains(&lane.lane.model.as_str()) {
-            models.push(&lane.lane.model);
+        if !lane.cells.is_empty() {
+            models
+                .entry(&lane.lane.model)
+                .or_default()
+                .insert(&lane.lane.framework);
         }
         for cell in &lane.cells {
             requests += cell.requests;
             failed += cell.failed;
         }
     }
-    let frameworks: Vec<String> = versions
+    if models.is_empty() {
+        return format!("Nothing was measured on {machine}.");
+    }
+    // Models that the same frameworks served are told together.
+    let mut served: IndexMap<Vec<&str>, Vec<&str>> = IndexMap::new();
+    for (model, frameworks) in &models {
+        let by = served.entry(frameworks.iter().copied().collect()).or_default();
+        by.push(model);
+    }
+    let versioned = |name: &&str| match versions.get(name).map(Vec::as_slice) {
+        None | Some([]) => shown_framework(name).to_owned(),
+        Some(known) => format!("{} {}", shown_framework(name), list(known)),
+    };
+    let served: Vec<String> = served
         .iter()
-        .map(|(name, known)| match known[..] {
-            [] => shown_framework(name).to_owned(),
-            _ => format!("{} {}", shown_framework(name), list(known)),
+        .map(|(frameworks, models)| {
+            let names: Vec<String> = frameworks.iter().map(versioned).collect();
+            format!("{} served {}", list(&names), list(models))
         })
         .collect();
     let nights = match runs.len() {
@@ -100,11 +129,11 @@ fn compared(machine: &str, runs: &[&RunSummary]) -> String {
         0 => "none failed".to_owned(),
         n => format!("{} failed", count(n)),
     };
+    let was = if requests == 1 { "was" } else { "were" };
     format!(
-        "{} served {} on {machine}{nights}; {} requests were measured, {failed}.",
-        list(&frameworks),
-        list(&models),
-        count(requests)
+        "{} on {machine}{nights}; {} {was} measured, {failed}.",
+        list(&served),
+        counted(requests, "request"),
     )
 }
 
@@ -164,6 +193,33 @@ fn not_alone(runs: &[&RunSummary]) -> Option<String> {
     ))
 }
 
+/// The frameworks that measured nothing of a model, and why.
+fn not_measured(runs: &[&RunSummary]) -> Option<String> {
+    let mut silent: IndexMap<(&str, &str), &LaneSummary> = IndexMap::new();
+    for lane in lanes(runs) {
+        let key = (lane.lane.framework.as_str(), lane.lane.model.as_str());
+        let measured = lanes(runs).any(|other| {
+            let same = (other.lane.framework.as_str(), other.lane.model.as_str()) == key;
+            same && !other.cells.is_empty()
+        });
+        if !measured {
+            // The newest that says why.
+            let newest = silent.entry(key).or_insert(lane);
+            if lane.reason.is_some() {
+                *newest = lane;
+            }
+        }
+    }
+    let said: Vec<String> = silent
+        .iter()
+        .map(|((framework, model), lane)| {
+            let why = lane.reason.as_deref().map_or_else(|| lane.outcome.clone(), brief);
+            format!("{} on {model} ({why})", shown_framework(framework))
+        })
+        .collect();
+    (!said.is_empty()).then(|| format!("Not measured: {}.", list(&said)))
+}
+
 fn judged(verdicts: &[Verdict]) -> Option<String> {
     let of = |wanted| {
         let names: Vec<&str> = verdicts
@@ -190,6 +246,80 @@ fn judged(verdicts: &[Verdict]) -> Option<String> {
             count(n as u64),
             list(&parts)
         )),
+    }
+}
+
+/// In which numbers the frameworks of some runs serve their models.
+struct Served<'a> {
+    names: Names,
+    weights: IndexMap<&'a str, ServedWeights<'a>>,
+}
+
+impl<'a> Served<'a> {
+    fn of(runs: &[&'a RunSummary]) -> Self {
+        let lanes = || {
+            runs.iter()
+                .flat_map(|run| &run.lanes)
+                .filter(|lane| !lane.cells.is_empty())
+        };
+        let mut weights = IndexMap::new();
+        for lane in lanes() {
+            let model = lane.lane.model.as_str();
+            weights
+                .entry(model)
+                .or_insert_with(|| ServedWeights::of(lanes().filter(|l| l.lane.model == model)));
+        }
+        Self {
+            names: Names::of(lanes()),
+            weights,
+        }
+    }
+
+    /// Which servers made their weights up.
+    fn random(&self) -> Option<String> {
+        let parts: Vec<String> = self
+            .weights
+            .iter()
+            .filter(|(_, served)| !served.random.is_empty())
+            .map(|(model, served)| {
+                let names: Vec<&str> = served.random.iter().map(|name| shown_framework(name)).collect();
+                format!("{} on {model}", list(&names))
+            })
+            .collect();
+        (!parts.is_empty()).then(|| {
+            format!(
+                "Random weights in {}: answers mean nothing, speed only.",
+                list(&parts)
+            )
+        })
+    }
+
+    /// Where figures of several frameworks don't compare like with like, by their weights.
+    fn unlike(&self) -> Option<String> {
+        let mut parts: IndexMap<String, Vec<&str>> = IndexMap::new();
+        for (model, served) in &self.weights {
+            if let Some(statement) = served.statement() {
+                parts.entry(statement).or_default().push(model);
+            }
+        }
+        let parts: Vec<String> = parts
+            .iter()
+            .map(|(statement, models)| format!("on {}, {statement}", list(models)))
+            .collect();
+        (!parts.is_empty()).then(|| {
+            format!(
+                "Not like with like: {}; part of any difference is theirs.",
+                parts.join("; ")
+            )
+        })
+    }
+
+    /// Stands in a ranking of frameworks whose weights are not known to be alike.
+    fn mark(&self, model: &str) -> &'static str {
+        match self.weights.get(model) {
+            Some(served) if !served.alike() => " (not like with like)",
+            _ => "",
+        }
     }
 }
 
@@ -246,18 +376,18 @@ impl<'a> Standing<'a> {
         ranked
     }
 
-    /// `SGLang 3,120 tokens/s, vLLM 2,800 (no certain difference) and Ollama 310`.
-    fn words(&self, higher_is_better: bool, unit: &str) -> Option<String> {
+    /// `SGLang 0.5.6 · bf16 3,120 tokens/s, vLLM 0.15.1 · bf16 2,800 (no certain difference) and Ollama 0.15.6 · Q4_K_M 310`.
+    fn words(&self, higher_is_better: bool, unit: &str, name: impl Fn(&str) -> String) -> Option<String> {
         let ranked = self.ranked(higher_is_better);
         let ((first, best), others) = ranked.split_first()?;
-        let mut said = vec![format!("{} {} {unit}", shown_framework(first), number(*best))];
-        said.extend(others.iter().map(|(name, value)| {
-            let mark = match self.differs(first, name) {
+        let mut said = vec![format!("{}: {} {unit}", name(first), number(*best))];
+        said.extend(others.iter().map(|(other, value)| {
+            let mark = match self.differs(first, other) {
                 Some(true) => "",
                 Some(false) => " (no certain difference)",
                 None => " (too few values to be certain)",
             };
-            format!("{} {}{mark}", shown_framework(name), number(*value))
+            format!("{}: {}{mark}", name(other), number(*value))
         }));
         Some(list(&said))
     }
@@ -274,45 +404,19 @@ fn models(comparisons: &[FrameworkComparison]) -> Vec<&str> {
     models
 }
 
-/// The cells of a kind that a model's frameworks share.
-fn cells_of<'a>(
-    comparisons: &'a [FrameworkComparison],
-    kinds: &IndexMap<&str, ScenarioKind>,
-    model: &str,
-    kind: ScenarioKind,
-) -> Vec<&'a CellComparison> {
-    comparisons
-        .iter()
-        .filter(|c| c.model == model)
-        .flat_map(|c| &c.cells)
-        .filter(|c| kinds.get(c.scenario.as_str()) == Some(&kind))
-        .collect()
-}
-
-/// Streams of a cell by its name, `concurrent/c16`.
-fn streams(cell: &str) -> Option<u32> {
-    cell.split('/')
-        .find_map(|part| part.strip_prefix('c')?.parse().ok())
-}
-
-/// Prompt tokens of a cell by its name, `single/in512`.
-fn prompt_tokens(cell: &str) -> Option<u32> {
-    cell.split('/')
-        .find_map(|part| part.strip_prefix("in")?.parse().ok())
-}
-
-fn under_load(comparisons: &[FrameworkComparison], kinds: &IndexMap<&str, ScenarioKind>) -> Option<String> {
+fn under_load(
+    comparisons: &[FrameworkComparison],
+    references: &IndexMap<&str, References<'_, &str>>,
+    served: &Served<'_>,
+) -> Option<String> {
     let parts: Vec<String> = models(comparisons)
         .into_iter()
         .filter_map(|model| {
-            let cell = cells_of(comparisons, kinds, model, ScenarioKind::Concurrent)
-                .into_iter()
-                .max_by_key(|c| streams(&c.cell))?;
-            let standing = Standing::of(comparisons, model, &cell.cell, "output_tokens_per_s");
-            let words = standing.words(true, "tokens/s")?;
-            let streams =
-                streams(&cell.cell).map_or_else(String::new, |n| format!(" at {} streams", count(n.into())));
-            Some(format!("on {model}{streams}, {words}"))
+            let load = references.get(model)?.load?;
+            let standing = Standing::of(comparisons, model, load.cell, "output_tokens_per_s");
+            let words = standing.words(true, "tokens/s", |name| served.names.name(name, model))?;
+            let streams = counted(load.concurrency.into(), "stream");
+            Some(format!("on {model} at {streams}{}, {words}", served.mark(model)))
         })
         .collect();
     (!parts.is_empty()).then(|| {
@@ -323,20 +427,21 @@ fn under_load(comparisons: &[FrameworkComparison], kinds: &IndexMap<&str, Scenar
     })
 }
 
-fn one_request(comparisons: &[FrameworkComparison], kinds: &IndexMap<&str, ScenarioKind>) -> Option<String> {
+fn one_request(
+    comparisons: &[FrameworkComparison],
+    references: &IndexMap<&str, References<'_, &str>>,
+    served: &Served<'_>,
+) -> Option<String> {
     let parts: Vec<String> = models(comparisons)
         .into_iter()
         .filter_map(|model| {
-            let mut cells = cells_of(comparisons, kinds, model, ScenarioKind::Single);
-            cells.sort_by_key(|c| prompt_tokens(&c.cell));
-            cells.dedup_by(|a, b| a.cell == b.cell);
-            let cell = cells.get(cells.len() / 2)?;
-            let standing = Standing::of(comparisons, model, &cell.cell, "latency_ms");
-            let words = standing.words(false, "ms")?;
-            let tokens = prompt_tokens(&cell.cell).map_or_else(String::new, |n| {
+            let single = references.get(model)?.single?;
+            let standing = Standing::of(comparisons, model, single.cell, "latency_ms");
+            let words = standing.words(false, "ms", |name| served.names.name(name, model))?;
+            let tokens = single.prompt_tokens.map_or_else(String::new, |n| {
                 format!(" with prompts of {} tokens", count(n.into()))
             });
-            Some(format!("on {model}{tokens}, {words}"))
+            Some(format!("on {model}{tokens}{}, {words}", served.mark(model)))
         })
         .collect();
     (!parts.is_empty()).then(|| {
@@ -357,7 +462,8 @@ fn beforehand(verdicts: &[Verdict]) -> Option<String> {
         .flat_map(|v| &v.models)
         .flat_map(|m| &m.decided_by_configuration)
     {
-        if !said.contains(&text.as_str()) {
+        // What is said of the weights stands further up.
+        if !said.contains(&text.as_str()) && !is_about_weights(text) {
             said.push(text);
         }
     }
@@ -381,12 +487,7 @@ fn beforehand(verdicts: &[Verdict]) -> Option<String> {
         })
         .map(|(_, text)| *text)
         .collect();
-    (!said.is_empty()).then(|| {
-        format!(
-            "Decided beforehand by how the servers are set up: {}.",
-            said.join("; ")
-        )
-    })
+    (!said.is_empty()).then(|| format!("Configuration differences: {}.", said.join("; ")))
 }
 
 /// One line a hypothesis, for a terminal: name, outcome, reason.

@@ -7,9 +7,12 @@ use std::{
 
 use comfy_table::{CellAlignment, Row, Table, presets};
 
-use super::number::{NONE, number, optional, percentile};
+use super::{
+    number::{NONE, number, optional, percentile},
+    sentences::doubts_of_weights,
+};
 use benchd_analysis::{Answers, CellSummary, LaneSummary, RunSummary};
-use benchd_core::record::FlagKind;
+use benchd_core::{format::counted, record::FlagKind};
 
 /// Writes data that was asked for to stdout. A reader that has seen enough (`| head`) is no error.
 ///
@@ -40,7 +43,7 @@ pub fn cell_line(cell: &CellSummary) -> String {
     if let Some(latency) = &cell.latency_ms {
         let _ = write!(line, "  latency {} ms", number(latency.p50));
     }
-    let _ = write!(line, "  {} requests", cell.requests);
+    let _ = write!(line, "  {}", counted(cell.requests, "request"));
     if cell.failed > 0 {
         let classes: Vec<String> = cell
             .failures
@@ -77,7 +80,7 @@ pub(crate) fn odd_answers(answers: &Answers) -> impl Iterator<Item = (u64, &'sta
     .filter(|(n, _)| *n > 0)
 }
 
-/// The final table: one row a cell, with its lane.
+/// The final table: one row a cell, with its lane; below it, where weights are not alike or are made up.
 pub fn final_table(summary: &RunSummary) -> String {
     let head = [
         "lane",
@@ -97,7 +100,11 @@ pub fn final_table(summary: &RunSummary) -> String {
         .flat_map(|lane| lane.cells.iter().map(|cell| row(lane, cell)));
     let rows = std::iter::once(head.map(str::to_owned)).chain(rows);
     // Lane, cell and flags are words.
-    columns(rows, |column| !matches!(column, 0 | 1 | 9)) + "\n"
+    let mut text = columns(rows, |column| !matches!(column, 0 | 1 | 9)) + "\n";
+    for doubt in doubts_of_weights(summary) {
+        let _ = writeln!(text, "\n{doubt}");
+    }
+    text
 }
 
 /// Rows of cells as text, columns lined up with two spaces between them. Those that hold numbers are set to the `right`.

@@ -7,7 +7,7 @@ use benchd_analysis::testing::*;
 use benchd_core::record::{GpuDevice, GpuHost};
 use benchd_journal::{
     ClientCalibration, ClientPoint, EnvironmentInfo, Event, GpuBaseline, HostInfo, LaneOutcome,
-    RUN_INFO_VERSION, RunInfo, RunState,
+    RUN_INFO_VERSION, RunInfo, RunState, Toolchain,
 };
 use benchd_plan::{Language, PromptType, ScenarioKind};
 
@@ -130,6 +130,7 @@ fn info(b: &Builder) -> RunInfo {
             cpu: "Intel Xeon Platinum 8468".to_owned(),
             cpus: 192,
             memory_bytes: 1_000_000_000_000,
+            ..HostInfo::default()
         },
         gpu: Some(GpuHost {
             driver: "570.86.10".to_owned(),
@@ -146,6 +147,7 @@ fn info(b: &Builder) -> RunInfo {
                 pci_bus_id: None,
                 mig: Some(false),
                 ecc_uncorrected: Some(0),
+                compute_capability: None,
             }],
         }),
         gpu_baseline_bytes: vec![1_000_000],
@@ -160,6 +162,8 @@ fn info(b: &Builder) -> RunInfo {
         )]
         .into(),
         versions: [].into(),
+        toolchain: Toolchain::default(),
+        compiles: [].into(),
         client: Some(ClientCalibration {
             measured_unix_us: T0,
             points: vec![ClientPoint {
@@ -464,4 +468,112 @@ fn a_large_run() {
         .expect("a size");
     assert!(peak_kib <= 512 << 10, "{peak}");
     assert!(page_bytes < 5_000_000, "{page_bytes} bytes");
+}
+
+/// Three frameworks with one and sixteen streams; vLLM alone went on to 256, and alone came up with another model.
+fn one_goes_on_alone() -> Builder {
+    let of = |streams: u32| {
+        exact(
+            &format!("concurrent/c{streams}"),
+            ScenarioKind::Concurrent,
+            streams,
+            512,
+        )
+    };
+    let names = ["vllm", "sglang", "ollama"];
+    let lanes: Vec<_> = ["llama", "other"]
+        .into_iter()
+        .flat_map(|model| names.map(|framework| lane_id(framework, model)))
+        .collect();
+    let cells = vec![of(1), of(16), of(256)];
+    let mut b = Builder::new(lanes.iter().map(|l| (l.clone(), cells.clone())).collect());
+    for lane in &lanes {
+        b.ready(lane);
+        let last = match (lane.framework.as_str(), lane.model.as_str()) {
+            ("vllm", _) => 3,
+            (_, "llama") => 2,
+            _ => {
+                let why = "the server did not come up\nhint: look at its log";
+                b.end_lane(lane, LaneOutcome::Failed, Some(("ready", why, &[])));
+                continue;
+            }
+        };
+        for cell in cells.iter().take(last) {
+            let ttft = 10 * u64::from(cell.concurrency);
+            let did = |_| Did::ok(0, ttft, ttft + 1000);
+            b.measured(
+                lane,
+                &cell.id,
+                &[(ttft + 1000, (0..cell.concurrency).map(did).collect())],
+            );
+        }
+        b.finish_lane(lane);
+    }
+    b.finish();
+    b
+}
+
+#[test]
+fn what_one_went_on_to_alone_hides_nothing_of_the_others() {
+    let b = one_goes_on_alone();
+    let (md, _) = written_report(&b);
+    let glance =
+        &md[md.find("## At a glance").expect("a glance")..md.find("## Scenario").expect("a scenario")];
+    let llama = glance.split("### other").next().expect("a model");
+    assert!(
+        llama.contains("Load: `concurrent/c16`, 16 streams;")
+            && llama.contains("Only vllm measured `concurrent/c256`."),
+        "{llama}"
+    );
+    // 16 requests of 11 tokens in 1.16 s, of all three.
+    let rows = llama
+        .lines()
+        .filter(|l| l.starts_with("| ") && l.contains(" 152 "));
+    assert_eq!(rows.count(), 3, "{llama}");
+    let summary = b.summary().expect("a summary");
+    let answer = sentences::answer_of_run(&summary);
+    assert!(
+        answer.iter().any(|s| s
+            .starts_with("Output tokens per second under load, the best first: on llama at 16 streams, ")),
+        "{answer:#?}"
+    );
+    // What a table of its own says of the most streams is of the same.
+    let points = &md[md.find("share of ideal").expect("a table")..];
+    let points = points.split("\n\n").next().expect("a table");
+    assert!(
+        points.contains("1 to 16") && !points.contains("1 to 256"),
+        "{points}"
+    );
+}
+
+#[test]
+fn the_first_sentence_names_what_was_measured_and_the_second_what_was_not() {
+    let summary = one_goes_on_alone().summary().expect("a summary");
+    let answer = sentences::answer_of_run(&summary);
+    // 3 × 17 requests and 256 of llama, 273 of the other.
+    assert_eq!(
+        answer[..2],
+        [
+            "vLLM 0.15.1, SGLang 0.15.1 and Ollama 0.15.1 served llama and vLLM 0.15.1 served other on night; 580 requests \
+             were measured, none failed.",
+            "Not measured: SGLang on other (the server did not come up) and Ollama on other (the server did not come up).",
+        ]
+    );
+    let mut nothing = one_goes_on_alone();
+    nothing.events.retain(|e| !matches!(e, Event::CellEnded(_)));
+    let answer = sentences::answer_of_run(&nothing.summary().expect("a summary"));
+    assert_eq!(answer[0], "Nothing was measured on night.");
+    let mut one = Builder::one(exact("single/in512", ScenarioKind::Single, 1, 512));
+    one.measured(
+        &lane_id("vllm", "llama"),
+        "single/in512",
+        &[(100, vec![Did::ok(0, 10, 90)])],
+    );
+    let summary = one.summary().expect("a summary");
+    let answer = sentences::answer_of_run(&summary);
+    assert!(
+        answer[0].ends_with("; 1 request was measured, none failed."),
+        "{answer:?}"
+    );
+    assert!(cell_line(&summary.lanes[0].cells[0]).ends_with("  1 request"));
 }

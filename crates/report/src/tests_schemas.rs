@@ -96,8 +96,30 @@ fn table(of: &Value) -> String {
         return out + "\n";
     }
     let mut out = "| value | what |\n|---|---|\n".to_owned();
+    if of.get("type").is_some_and(|kind| kind == "string") && of.get("enum").is_none() {
+        return format!("{}\n\n", text(of));
+    }
     let words = of.get("oneOf").or(of.get("enum")).and_then(Value::as_array);
     for word in words.into_iter().flatten() {
+        // A value with fields of its own: `{"read": {"value": …, "from": …}}`.
+        for (name, of) in word
+            .get("properties")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+        {
+            let fields = of.get("properties").and_then(Value::as_object);
+            let fields: Vec<String> = fields
+                .into_iter()
+                .flatten()
+                .map(|(field, of)| format!("`{field}` ({}): {}", kind(of), text(of)))
+                .collect();
+            out.push_str(&format!(
+                "| `{name}`: object | {} {} |\n",
+                text(word),
+                fields.join(" ")
+            ));
+        }
         let constants = word
             .get("const")
             .into_iter()

@@ -529,6 +529,17 @@ exported! {
         })
     }
 
+    fn nvmlDeviceGetCudaComputeCapability(device: Handle, major: *mut c_int, minor: *mut c_int) {
+        on("nvmlDeviceGetCudaComputeCapability", device, |target| {
+            let (is_major, is_minor) = target.device.compute_capability;
+            // SAFETY: null or valid by NVML's contract.
+            unsafe {
+                put(major, is_major)?;
+                put(minor, is_minor)
+            }
+        })
+    }
+
     fn nvmlDeviceGetRetiredPagesPendingStatus(device: Handle, out: *mut c_uint) {
         on("nvmlDeviceGetRetiredPagesPendingStatus", device, |target| {
             let pending = target.whole()?.retirement_pending.ok_or(NOT_SUPPORTED)?;

@@ -100,6 +100,8 @@ pub(crate) struct Device {
     pub(crate) mig_uuids: Vec<String>,
     /// Uncorrected volatile ECC errors; `null`: the device has no ECC.
     pub(crate) ecc_uncorrected: Option<u64>,
+    /// CUDA compute capability, major and minor.
+    pub(crate) compute_capability: (i32, i32),
     /// Persistence mode; `null`: the driver does not say.
     pub(crate) persistence: Option<bool>,
     /// Whether memory pages wait to be retired; `null`: the device retires none.
@@ -137,6 +139,7 @@ impl Default for Device {
             mig: Some(false),
             mig_uuids: Vec::new(),
             ecc_uncorrected: Some(0),
+            compute_capability: (9, 0),
             persistence: Some(true),
             retirement_pending: Some(false),
             lost: false,

@@ -1,6 +1,6 @@
 //! What the servers' settings decide before anything is measured: said beside the verdicts.
 
-use super::{evidence::Evidence, roles::shown};
+use super::{super::ServedWeights, evidence::Evidence, roles::shown};
 use benchd_core::format::list;
 use benchd_plan::{PromptMode, ScenarioKind};
 
@@ -32,36 +32,15 @@ pub(super) fn parallel(evidence: &Evidence<'_>, model: &str, ollama: Option<&str
     }
 }
 
-/// Weights of different precision.
+/// Weights of different precision, or of one that nothing says.
 pub(super) fn precision(evidence: &Evidence<'_>, model: &str, frameworks: &[Option<&str>]) -> Vec<String> {
-    let mut served: Vec<(String, Vec<&str>)> = Vec::new();
-    for framework in frameworks.iter().copied().flatten() {
-        let Some(precision) = evidence
-            .lanes(model, framework)
-            .find_map(|lane| lane.facts.get("precision"))
-        else {
-            continue;
-        };
-        let same = |p: &str| benchd_frameworks::same_precision(p, precision);
-        match served.iter_mut().find(|(p, _)| same(p)) {
-            Some((_, names)) => names.push(shown(framework)),
-            None => served.push((precision.clone(), vec![shown(framework)])),
-        }
-    }
-    if served.len() < 2 {
-        return Vec::new();
-    }
-    let parts: Vec<String> = served
+    let measured = frameworks
         .iter()
-        .map(|(precision, names)| {
-            let verb = if names.len() == 1 { "serves" } else { "serve" };
-            format!("{} {verb} {precision}", list(names))
-        })
-        .collect();
-    vec![format!(
-        "the weights differ: {}; smaller weights are read faster, and answer differently",
-        list(&parts)
-    )]
+        .copied()
+        .flatten()
+        .flat_map(|framework| evidence.lanes(model, framework))
+        .filter(|lane| !lane.cells.is_empty());
+    ServedWeights::of(measured).statement().into_iter().collect()
 }
 
 /// One text throughout.

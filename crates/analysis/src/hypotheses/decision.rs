@@ -5,13 +5,13 @@ use super::{
         Side, TestRole, VerdictOutcome, VerdictTest, Weakness, compare::COMPARED_VALUES,
         measured::MeasuredCell,
     },
-    effect::{Absent, Effect, Part, Unit},
-    evidence::Evidence,
+    effect::{Effect, Part, Unit},
+    evidence::{Absent, Evidence},
     roles::{Role, shown},
     words::{noun, seen, setting, stands},
 };
 use benchd_core::{
-    format::{count, number},
+    format::{count, counted, number},
     record::FlagKind,
     stats::{DEFAULT_LEVEL, Interval},
 };
@@ -26,6 +26,8 @@ pub(super) enum TestCells {
         cell: Cell,
         /// That of the fewest streams.
         base: Cell,
+        /// Whether the plan has fewer, which the two have not both measured.
+        instead: bool,
     },
     /// In the Korean and English cells of one concurrency.
     Korean {
@@ -38,13 +40,22 @@ impl TestCells {
     fn cells(&self) -> Vec<&Cell> {
         match self {
             Self::Cell(cell) => vec![cell],
-            Self::Scaling { cell, base } => vec![cell, base],
+            Self::Scaling { cell, base, .. } => vec![cell, base],
             Self::Korean { cells, .. } => cells.iter().collect(),
         }
     }
 
     fn words(&self) -> String {
         match self {
+            Self::Scaling {
+                cell,
+                base,
+                instead: true,
+            } => format!(
+                "{} over {}",
+                setting(cell),
+                counted(base.concurrency.into(), "stream")
+            ),
             Self::Cell(cell) | Self::Scaling { cell, .. } => setting(cell),
             Self::Korean { concurrency: 1, .. } => String::new(),
             Self::Korean { concurrency, .. } => format!(" at {} streams", count((*concurrency).into())),
@@ -262,7 +273,7 @@ impl Evidence<'_> {
     pub(super) fn test(&self, model: &str, spec: &TestSpec<'_>, levels: Levels) -> TestResult {
         let effect = match &spec.at {
             TestCells::Cell(cell) => self.ratio(model, spec.figure, spec.of, spec.against, cell),
-            TestCells::Scaling { cell, base } => {
+            TestCells::Scaling { cell, base, .. } => {
                 let parts = [
                     Part::new(1.0, spec.of, cell),
                     Part::new(-1.0, spec.of, base),

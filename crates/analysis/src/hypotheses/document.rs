@@ -54,6 +54,12 @@ fn cells(evidence: &Evidence<'_>, kind: ScenarioKind, impossible: &mut Vec<Undec
     cells
 }
 
+/// The cells that the plan has both of a pair run; all of them where there is none, so that each says what is missing.
+fn both_run(evidence: &Evidence<'_>, pair: (&str, &str), cells: &[Cell]) -> Vec<Cell> {
+    let both = evidence.run_by_all(&[pair.0, pair.1], cells);
+    if both.is_empty() { cells.to_vec() } else { both }
+}
+
 pub(super) fn shared_prefix<'a>(
     evidence: &Evidence<'a>,
     roles: &RoleFrameworks<'a>,
@@ -68,32 +74,35 @@ pub(super) fn shared_prefix<'a>(
         Bound::AtMost(test.ttft),
         Bound::AtMost(test.cache_gain),
     );
-    for cell in &shared {
-        let spec = |figure, pair, bound| TestSpec::new(figure, pair, TestCells::Cell(cell.clone()), bound);
-        if let Some(pair) = sglang.zip(vllm) {
-            deciding.push(spec(Figure::OutputTokensPerS, pair, throughput));
+    let spec = |figure, pair, cell, bound| TestSpec::new(figure, pair, TestCells::Cell(cell), bound);
+    if let Some(pair) = sglang.zip(vllm) {
+        for cell in both_run(evidence, pair, &shared) {
+            deciding.push(spec(Figure::OutputTokensPerS, pair, cell.clone(), throughput));
             for (figure, bound) in [(Figure::LaterTtftMs, ttft), (Figure::LaterOverFirst, gain)] {
-                beside.push((TestRole::Supporting, spec(figure, pair, bound)));
+                beside.push((TestRole::Supporting, spec(figure, pair, cell.clone(), bound)));
             }
         }
-        if let Some(pair) = vllm.zip(roles.control) {
+    }
+    if let Some(pair) = vllm.zip(roles.control) {
+        for cell in both_run(evidence, pair, &shared) {
             for (figure, bound) in [
                 (Figure::OutputTokensPerS, throughput),
                 (Figure::LaterTtftMs, ttft),
             ] {
-                beside.push((TestRole::Control, spec(figure, pair, bound)));
+                beside.push((TestRole::Control, spec(figure, pair, cell.clone(), bound)));
             }
         }
     }
     // Where nothing is shared, a prefix cache has nothing to give: what differs there has another cause.
-    let longest = evidence
-        .cells_of(ScenarioKind::Single)
-        .into_iter()
-        .max_by_key(super::words::prompt_tokens);
-    if let Some((pair, cell)) = sglang.zip(vllm).zip(longest) {
+    let longest = sglang.zip(vllm).and_then(|pair| {
+        let single = evidence.cells_of(ScenarioKind::Single);
+        let measured = evidence.measured_by_all(model, &[pair.0, pair.1], &single);
+        let single = if measured.is_empty() { single } else { measured };
+        Some((pair, single.into_iter().max_by_key(super::words::prompt_tokens)?))
+    });
+    if let Some((pair, cell)) = longest {
         let bound = Bound::Within((test.throughput.max(1.0 / test.throughput) - 1.0).max(0.01));
-        let spec = TestSpec::new(Figure::TokensPerS, pair, TestCells::Cell(cell), bound);
-        beside.push((TestRole::Control, spec));
+        beside.push((TestRole::Control, spec(Figure::TokensPerS, pair, cell, bound)));
     }
     let frameworks = [sglang, vllm, roles.control];
     let mut configuration = configuration::prefix_caches(evidence, model, &frameworks);
@@ -105,6 +114,7 @@ pub(super) fn shared_prefix<'a>(
         impossible,
         lead: ("", ""),
         configuration,
+        whole: false,
     }
 }
 
@@ -118,13 +128,14 @@ pub(super) fn concurrency<'a>(
         frameworks_of(roles, [Role::Sglang, Role::Vllm, Role::Ollama]);
     let mut levels = cells(evidence, ScenarioKind::Concurrent, &mut impossible);
     levels.retain(|c| c.concurrency > 1);
-    let highest = levels.iter().map(|c| c.concurrency).max().unwrap_or(0);
-    if highest == 0 && !impossible.contains(&Undecided::NoScenario(ScenarioKind::Concurrent)) {
+    if levels.is_empty() && !impossible.contains(&Undecided::NoScenario(ScenarioKind::Concurrent)) {
         impossible.push(Undecided::NoScenario(ScenarioKind::Concurrent));
     }
-    let from = test.from_concurrency.min(highest);
     let (mut deciding, mut beside) = (Vec::new(), Vec::new());
     for pair in [sglang, vllm].into_iter().filter_map(|of| of.zip(ollama)) {
+        let levels = both_run(evidence, pair, &levels);
+        let highest = levels.iter().map(|c| c.concurrency).max().unwrap_or(0);
+        let from = test.from_concurrency.min(highest);
         for cell in &levels {
             let spec = |figure, bound| TestSpec::new(figure, pair, TestCells::Cell(cell.clone()), bound);
             if cell.concurrency == highest {
@@ -152,6 +163,7 @@ pub(super) fn concurrency<'a>(
         impossible,
         lead: ("Every test holds; the narrowest:", ""),
         configuration,
+        whole: false,
     }
 }
 
@@ -169,7 +181,7 @@ pub(super) fn single_request<'a>(
         .into_iter()
         .filter_map(|against| ollama.zip(against))
     {
-        for cell in &lengths {
+        for cell in both_run(evidence, pair, &lengths) {
             let bound = Bound::AtMost(1.0 + test.margin);
             let spec = |figure| TestSpec::new(figure, pair, TestCells::Cell(cell.clone()), bound);
             beside.push((TestRole::Supporting, spec(Figure::TtftMs)));
@@ -183,6 +195,7 @@ pub(super) fn single_request<'a>(
         impossible,
         lead: ("It keeps within the margin of both; the narrowest:", ""),
         configuration: configuration::precision(evidence, model, &[sglang, vllm, ollama]),
+        whole: false,
     }
 }
 
@@ -221,18 +234,25 @@ pub(super) fn degradation<'a>(
     let frameworks = running(evidence, roles, ScenarioKind::Concurrent);
     let mut deciding = Vec::new();
     for pair in pairs(&frameworks) {
+        let cells = evidence.run_by_all(&[pair.0, pair.1], &cells);
+        let measured = evidence.measured_by_all(model, &[pair.0, pair.1], &cells);
         for cell in &cells {
-            // The fewest streams of the same scenario and prompt length.
-            let base = cells
-                .iter()
-                .filter(|c| c.scenario == cell.scenario && c.input == cell.input)
-                .min_by_key(|c| c.concurrency);
-            let Some(base) = base.filter(|base| base.concurrency < cell.concurrency) else {
+            // The fewest streams of the same scenario and prompt length, if possible one that both measured.
+            let fewest = |of: &[Cell]| {
+                let alike = of
+                    .iter()
+                    .filter(|c| c.scenario == cell.scenario && c.input == cell.input);
+                let base = alike.min_by_key(|c| c.concurrency).cloned();
+                base.filter(|base| base.concurrency < cell.concurrency)
+            };
+            let Some(of_plan) = fewest(&cells) else {
                 continue;
             };
+            let base = fewest(&measured).unwrap_or_else(|| of_plan.clone());
             let at = TestCells::Scaling {
                 cell: cell.clone(),
-                base: base.clone(),
+                instead: base.id != of_plan.id,
+                base,
             };
             let bound = Bound::DiffersBy(test.difference);
             deciding.push(TestSpec::new(Figure::ScalingEfficiency, pair, at, bound));
@@ -256,6 +276,7 @@ pub(super) fn degradation<'a>(
             "No two frameworks differ by as much; the widest difference:",
         ),
         configuration,
+        whole: false,
     }
 }
 
@@ -291,7 +312,11 @@ pub(super) fn korean<'a>(
     }
     let (mut deciding, mut beside) = (Vec::new(), Vec::new());
     for pair in pairs(&frameworks) {
-        for (n, (_, concurrency, cells)) in groups.iter().enumerate() {
+        let both = evidence.run_by_all(&[pair.0, pair.1], &all);
+        let groups = groups
+            .iter()
+            .filter(|(scenario, ..)| both.iter().any(|c| c.scenario == *scenario));
+        for (n, (_, concurrency, cells)) in groups.enumerate() {
             let at = TestCells::Korean {
                 concurrency: *concurrency,
                 cells: cells.clone(),
@@ -321,5 +346,6 @@ pub(super) fn korean<'a>(
             "No two frameworks differ by as much; the widest difference:",
         ),
         configuration: configuration::precision(evidence, model, &frameworks),
+        whole: false,
     }
 }

@@ -15,7 +15,7 @@ use super::{
         measured::{MeasuredCell, Strata, Stratum},
         samples::RequestFigure,
     },
-    evidence::Evidence,
+    evidence::{Absent, Evidence},
     roles::shown,
 };
 use benchd_core::stats::{Interval, LogContrast, Sorted, Term, stratified_median_interval};
@@ -92,14 +92,6 @@ impl Effect {
     }
 }
 
-/// A framework's cell without figures, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Absent {
-    pub(super) framework: String,
-    pub(super) cell: String,
-    pub(super) why: String,
-}
-
 /// One cell of one framework in a ratio: above the line or below it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Part<'a> {
@@ -144,12 +136,13 @@ impl Evidence<'_> {
             framework: part.framework.to_owned(),
             cell: part.cell.id.clone(),
             why,
+            failed: false,
         };
         let mut common: Option<BTreeSet<Stratum>> = None;
         for part in parts {
             let strata = self.strata(model, part.framework, &part.cell.id);
             if strata.is_empty() {
-                return Err(absent(part, self.why_missing(model, part.framework, part.cell)));
+                return Err(self.absent(model, part.framework, part.cell));
             }
             let own: BTreeSet<Stratum> = strata.keys().copied().collect();
             common = Some(match common {
@@ -191,6 +184,7 @@ impl Evidence<'_> {
                     framework: part.0.to_owned(),
                     cell: part.1.to_owned(),
                     why: format!("no round measured `{}` under both frameworks", part.1),
+                    failed: false,
                 }
             }));
         }
@@ -208,6 +202,7 @@ impl Evidence<'_> {
                 framework: parts.first().map_or("", |p| p.framework).to_owned(),
                 cell: parts.first().map_or("", |p| &p.cell.id).to_owned(),
                 why: format!("a value of {figure} is 0: it has no ratio"),
+                failed: false,
             })
     }
 
@@ -321,6 +316,7 @@ impl Evidence<'_> {
                     framework: of.to_owned(),
                     cell: cells.first().map_or("", |c| &c.id).to_owned(),
                     why: "the plan has no prompt in both languages".to_owned(),
+                    failed: false,
                 })
             })
     }
@@ -335,11 +331,7 @@ impl Evidence<'_> {
         for (_, framework) in frameworks {
             for cell in cells {
                 if self.strata(model, framework, &cell.id).is_empty() {
-                    return Some(Absent {
-                        framework: (*framework).to_owned(),
-                        cell: cell.id.clone(),
-                        why: self.why_missing(model, framework, cell),
-                    });
+                    return Some(self.absent(model, framework, cell));
                 }
             }
         }
@@ -348,6 +340,7 @@ impl Evidence<'_> {
             framework: (*framework).to_owned(),
             cell: cells[0].id.clone(),
             why: format!("`{}` has no {figure}", cells[0].id),
+            failed: false,
         })
     }
 }

@@ -9,7 +9,9 @@ use super::{
         measured::{MeasuredCell, Night, Strata},
     },
     roles::shown,
+    words::capital,
 };
+use benchd_core::format::brief;
 use benchd_journal::EnvironmentInfo;
 use benchd_plan::{self, Cell, Plan, Scenario, ScenarioKind};
 
@@ -74,6 +76,15 @@ impl<'a> Evidence<'a> {
         ttft_error_ms(night.client()?, measured.cell.concurrency)
     }
 
+    /// The first letter large, but for a framework's name, which is as the plan has it.
+    pub(super) fn capital(&self, text: &str) -> String {
+        let word = text.split([' ', '\'']).next().unwrap_or("");
+        if self.plan.frameworks.keys().any(|name| shown(name) == word) {
+            return text.to_owned();
+        }
+        capital(text)
+    }
+
     /// The plan's scenarios of a kind with their cells.
     pub(super) fn scenarios(&self, kind: ScenarioKind) -> impl Iterator<Item = (&'a Scenario, Vec<Cell>)> {
         self.plan
@@ -88,52 +99,75 @@ impl<'a> Evidence<'a> {
         self.scenarios(kind).flat_map(|(_, cells)| cells).collect()
     }
 
-    /// Why a framework has no figures for a cell.
-    pub(super) fn why_missing(&self, model: &str, framework: &str, cell: &Cell) -> String {
-        let name = shown(framework);
-        let runs = self.plan.frameworks.get(framework).is_some_and(|f| {
+    /// Whether the plan has a framework run a scenario.
+    pub(super) fn runs(&self, framework: &str, scenario: &str) -> bool {
+        self.plan.frameworks.get(framework).is_some_and(|f| {
             f.scenarios
                 .as_ref()
-                .is_none_or(|only| only.contains(&cell.scenario))
-        });
-        if !runs {
-            return format!("{name} does not run `{}` in this plan", cell.scenario);
+                .is_none_or(|only| only.iter().any(|name| name == scenario))
+        })
+    }
+
+    /// Those of the cells that the plan has all of these frameworks run: a scenario that one of them runs alone compares
+    /// nothing.
+    pub(super) fn run_by_all(&self, frameworks: &[&str], cells: &[Cell]) -> Vec<Cell> {
+        let by_all = |cell: &&Cell| frameworks.iter().all(|f| self.runs(f, &cell.scenario));
+        cells.iter().filter(by_all).cloned().collect()
+    }
+
+    /// Those of the cells that all of these frameworks measured.
+    pub(super) fn measured_by_all(&self, model: &str, frameworks: &[&str], cells: &[Cell]) -> Vec<Cell> {
+        let measured = |f: &&str, cell: &Cell| !self.strata(model, f, &cell.id).is_empty();
+        let by_all = |cell: &&Cell| frameworks.iter().all(|f| measured(f, cell));
+        cells.iter().filter(by_all).cloned().collect()
+    }
+
+    /// That a framework has no figures for a cell, and why.
+    pub(super) fn absent(&self, model: &str, framework: &str, cell: &Cell) -> Absent {
+        let name = shown(framework);
+        let absent = |why, failed| Absent {
+            framework: framework.to_owned(),
+            cell: cell.id.clone(),
+            why,
+            failed,
+        };
+        if !self.runs(framework, &cell.scenario) {
+            let why = format!("{name} does not run `{}` in this plan", cell.scenario);
+            return absent(why, false);
         }
         let mut lanes = self.lanes(model, framework).peekable();
         if lanes.peek().is_none() {
-            return format!("{name} has not run on {model}");
+            return absent(format!("{name} has not run on {model}"), false);
         }
         for lane in lanes {
-            if lane.outcome == "failed" && lane.cells.is_empty() {
+            let failed = lane.outcome == "failed";
+            if failed && lane.cells.is_empty() {
                 let reason = lane.reason.as_deref().unwrap_or("no reason given");
-                return format!(
+                let why = format!(
                     "{name} failed on {model} before it measured anything ({})",
                     brief(reason)
                 );
+                return absent(why, true);
             }
             if let Some(missing) = lane.missing.iter().find(|m| m.cell == cell.id) {
-                return format!(
+                let why = format!(
                     "{name} has no figures for `{}` ({})",
                     cell.id,
                     brief(&missing.why)
                 );
+                return absent(why, failed);
             }
         }
-        format!("{name} has not measured `{}`", cell.id)
+        absent(format!("{name} has not measured `{}`", cell.id), false)
     }
 }
 
-/// Longest reason that is told in a sentence, characters.
-const REASON_CHARS: usize = 120;
-
-/// A reason from outside as part of a sentence: its first line, without hints, cut where it is long.
-fn brief(reason: &str) -> String {
-    let line = reason.lines().next().unwrap_or_default();
-    let line = line.split(" hint:").next().unwrap_or_default().replace('`', "'");
-    if line.chars().count() <= REASON_CHARS {
-        return line;
-    }
-    let mut cut: String = line.chars().take(REASON_CHARS).collect();
-    cut.push('…');
-    cut
+/// A framework's cell without figures, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Absent {
+    pub(super) framework: String,
+    pub(super) cell: String,
+    pub(super) why: String,
+    /// Whether it failed there, rather than was never asked or not yet.
+    pub(super) failed: bool,
 }

@@ -15,10 +15,10 @@ use items::{EASE, ITEMS};
 use super::{
     super::{Expectation, Seen, VerdictOutcome, compare::COMPARED_VALUES, measured::Night},
     decision::{AT_95, TestCells, TestResult, TestSpec, Undecided, outcome},
-    effect::{Absent, Effect, Part},
-    evidence::Evidence,
+    effect::{Effect, Part},
+    evidence::{Absent, Evidence},
     roles::{Role, RoleFrameworks},
-    words::{capital, prompt_tokens},
+    words::prompt_tokens,
 };
 use benchd_core::{
     format::{count, with_interval},
@@ -110,11 +110,18 @@ pub(crate) fn expectations(plan: &Plan, nights: &[Night<'_>]) -> Vec<Expectation
         .filter(|item| item.scenario.is_none_or(has))
         .flat_map(|item| plan.models.keys().map(move |model| (item, model)))
         .map(|(item, model)| {
-            let found = (item.find)(&ModelEvidence {
+            let of = ModelEvidence {
                 evidence: &evidence,
                 roles: &roles,
                 model,
-            });
+                compared: item.of.iter().filter_map(|role| roles.get(*role)).collect(),
+            };
+            let mut found = (item.find)(&of);
+            if found.outcome != Seen::NotMeasured
+                && let Some(why) = item.scenario.and_then(|kind| of.left_out(kind))
+            {
+                found.seen.push_str(&format!("; left out: {why}"));
+            }
             Expectation {
                 section: item.section.to_owned(),
                 scenario: item.scenario,
@@ -122,7 +129,7 @@ pub(crate) fn expectations(plan: &Plan, nights: &[Night<'_>]) -> Vec<Expectation
                 expected_ko: item.expected_ko.to_owned(),
                 model: model.clone(),
                 outcome: found.outcome,
-                seen: capital(&found.seen),
+                seen: evidence.capital(&found.seen),
                 cells: found.cells,
             }
         })
@@ -134,6 +141,8 @@ struct ModelEvidence<'e, 'a> {
     evidence: &'e Evidence<'a>,
     roles: &'e RoleFrameworks<'a>,
     model: &'e str,
+    /// The frameworks that the expectation speaks of, as far as the plan has them.
+    compared: Vec<&'a str>,
 }
 
 fn of_outcome(outcome: VerdictOutcome) -> Seen {
@@ -145,21 +154,61 @@ fn of_outcome(outcome: VerdictOutcome) -> Seen {
 }
 
 impl<'a> ModelEvidence<'_, 'a> {
-    fn cells(&self, kind: ScenarioKind) -> Vec<Cell> {
+    /// The closed-loop cells of a kind that the plan has all of the compared frameworks run; all of the plan's where there
+    /// is none.
+    fn planned(&self, kind: ScenarioKind) -> Vec<Cell> {
         let mut cells = self.evidence.cells_of(kind);
         cells.retain(|c| c.arrival == Arrival::Closed);
-        cells
+        let run = self.evidence.run_by_all(&self.compared, &cells);
+        if run.is_empty() { cells } else { run }
     }
 
-    /// Cells of the fewest and the most streams.
+    /// Those of them that all of the compared frameworks measured: one that measured none of the kind is not waited for,
+    /// and where none is left all are given, so that each says what is missing.
+    fn cells(&self, kind: ScenarioKind) -> Vec<Cell> {
+        let planned = self.planned(kind);
+        let measured_any = |f: &&&str| {
+            planned
+                .iter()
+                .any(|c| !self.evidence.strata(self.model, f, &c.id).is_empty())
+        };
+        let who: Vec<&str> = self.compared.iter().filter(measured_any).copied().collect();
+        let measured = self.evidence.measured_by_all(self.model, &who, &planned);
+        if measured.is_empty() { planned } else { measured }
+    }
+
+    /// What of the plan is not looked at, since not all of the compared frameworks have measured it, and why.
+    fn left_out(&self, kind: ScenarioKind) -> Option<String> {
+        let cells = self.cells(kind);
+        let mut why: Vec<String> = Vec::new();
+        for cell in self.planned(kind) {
+            if cells.iter().any(|c| c.id == cell.id) {
+                continue;
+            }
+            let absent = |f: &&&str| self.evidence.strata(self.model, f, &cell.id).is_empty();
+            if let Some(framework) = self.compared.iter().find(absent) {
+                let absent = self.evidence.absent(self.model, framework, &cell);
+                if !why.contains(&absent.why) {
+                    why.push(absent.why);
+                }
+            }
+        }
+        (!why.is_empty()).then(|| why.join("; "))
+    }
+
+    /// Cells of the fewest and the most streams of one scenario.
     fn ends(&self) -> Option<(Cell, Cell)> {
         let cells = self.cells(ScenarioKind::Concurrent);
-        let most = cells.iter().max_by_key(|c| c.concurrency)?;
-        let fewest = cells
-            .iter()
-            .filter(|c| c.scenario == most.scenario && c.input == most.input)
-            .min_by_key(|c| c.concurrency)?;
-        (fewest.concurrency < most.concurrency).then(|| (fewest.clone(), most.clone()))
+        let fewer = |most: &Cell| {
+            cells
+                .iter()
+                .filter(|c| c.scenario == most.scenario && c.input == most.input)
+                .filter(|c| c.concurrency < most.concurrency)
+                .min_by_key(|c| c.concurrency)
+        };
+        let ends = cells.iter().filter_map(|most| Some((fewer(most)?, most)));
+        let (fewest, most) = ends.max_by_key(|(_, most)| most.concurrency)?;
+        Some((fewest.clone(), most.clone()))
     }
 
     /// The long prompts at the fewest streams, the shortest first.
@@ -180,7 +229,7 @@ impl<'a> ModelEvidence<'_, 'a> {
     }
 
     fn no_framework(role: Role) -> Finding {
-        Finding::not_measured(format!("no framework of the plan stands for {}", role.shown()))
+        Finding::not_measured(format!("{} is not in this plan", role.shown()))
     }
 
     /// One framework against another in several settings: the ratios in one line.

@@ -28,6 +28,7 @@ pub(super) fn family<'a>(evidence: &Evidence<'a>, own: &'a OwnHypothesis) -> Fam
             Rule::Any => ("", "No test holds; the nearest:"),
         },
         configuration: Vec::new(),
+        whole: true,
     }
 }
 
@@ -69,6 +70,7 @@ fn specs<'a>(evidence: &Evidence<'a>, test: &'a OwnTest) -> Vec<TestSpec<'a>> {
                 Figure::ScalingEfficiency => TestCells::Scaling {
                     cell: cell.clone(),
                     base: base(cell)?,
+                    instead: false,
                 },
                 _ => TestCells::Cell(cell.clone()),
             };

@@ -3,15 +3,15 @@
 //! "All hold" is supported where every test is supported at 95 %, which needs no correction (a claim that is false in
 //! one part has 2.5 % of passing there, whatever the others do), and refuted where one is refuted at the level that is
 //! corrected for the number of tests. "Some hold" is judged at the corrected level throughout (Bonferroni). Tests that
-//! could not be made count in that number: it is fixed before anything is measured.
+//! could not be made count in that number: it is fixed before anything is measured. Settings that one side has no
+//! figures for are left out of the judgement, and named, where others are left that both have.
 
 use super::{
-    super::{ModelVerdict, TestRole, VerdictOutcome, Weakness, compare::COMPARED_VALUES},
+    super::{ModelVerdict, Side, TestRole, VerdictOutcome, Weakness, compare::COMPARED_VALUES},
     decision::{AT_95, Levels, TestResult, TestSpec, Undecided},
     effect::Unit,
-    evidence::Evidence,
+    evidence::{Absent, Evidence},
     roles::shown,
-    words::capital,
 };
 use benchd_core::{
     format::{count, list, number},
@@ -35,6 +35,8 @@ pub(super) struct Family<'a> {
     pub(super) lead: (&'static str, &'static str),
     /// What was decided beforehand.
     pub(super) configuration: Vec<String>,
+    /// Whether the claim names each of its settings, so that none can be left out.
+    pub(super) whole: bool,
 }
 
 pub(super) fn settle(evidence: &Evidence<'_>, model: &str, family: Family<'_>) -> ModelVerdict {
@@ -55,6 +57,11 @@ pub(super) fn settle(evidence: &Evidence<'_>, model: &str, family: Family<'_>) -
         .iter()
         .map(|spec| evidence.test(model, spec, levels))
         .collect();
+    let (left_out, deciding) = if family.whole {
+        (Vec::new(), deciding)
+    } else {
+        leave_out(deciding)
+    };
     let beside: Vec<TestResult> = family
         .beside
         .iter()
@@ -65,7 +72,16 @@ pub(super) fn settle(evidence: &Evidence<'_>, model: &str, family: Family<'_>) -
         })
         .collect();
     let outcome = combine(family.rule, &deciding, family.impossible.is_empty());
-    let because = because(outcome, family.rule, &deciding, &family.impossible, family.lead);
+    let mut because = because(evidence, outcome, &family, &deciding);
+    if !left_out.is_empty() {
+        let mut why: Vec<&str> = Vec::new();
+        for absent in left_out.iter().filter_map(missing) {
+            if !why.contains(&absent.why.as_str()) {
+                why.push(&absent.why);
+            }
+        }
+        because.push_str(&format!(" Left out: {}", sentence(evidence, &why.join("; "))));
+    }
     let mut weakened_by: Vec<Weakness> = Vec::new();
     for weakness in deciding.iter().flat_map(|a| &a.weaknesses) {
         if !weakened_by.contains(weakness) {
@@ -74,10 +90,12 @@ pub(super) fn settle(evidence: &Evidence<'_>, model: &str, family: Family<'_>) -
     }
     let to_decide = if outcome == VerdictOutcome::Inconclusive {
         to_decide(
-            family
-                .impossible
-                .iter()
-                .chain(deciding.iter().filter_map(|a| a.undecided.as_ref())),
+            family.impossible.iter().chain(
+                deciding
+                    .iter()
+                    .chain(&left_out)
+                    .filter_map(|a| a.undecided.as_ref()),
+            ),
         )
     } else {
         Vec::new()
@@ -88,10 +106,11 @@ pub(super) fn settle(evidence: &Evidence<'_>, model: &str, family: Family<'_>) -
         because,
         tests: deciding
             .into_iter()
+            .chain(left_out)
             .chain(beside)
             .map(|result| {
                 let mut test = result.test;
-                test.says = sentence(&result.sentence);
+                test.says = sentence(evidence, &result.sentence);
                 test
             })
             .collect(),
@@ -99,6 +118,47 @@ pub(super) fn settle(evidence: &Evidence<'_>, model: &str, family: Family<'_>) -
         decided_by_configuration: family.configuration,
         to_decide,
     }
+}
+
+/// Why a test has no figures on one side.
+fn missing(result: &TestResult) -> Option<&Absent> {
+    match &result.undecided {
+        Some(Undecided::Missing(absent)) => Some(absent),
+        _ => None,
+    }
+}
+
+/// Takes out the tests that one side has no figures for, where the same two were compared by the same figure in another
+/// setting: a setting that one framework alone has measured compares nothing. Not where it has none because it failed,
+/// and the claim would be the better for that: of a framework that is to be faster, or of either that are to be alike.
+fn leave_out(results: Vec<TestResult>) -> (Vec<TestResult>, Vec<TestResult>) {
+    type Compared = (String, String, String);
+    let compared = |result: &TestResult| -> Compared {
+        let test = &result.test;
+        (test.figure.clone(), test.framework.clone(), test.against.clone())
+    };
+    let elsewhere: Vec<Compared> = results
+        .iter()
+        .filter(|result| missing(result).is_none())
+        .map(compared)
+        .collect();
+    let (mut left_out, mut stay) = (Vec::new(), Vec::new());
+    for mut result in results {
+        let spared = missing(&result).is_some_and(|absent| {
+            let helps = match result.test.side {
+                Side::AtLeast | Side::AtMost => absent.framework == result.test.framework,
+                Side::Away | Side::Within => true,
+            };
+            !(absent.failed && helps)
+        });
+        if spared && elsewhere.contains(&compared(&result)) {
+            result.test.role = TestRole::LeftOut;
+            left_out.push(result);
+        } else {
+            stay.push(result);
+        }
+    }
+    (left_out, stay)
 }
 
 pub(super) fn combine(rule: Rule, deciding: &[TestResult], complete: bool) -> VerdictOutcome {
@@ -114,8 +174,8 @@ pub(super) fn combine(rule: Rule, deciding: &[TestResult], complete: bool) -> Ve
     }
 }
 
-fn sentence(text: &str) -> String {
-    let text = capital(text);
+fn sentence(evidence: &Evidence<'_>, text: &str) -> String {
+    let text = evidence.capital(text);
     if text.ends_with(['.', '!', '?']) {
         text
     } else {
@@ -126,12 +186,12 @@ fn sentence(text: &str) -> String {
 /// One sentence with the test that speaks for all: where all had to hold the narrowest, where one was enough the
 /// clearest; of an undecided family the first that is undecided.
 fn because(
+    evidence: &Evidence<'_>,
     outcome: VerdictOutcome,
-    rule: Rule,
+    family: &Family<'_>,
     deciding: &[TestResult],
-    impossible: &[Undecided],
-    lead: (&str, &str),
 ) -> String {
+    let (rule, lead) = (family.rule, family.lead);
     let by_margin = |a: &&TestResult, b: &&TestResult| {
         let margin = |a: &TestResult| a.margin.unwrap_or(0.0);
         margin(a).total_cmp(&margin(b))
@@ -154,11 +214,11 @@ fn because(
             _ => "",
         };
         let space = if lead.is_empty() { "" } else { " " };
-        return format!("{lead}{space}{}", sentence(&result.sentence));
+        return format!("{lead}{space}{}", sentence(evidence, &result.sentence));
     }
-    if let Some(missing) = impossible.first() {
+    if let Some(missing) = family.impossible.first() {
         let why = match missing {
-            Undecided::NoFramework(role) => format!("no framework of the plan stands for {}", role.shown()),
+            Undecided::NoFramework(role) => format!("{} is not in this plan", role.shown()),
             Undecided::NoScenario(kind) => format!("the plan has no scenario of kind {kind}"),
             Undecided::NothingToCompare(kind) => format!("{kind} leaves nothing to compare"),
             _ => "a part of it was not measured".to_owned(),
@@ -171,9 +231,9 @@ fn because(
             "Not decided, though {} of {} tests are: {}",
             count((deciding.len() - open.len()) as u64),
             count(deciding.len() as u64),
-            sentence(&first.sentence)
+            sentence(evidence, &first.sentence)
         ),
-        Some(first) => format!("Not decided: {}", sentence(&first.sentence)),
+        Some(first) => format!("Not decided: {}", sentence(evidence, &first.sentence)),
         // Each test says something, but not all the same.
         None => match deciding
             .iter()
@@ -182,7 +242,7 @@ fn because(
             Some(result) if rule == Rule::All => format!(
                 "Not decided: {} With {} tests one may fall short by chance; at the level that is corrected for them it \
                  does not.",
-                sentence(&result.sentence),
+                sentence(evidence, &result.sentence),
                 count(deciding.len() as u64)
             ),
             _ => "Not decided: there is no test.".to_owned(),

@@ -1,7 +1,7 @@
 //! The sentences of a verdict.
 
 use benchd_core::{
-    format::{chosen, chosen_percent, count, number},
+    format::{chosen, chosen_percent, count, counted, number},
     stats::Interval,
 };
 use benchd_plan::{Bound, Cell, CellInput, Figure, ScenarioKind};
@@ -10,18 +10,15 @@ use super::super::{VerdictOutcome, context::asked_prompt_tokens};
 
 /// Where a figure was taken, to be put behind what was seen: ` at 16 streams`.
 pub(super) fn setting(cell: &Cell) -> String {
-    let streams = match cell.concurrency {
-        1 => String::new(),
-        n => format!(" at {} streams", count(n.into())),
-    };
+    let at = format!(" at {}", counted(cell.concurrency.into(), "stream"));
+    let streams = if cell.concurrency == 1 { "" } else { &at };
     match (cell.kind, cell.input) {
         (ScenarioKind::PrefixCache, _) => " on the shared prefix".to_owned(),
-        (ScenarioKind::Concurrent, _) if cell.concurrency == 1 => " at 1 stream".to_owned(),
-        (ScenarioKind::Concurrent, _) => streams,
+        (ScenarioKind::Concurrent, _) => at,
         (_, CellInput::Exact { input_tokens }) => {
             format!(" on prompts of {} tokens{streams}", count(input_tokens.into()))
         }
-        (_, CellInput::Written { .. } | CellInput::SharedPrefix { .. }) => streams,
+        (_, CellInput::Written { .. } | CellInput::SharedPrefix { .. }) => streams.to_owned(),
     }
 }
 

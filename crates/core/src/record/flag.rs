@@ -26,13 +26,13 @@ pub enum FlagKind {
     CacheNotReset,
     /// The reset was asked for but nothing proves that it worked.
     CacheResetUnproven,
-    /// The GPU ran below its clocks for a reason other than idleness.
+    /// A reason other than idleness took 2 % of the GPU's clock or more.
     Throttled,
     /// Another process used the GPU while the cell ran.
     StrangerOnGpu,
     /// GPU samples are missing or the device answered with errors.
     GpuSamplesMissing,
-    /// The client's own scheduling lag was too large to trust small times.
+    /// The client sent late by as much as the figures differ.
     ClientTooSlow,
     /// The event rate came near the largest that this client sustains.
     ClientNearLimit,
@@ -40,7 +40,7 @@ pub enum FlagKind {
     BelowClientError,
     /// Too few samples for the percentile that is shown.
     FewSamples,
-    /// The figures drift within the lane (clocks, temperature, cache growth).
+    /// The same load took another time later in the cell or the lane, or another time or clock in another round.
     Drift,
     /// Most events came several to a read: gaps between them are not the server's.
     CoalescedChunks,
@@ -109,14 +109,14 @@ impl FlagKind {
             Self::IdenticalPrompts => ("identical_prompts", "with a prefix cache only the first request pays for the prefill", "use prompts: distinct to compare the prefill itself"),
             Self::CacheNotReset => ("cache_not_reset", "what an earlier cell left in the cache may answer for this one", "restart the server between cells, or use prompts that share no prefix"),
             Self::CacheResetUnproven => ("cache_reset_unproven", "some servers answer 200 to a reset that they did not do", "compare cached_tokens of the first requests of the cell"),
-            Self::Throttled => ("throttled", "the GPU ran slower than it can: the cell is not comparable with one at full clocks", "improve cooling or the power limit, and run the cell again"),
+            Self::Throttled => ("throttled", "a reason held the GPU's clock below what it holds otherwise: the cell is not comparable with one at full clocks", "improve cooling or the power limit, and run the cell again"),
             Self::StrangerOnGpu => ("stranger_on_gpu", "another process took memory and time from the server", "run with the GPU to yourself (host.exclusive: true)"),
             Self::GpuSamplesMissing => ("gpu_samples_missing", "memory and utilisation of this cell are incomplete", "look for NVML errors in gpu.jsonl and in the kernel's log"),
-            Self::ClientTooSlow => ("client_too_slow", "the client was late to see what arrived: small times are too large by up to its lag", "free a core for benchd, or lower the concurrency"),
+            Self::ClientTooSlow => ("client_too_slow", "requests went out late: a figure may differ from another's by no more than that (arrivals carry the kernel's time and are not touched)", "free a core for benchd, or lower the concurrency"),
             Self::ClientNearLimit => ("client_near_limit", "near its limit the client delays what it measures", "see benchd selfcheck for this machine's limit"),
             Self::BelowClientError => ("below_client_error", "a difference smaller than the client's own error is not a difference", "see benchd selfcheck; use more repeats"),
             Self::FewSamples => ("few_samples", "a percentile from too few samples is an estimate", "use more repeats: p95 needs 90 requests, p99 needs 459"),
-            Self::Drift => ("drift", "the machine was not the same at the end of the lane as at its start", "use order: rotate or interleave, and repeats"),
+            Self::Drift => ("drift", "under the same load the same request took another time, or met another clock: the machine did not stay the same", "use order: rotate or interleave, and repeats"),
             Self::CoalescedChunks => ("coalesced_chunks", "events that arrive in one read have no gap of their own", "compare TPOT, which uses first and last token only"),
             Self::NoText => ("no_text", "an answer without text has no TTFT and no TPOT: those of the cell are of the others only, or missing", "look at what the server writes into its stream (its parser for reasoning may hold everything back), and at its log"),
             Self::MultiTokenChunks => ("multi_token_chunks", "gaps between chunks are not gaps between tokens", "compare TPOT, which counts tokens by the server's usage"),
@@ -125,7 +125,7 @@ impl FlagKind {
             Self::CpuOffload => ("cpu_offload", "layers on the CPU are slower by an order of magnitude", "lower the context length or the parallel requests, or use a smaller model"),
             Self::Precision => ("precision", "quantised weights are smaller and faster, and answer differently", "say so beside the comparison, or serve the same precision everywhere"),
             Self::NoSteadyState => ("no_steady_state", "the start and end of the load are a large part of the cell", "use more requests than two waves of the concurrency"),
-            Self::DisagreesWithServer => ("disagrees_with_server", "benchd's figures and the server's own describe the same requests: where they part, one of the two is wrong", "see the cross-check in the report, and whether others sent requests to this server meanwhile"),
+            Self::DisagreesWithServer => ("disagrees_with_server", "benchd and the server describe the same requests, and part in a figure that both see whole: other requests may have reached the server, or it counts something else", "see the cross-check in the report, and whether others sent requests to this server meanwhile"),
         }
     }
 }

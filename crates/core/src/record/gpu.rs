@@ -41,6 +41,9 @@ pub struct GpuDevice {
     pub mig: Option<bool>,
     /// Uncorrected volatile ECC errors, where the device counts them.
     pub ecc_uncorrected: Option<u64>,
+    /// CUDA compute capability, `8.0` for an A100; absent in runs of older benchds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compute_capability: Option<String>,
 }
 
 /// A process that NVML sees on a device.

@@ -9,6 +9,7 @@ mod gpu;
 mod lag;
 mod load;
 mod message;
+mod precision;
 mod process;
 mod redact;
 mod request;
@@ -21,6 +22,7 @@ pub use gpu::{GPU_SAMPLE_VERSION, GpuDevice, GpuHost, GpuProcess, GpuSample, Thr
 pub use lag::ClientLag;
 pub use load::LoadFigures;
 pub use message::{Message, Role};
+pub use precision::{Format, Precision, Reading};
 pub use process::ProcessIdentity;
 pub use redact::{
     REDACTED, Redactor, SHORTEST_SECRET, is_secret_name, secrets_of_arguments, secrets_of_environment,

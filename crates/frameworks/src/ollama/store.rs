@@ -14,8 +14,10 @@ use sha2::{Digest, Sha256};
 use crate::{
     FrameworkError,
     args::{Env, env_path},
+    gguf,
     weights::{Absent, Found, Weights, of_gguf, read_json},
 };
+use benchd_core::record::Reading;
 use benchd_plan::{Framework, Model};
 
 /// The files that Ollama needs to serve a model.
@@ -52,6 +54,7 @@ fn of_tag(tag: &str, gguf: Option<&Path>, env: Env<'_>) -> Weights {
     let layers = content["layers"].as_array().into_iter().flatten();
     let mut bytes = 0;
     let mut wrong = Vec::new();
+    let mut precision = Reading::Unknown;
     for layer in layers.chain([&content["config"]]) {
         let (Some(digest), Some(size)) = (layer["digest"].as_str(), layer["size"].as_u64()) else {
             continue;
@@ -67,6 +70,9 @@ fn of_tag(tag: &str, gguf: Option<&Path>, env: Env<'_>) -> Weights {
             .is_some_and(|kind| kind.ends_with(".model"))
         {
             bytes += size;
+            // A store may hold what is no GGUF; then its server says what it is.
+            let header = gguf::read(&blob).ok();
+            precision = precision.or(header.map(|header| header.weights()).unwrap_or_default());
         }
     }
     if wrong.is_empty() {
@@ -74,6 +80,7 @@ fn of_tag(tag: &str, gguf: Option<&Path>, env: Env<'_>) -> Weights {
             path: manifest,
             bytes,
             format: "GGUF",
+            precision,
             config: None,
         })
     } else {
@@ -206,8 +213,18 @@ mod tests {
         let gguf = dir.path().join("m.gguf");
         let env = |_: &str| None;
         assert!(matches!(of_tag("m:1", Some(&gguf), &env), Weights::Absent(a) if !a.fetchable));
-        std::fs::write(&gguf, "GGUF and more").unwrap();
-        assert!(matches!(of_tag("m:1", Some(&gguf), &env), Weights::Whole(f) if f.bytes == 13));
+        let whole = crate::gguf::tests::gguf(2, &[("blk.0.attn_q.weight", 2, &[64, 64])]);
+        std::fs::write(&gguf, &whole).unwrap();
+        let Weights::Whole(found) = of_tag("m:1", Some(&gguf), &env) else {
+            panic!("not whole");
+        };
+        assert_eq!(found.bytes, whole.len() as u64);
+        assert_eq!(
+            found.precision.value().map(ToString::to_string).as_deref(),
+            Some("Q4_0")
+        );
+        std::fs::write(&gguf, &whole[..whole.len() - 1]).unwrap();
+        assert!(wrong(of_tag("m:1", Some(&gguf), &env))[0].starts_with("is cut"));
         std::fs::write(&gguf, "PK..").unwrap();
         assert_eq!(wrong(of_tag("m:1", Some(&gguf), &env)), ["is no GGUF file"]);
     }

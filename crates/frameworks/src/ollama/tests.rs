@@ -181,8 +181,7 @@ fn facts_of(adapter: &dyn Adapter, ps: &str) -> Facts {
 
 #[test]
 fn facts_of_a_recorded_server_are_read() {
-    let mut model = smollm2(std::path::Path::new("/m.gguf"));
-    model.precision = Some("Q4_1".to_owned());
+    let model = smollm2(std::path::Path::new("/m.gguf"));
     let adapter = made(&framework(FrameworkKind::Ollama), &model, &cpu()).unwrap();
     let facts = facts_of(adapter.as_ref(), recorded!("ps.json"));
     insta::assert_snapshot!(
@@ -194,19 +193,64 @@ fn facts_of_a_recorded_server_are_read() {
     num_thread: 1
     parallel_requests: 1
     parameter_size: 134.52M
-    precision: q4_1
     size_bytes: 249394944
     size_vram_bytes: 0
     version: 0.9.3
     ");
     assert_eq!(facts.flags, [], "without a GPU nothing is offloaded");
     assert_eq!(facts.context_length, Some(768));
+    assert_eq!(
+        facts.precision.weights,
+        Reading::read(Format::new("Q4_1"), "/api/show")
+    );
+    let silent = recorded!("show.json").replace(
+        r#""quantization_level": "Q4_1""#,
+        r#""quantization_level": "unknown""#,
+    );
+    let silent = adapter.parse_facts(&[None, Some(silent), None]);
+    assert_eq!(silent.precision.weights, Reading::Unknown);
+}
+
+#[test]
+fn precision_is_read_from_the_file_it_imports_the_setting_and_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let gguf = dir.path().join("m.gguf");
+    std::fs::write(
+        &gguf,
+        crate::gguf::tests::gguf(3, &[("blk.0.attn_q.weight", 3, &[64, 64])]),
+    )
+    .unwrap();
+    let model = smollm2(&gguf);
+    let by = |set: Option<&'static str>| {
+        let env = move |name: &str| set.filter(|_| name == "OLLAMA_KV_CACHE_TYPE").map(str::to_owned);
+        (KIND.precision)(&framework(FrameworkKind::Ollama), &model, &env)
+    };
+    let plain = by(None);
+    assert_eq!(
+        plain.weights,
+        Reading::read(Format::new("q4_1"), "GGUF header: Q4_1 100 %")
+    );
+    assert_eq!(
+        plain.kv_cache,
+        Reading::read(Format::new("fp16"), "Ollama's default")
+    );
+    assert_eq!(plain.file_bytes, Some(gguf.metadata().unwrap().len()));
+    assert_eq!(by(Some("q8_0")).kv_cache.from(), Some("OLLAMA_KV_CACHE_TYPE"));
+
+    let told = |log: &str| crate::read_log(log).precision().kv_cache;
+    let load = "time=T level=INFO source=runner.go:1271 msg=load request=\"{Operation:commit LoraPath:[] Parallel:1 BatchSize:512 FlashAttention:Enabled KvSize:4608 KvCacheType:q8_0 NumThreads:6}\"\n";
+    assert_eq!(told(load).value(), Some(&Format::new("q8_0")));
+    assert_eq!(
+        told(&load.replace("q8_0", "")).value(),
+        Some(&Format::new("fp16"))
+    );
+    let recorded = include_str!("../../../../tests/fixtures/start-logs/ollama-0.9.3-cpu.log");
+    assert_eq!(told(recorded).value(), Some(&Format::new("fp16")));
 }
 
 #[test]
 fn what_differs_from_the_plan_is_flagged() {
     let mut model = smollm2(std::path::Path::new("/m.gguf"));
-    model.precision = Some("bf16".to_owned());
     model.args.insert("ollama".to_owned(), strings(&["num_thread=2"]));
     let adapter = made(&framework(FrameworkKind::Ollama), &model, &context()).unwrap();
     let ps = r#"{"models":[{"name":"smollm2:135m","size":1000,"size_vram":600,"context_length":4096}]}"#;
@@ -222,8 +266,7 @@ fn what_differs_from_the_plan_is_flagged() {
         [
             FlagKind::WrongModel,
             FlagKind::CpuOffload,
-            FlagKind::TruncatedPrompt,
-            FlagKind::Precision
+            FlagKind::TruncatedPrompt
         ]
     );
     assert!(

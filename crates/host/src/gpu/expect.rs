@@ -15,7 +15,7 @@ pub struct Mismatch {
 /// Compares the GPU with `host.expect` of the plan; empty where all is as expected.
 pub fn check_expectations(expected: &Host, found: &GpuHost) -> Vec<Mismatch> {
     let mut mismatches = Vec::new();
-    if let Some(name) = &expected.expect_gpu_name {
+    if let Some(name) = &expected.expect.gpu_name {
         for device in &found.devices {
             if !device.name.to_lowercase().contains(&name.to_lowercase()) {
                 mismatches.push(Mismatch {
@@ -30,7 +30,7 @@ pub fn check_expectations(expected: &Host, found: &GpuHost) -> Vec<Mismatch> {
             }
         }
     }
-    if let Some(driver) = &expected.expect_driver
+    if let Some(driver) = &expected.expect.driver
         && !version_fits(driver, &found.driver)
     {
         mismatches.push(Mismatch {
@@ -46,7 +46,7 @@ pub fn check_expectations(expected: &Host, found: &GpuHost) -> Vec<Mismatch> {
 
 /// Whether `found` is the version `expected`, or one of its series: `570` and `570.86` fit `570.86.10`,
 /// `57` does not.
-fn version_fits(expected: &str, found: &str) -> bool {
+pub fn version_fits(expected: &str, found: &str) -> bool {
     found
         .trim()
         .strip_prefix(expected.trim())
@@ -57,7 +57,7 @@ fn version_fits(expected: &str, found: &str) -> bool {
 mod tests {
     use super::*;
     use benchd_core::record::GpuDevice;
-    use benchd_plan::{DeviceSelector, GpuSelection};
+    use benchd_plan::{DeviceSelector, Expect, GpuSelection};
 
     fn found() -> GpuHost {
         GpuHost {
@@ -75,6 +75,7 @@ mod tests {
                 pci_bus_id: None,
                 mig: None,
                 ecc_uncorrected: None,
+                compute_capability: None,
             }],
         }
     }
@@ -82,8 +83,11 @@ mod tests {
     fn expecting(name: Option<&str>, driver: Option<&str>) -> Host {
         Host {
             gpu: GpuSelection::Devices(vec![DeviceSelector::Index(1)]),
-            expect_gpu_name: name.map(str::to_owned),
-            expect_driver: driver.map(str::to_owned),
+            expect: Expect {
+                gpu_name: name.map(str::to_owned),
+                driver: driver.map(str::to_owned),
+                ..Expect::default()
+            },
             exclusive: true,
             stranger_wait: std::time::Duration::ZERO,
         }

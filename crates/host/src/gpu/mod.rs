@@ -21,7 +21,7 @@ mod watch;
 mod worker;
 
 pub use error::{CallError, CallErrorKind, GpuError};
-pub use expect::{Mismatch, check_expectations};
+pub use expect::{Mismatch, check_expectations, version_fits};
 pub use handle::Gpu;
 pub use observation::{DeviceHealth, DeviceObservation, Observation};
 pub use placement::Placement;

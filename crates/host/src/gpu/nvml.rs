@@ -170,6 +170,11 @@ impl Chosen<'_> {
                 "nvmlDeviceGetTotalEccErrors",
                 device.total_ecc_errors(MemoryError::Uncorrected, EccCounter::Volatile),
             ),
+            compute_capability: optional(
+                "nvmlDeviceGetCudaComputeCapability",
+                device.cuda_compute_capability(),
+            )
+            .map(|capability| format!("{}.{}", capability.major, capability.minor)),
         })
     }
 }

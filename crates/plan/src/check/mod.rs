@@ -17,10 +17,10 @@ use std::{
 };
 
 use super::{
-    DeviceSelector, GpuSelection, Host, Notify, Order, Plan, Quality, RequestSettings,
+    DeviceSelector, Expect, GpuSelection, Host, Notify, Order, Plan, Quality, RequestSettings,
     diagnostic::{KeyPath, Problem},
     name::check_name,
-    raw::{RawHost, RawPlan, RawRequest},
+    raw::{RawExpect, RawHost, RawPlan, RawRequest},
     shapes::RawDevice,
     spanned::Node,
     values::{DurationText, EnvText},
@@ -103,6 +103,19 @@ struct Checker<'a> {
     env: &'a dyn Fn(&str) -> Option<String>,
     problems: Vec<Problem>,
     secrets: Secrets,
+}
+
+fn expected(raw: &RawExpect) -> Expect {
+    Expect {
+        gpu_name: raw.gpu_name.clone(),
+        driver: raw.driver.clone(),
+        os: raw.os.clone(),
+        cpu: raw.cpu.clone(),
+        sockets: raw.sockets,
+        cores: raw.cores,
+        memory_gib: raw.memory_gib,
+        nvcc: raw.nvcc.clone(),
+    }
 }
 
 impl Checker<'_> {
@@ -366,14 +379,20 @@ impl Checker<'_> {
             Some(gpu) => self.gpu(&gpu.0, &KeyPath::of(&["host", "gpu"]))?,
         };
         let expect = raw.and_then(|h| h.expect.as_ref());
-        if gpu == GpuSelection::None && expect.is_some() {
-            let path = KeyPath::of(&["host", "expect"]);
-            self.problem(
-                At::Key,
-                &path,
-                "`expect` describes a GPU, but `gpu` is `none`",
-                Some("take one of them out"),
-            );
+        if gpu == GpuSelection::None {
+            let of_a_gpu = expect.map(|e| [("gpu_name", &e.gpu_name), ("driver", &e.driver)]);
+            for (key, _) in of_a_gpu
+                .into_iter()
+                .flatten()
+                .filter(|(_, value)| value.is_some())
+            {
+                self.problem(
+                    At::Key,
+                    &KeyPath::of(&["host", "expect", key]),
+                    format!("`{key}` describes a GPU, but `gpu` is `none`"),
+                    Some("take one of them out"),
+                );
+            }
         }
         let stranger = KeyPath::of(&["host", "stranger"]);
         let exclusive = raw.and_then(|h| h.exclusive).unwrap_or(true);
@@ -396,8 +415,7 @@ impl Checker<'_> {
             .and_then(|s| s.wait.as_ref());
         Some(Host {
             gpu,
-            expect_gpu_name: expect.and_then(|e| e.gpu_name.clone()),
-            expect_driver: expect.and_then(|e| e.driver.clone()),
+            expect: expect.map(expected).unwrap_or_default(),
             exclusive,
             stranger_wait: self.duration(
                 &stranger.key("wait"),

@@ -42,8 +42,39 @@ impl Checker<'_> {
                 reasoning_effort: raw.reasoning_effort,
                 precision: raw.precision.clone(),
                 args,
+                not_on: self.not_on(&path.key("not_on"), raw.not_on.as_ref()),
             };
             out.insert(name.clone(), model);
+        }
+        out
+    }
+
+    /// A key that names frameworks, by name or by kind.
+    fn framework_or_kind(&mut self, path: &KeyPath, name: &str) {
+        let kinds = names(|kind| Some(kind.to_string()));
+        let mut known = self.names("frameworks");
+        known.extend(kinds.iter().cloned());
+        if known.iter().any(|known| known == name) {
+            return;
+        }
+        let help = match nearest(name, known.iter().map(String::as_str)) {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => format!("name a framework of the plan, or a kind: {}", kinds.join(", ")),
+        };
+        self.problem(
+            At::Key,
+            path,
+            format!("there is no framework or kind `{name}`"),
+            Some(&help),
+        );
+    }
+
+    fn not_on(&mut self, path: &KeyPath, raw: Option<&IndexMap<String, String>>) -> BTreeMap<String, String> {
+        let mut out = BTreeMap::new();
+        for (name, reason) in raw.into_iter().flatten() {
+            let here = path.key(name);
+            self.framework_or_kind(&here, name);
+            out.insert(name.clone(), reason.trim().to_owned());
         }
         out
     }
@@ -53,26 +84,10 @@ impl Checker<'_> {
         path: &KeyPath,
         raw: Option<&IndexMap<String, Vec<String>>>,
     ) -> BTreeMap<String, Vec<String>> {
-        let kinds = names(|kind| Some(kind.to_string()));
-        let mut known = self.names("frameworks");
-        known.extend(kinds.iter().cloned());
         let mut out = BTreeMap::new();
         for (name, args) in raw.into_iter().flatten() {
             let here = path.key(name);
-            if !known.contains(name) {
-                let help = match nearest(name, known.iter().map(String::as_str)) {
-                    Some(meant) => format!("did you mean `{meant}`?"),
-                    None => {
-                        format!("name a framework of the plan, or a kind: {}", kinds.join(", "))
-                    }
-                };
-                self.problem(
-                    At::Key,
-                    &here,
-                    format!("there is no framework or kind `{name}`"),
-                    Some(&help),
-                );
-            }
+            self.framework_or_kind(&here, name);
             let by_command = self
                 .tree
                 .at(&KeyPath::of(&["frameworks", name, "command"]))
@@ -85,7 +100,7 @@ impl Checker<'_> {
         out
     }
 
-    /// Every framework serves every model.
+    /// Every framework serves every model, but for those that the plan leaves out.
     pub(super) fn models_for_frameworks(
         &mut self,
         raw: &RawPlan,
@@ -102,6 +117,12 @@ impl Checker<'_> {
         for (name, model) in models {
             let path = KeyPath::of(&["models", name]);
             for (kind, users) in &by_kind {
+                let serves = |user: &&&str| {
+                    !model.not_on.contains_key(**user) && !model.not_on.contains_key(kind.as_str())
+                };
+                if !users.iter().any(|user| serves(&user)) {
+                    continue;
+                }
                 let id = kind.model_id_key();
                 let key = id.as_str();
                 // An `openai` server may also take the hub id.

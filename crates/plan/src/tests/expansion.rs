@@ -25,26 +25,48 @@ fn ids(lanes: &[Lane]) -> Vec<String> {
 const CELLS_OF_A_FULL_LANE: usize = 3 + 5 + 2 * 2 + 1 + 2 * (4 * 2) * 2;
 
 #[test]
-fn the_a100_plan_has_the_lanes_of_the_document() {
-    for name in ["a100.yaml", "rtx5090.yaml"] {
+fn the_a100_plan_has_the_lanes_of_the_document_and_the_rtx_5090_those_that_run_there() {
+    let of = [
+        "sglang/gpt-oss-20b",
+        "vllm/gpt-oss-20b",
+        "ollama/gpt-oss-20b",
+        "vllm-no-prefix-cache/gpt-oss-20b",
+        "sglang/llama-3.1-8b",
+        "vllm/llama-3.1-8b",
+        "ollama/llama-3.1-8b",
+        "vllm-no-prefix-cache/llama-3.1-8b",
+    ];
+    for (name, left_out) in [
+        ("a100.yaml", 0),
+        ("a100-short.yaml", 0),
+        ("rtx5090.yaml", 1),
+        ("rtx5090-short.yaml", 1),
+    ] {
         let plan = shipped(name);
         let lanes = lanes(&plan, &Only::default());
-        assert_eq!(
-            ids(&lanes),
-            [
-                "sglang/gpt-oss-20b",
-                "vllm/gpt-oss-20b",
-                "ollama/gpt-oss-20b",
-                "vllm-no-prefix-cache/gpt-oss-20b",
-                "sglang/llama-3.1-8b",
-                "vllm/llama-3.1-8b",
-                "ollama/llama-3.1-8b",
-                "vllm-no-prefix-cache/llama-3.1-8b",
-            ]
-        );
+        assert_eq!(ids(&lanes), of[left_out..], "{name}");
         let counts: Vec<usize> = lanes.iter().map(|l| l.cells.len()).collect();
         assert_eq!(CELLS_OF_A_FULL_LANE, 45);
-        assert_eq!(counts, [45, 45, 45, 1, 45, 45, 45, 1]);
+        if !name.contains("short") {
+            assert_eq!(counts, [45, 45, 45, 1, 45, 45, 45, 1][left_out..], "{name}");
+        }
+    }
+    let plan = shipped("rtx5090.yaml");
+    let reason = plan.models["gpt-oss-20b"].left_out(&plan.frameworks["sglang"]);
+    assert!(reason.unwrap().contains("MXFP4"), "{reason:?}");
+}
+
+#[test]
+fn the_short_plans_have_the_machine_models_and_frameworks_of_the_long_ones() {
+    for (short, long) in [
+        ("a100-short.yaml", "a100.yaml"),
+        ("rtx5090-short.yaml", "rtx5090.yaml"),
+    ] {
+        let (short, long) = (shipped(short), shipped(long));
+        let of = |plan: &Plan| format!("{:?} {:?} {:?}", plan.host, plan.models, plan.frameworks);
+        assert_eq!(of(&short), of(&long));
+        let names = |plan: &Plan| plan.scenarios.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&short), names(&long));
     }
 }
 

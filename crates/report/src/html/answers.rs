@@ -11,6 +11,7 @@ use crate::{
     transcripts::{Answer, Said, Sheet, Transcripts},
 };
 use benchd_analysis::LOOP_SHARE;
+use benchd_core::format::counted;
 use benchd_plan::Language;
 use benchd_prompts::{Ending, written};
 
@@ -120,8 +121,7 @@ fn finding(sheet: &Sheet) -> String {
         all if all[1..].iter().all(|a| a.same_as == Some(0)) => "all answers are the same".to_owned(),
         [first, ..] => match first.text.parts_at.or(first.reasoning.parts_at) {
             Some(0) => "no beginning in common".to_owned(),
-            Some(1) => "the first character is everybody's".to_owned(),
-            Some(at) => format!("the first {} characters are everybody's", count(at as u64)),
+            Some(at) => format!("answers diverge after {}", counted(at as u64, "character")),
             None => "not compared".to_owned(),
         },
     }

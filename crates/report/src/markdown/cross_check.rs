@@ -49,8 +49,9 @@ pub(super) fn section(summary: &RunSummary) -> String {
     let _ = writeln!(
         text,
         "In each pair benchd's figure comes first, the server's second. Counts must be equal. A server's clock starts \
-         when it has read a request and stops before benchd sees the event: its times may be shorter by 15 % or 25 ms, \
-         and longer by 1 % or 1 ms; its time per token may differ by 5 % or 1 ms, whichever is more. vLLM and SGLang \
+         when its front end has read a request, applied the template and counted the tokens, and stops before benchd sees \
+         the event: its times may be shorter by any amount (what is missing in them every client waits for), and longer by \
+         1 % or 1 ms; its time per token may differ by 5 % or 1 ms, whichever is more. vLLM and SGLang \
          say it by the counters and histograms of `/metrics`, llama-server by `/metrics` and the `timings` in its \
          answers, Ollama by its log's line of each request, all over the measured passes of the cell alone. Cells with \
          failed requests are left out.\n"

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use super::{super::number::*, Table, code_block, escape, fairness, framework};
 use benchd_analysis::{LaneSummary, RunSummary};
-use benchd_journal::{ClientCalibration, EnvironmentInfo, RateLimit, RunInfo};
+use benchd_core::record::{Format, Reading};
+use benchd_journal::{ClientCalibration, EnvironmentInfo, RateLimit, RunInfo, Toolchain};
 use benchd_plan::{GpuSelection, Plan, Source};
 
 pub(super) fn section(summary: &RunSummary, plan: &Plan) -> String {
@@ -43,10 +44,24 @@ fn machine(info: &RunInfo, plan: &Plan) -> String {
     };
     let h = &info.host;
     row("host", escape(&h.hostname));
-    row("system", escape(&[h.os.as_str(), h.kernel.as_str()].join(", ")));
+    let os = match h.distribution.is_empty() {
+        true => &h.os,
+        false => &h.distribution,
+    };
+    row("system", escape(&[os.as_str(), h.kernel.as_str()].join(", ")));
+    let topology = match (h.sockets, h.cores) {
+        (Some(sockets), Some(cores)) => {
+            format!("{}, {}, ", counted(sockets, "socket"), counted(cores, "core"))
+        }
+        _ => String::new(),
+    };
     row(
         "CPU",
-        format!("{} ({} logical CPUs for benchd)", escape(&h.cpu), h.cpus),
+        format!(
+            "{} ({topology}{} logical CPUs for benchd)",
+            escape(&h.cpu),
+            h.cpus
+        ),
     );
     row("memory", format!("{} GB", number(h.memory_bytes as f64 / 1e9)));
     match &info.gpu {
@@ -81,6 +96,8 @@ fn machine(info: &RunInfo, plan: &Plan) -> String {
         None if plan.host.gpu == GpuSelection::None => row("GPU", "none, as the plan says".to_owned()),
         None => row("GPU", "not known".to_owned()),
     }
+    row("compilers", compilers(&info.toolchain));
+    row("compiled at a first start", compiles(&info.compiles));
     row("benchd", escape(&info.benchd_version));
     row(
         "plan",
@@ -93,6 +110,46 @@ fn machine(info: &RunInfo, plan: &Plan) -> String {
         None => text.push_str("The client was not checked against the simulated server in this run.\n\n"),
     }
     text
+}
+
+fn counted(n: u32, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+/// The compilers that servers find; empty where none was looked for.
+fn compilers(toolchain: &Toolchain) -> String {
+    let all = [
+        ("nvcc", &toolchain.nvcc),
+        ("c++", &toolchain.cxx),
+        ("cc", &toolchain.cc),
+    ];
+    if toolchain.is_empty() {
+        return String::new();
+    }
+    let told = all.map(|(name, tool)| match tool {
+        Some(tool) => format!(
+            "{name} {} (`{}`)",
+            escape(tool.version.as_deref().unwrap_or("?")),
+            escape(&tool.path)
+        ),
+        None => format!("no {name}"),
+    });
+    told.join(", ")
+}
+
+/// What servers compile, each with its lanes.
+fn compiles(by_lane: &BTreeMap<String, Vec<String>>) -> String {
+    let mut by_what: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (lane, all) in by_lane {
+        for what in all {
+            by_what.entry(what).or_default().push(lane);
+        }
+    }
+    let told: Vec<String> = by_what
+        .into_iter()
+        .map(|(what, lanes)| format!("{}: {}", escape(what), escape(&lanes.join(", "))))
+        .collect();
+    told.join("; ")
 }
 
 /// What the frameworks run from: version, Python, packages with their hash, size.
@@ -119,7 +176,7 @@ fn run_from(environments: &BTreeMap<String, EnvironmentInfo>) -> String {
         table.row([
             escape(name),
             word(e.version.as_ref()),
-            word(e.python.as_ref()),
+            python(e),
             e.packages.map_or(NONE.to_owned(), |n| count(n.into())),
             e.bytes.map_or(NONE.to_owned(), |bytes| megabytes(bytes as f64)),
             millis(e.install_ms),
@@ -130,6 +187,26 @@ fn run_from(environments: &BTreeMap<String, EnvironmentInfo>) -> String {
         "What the frameworks run from. The same hash of packages (the sorted lines `name==version`) or of a release archive \
          is the same software.\n\n{table}\n"
     )
+}
+
+/// The venv's Python, and its torch with the CUDA that it was built for.
+fn python(e: &EnvironmentInfo) -> String {
+    let torch = e.torch.as_ref().map(|torch| match &e.torch_cuda {
+        Some(cuda) => format!("torch {} (CUDA {})", escape(torch), escape(cuda)),
+        None => format!("torch {}", escape(torch)),
+    });
+    let parts: Vec<String> = e
+        .python
+        .as_ref()
+        .map(|python| escape(python))
+        .into_iter()
+        .chain(torch)
+        .collect();
+    if parts.is_empty() {
+        NONE.to_owned()
+    } else {
+        parts.join(", ")
+    }
 }
 
 fn self_check(client: &ClientCalibration) -> String {
@@ -202,6 +279,23 @@ fn server(lane: &LaneSummary, plan: &Plan) -> String {
     if let Some(tokens) = lane.template_tokens {
         table.row(["tokens of the chat template".to_owned(), tokens.to_string()]);
     }
+    if !lane.facts.is_empty() {
+        let said = |format: &Reading<Format>| match format {
+            Reading::Read { value, from } => format!("{} ({})", escape(&value.to_string()), escape(from)),
+            Reading::Unknown => "unknown: nothing says it".to_owned(),
+        };
+        table.row(["weights in".to_owned(), said(&lane.precision.weights)]);
+        table.row(["KV cache in".to_owned(), said(&lane.precision.kv_cache)]);
+        if let Reading::Read { value: true, from } = &lane.precision.random_weights {
+            table.row([
+                "random weights".to_owned(),
+                format!("yes ({}): answers mean nothing", escape(from)),
+            ]);
+        }
+        if let Some(bytes) = lane.precision.file_bytes {
+            table.row(["weights on disk (MB)".to_owned(), megabytes(bytes as f64)]);
+        }
+    }
     for (name, value) in &lane.facts {
         table.row([escape(&name.replace('_', " ")), escape(value)]);
     }
@@ -256,5 +350,31 @@ mod tests {
             "{ollama}"
         );
         assert_eq!(run_from(&BTreeMap::new()), "");
+        let with_torch = EnvironmentInfo {
+            torch: Some("2.9.1+cu128".to_owned()),
+            torch_cuda: Some("12.8".to_owned()),
+            ..EnvironmentInfo::default()
+        };
+        let text = run_from(&BTreeMap::from([("vllm".to_owned(), with_torch)]));
+        assert!(text.contains("torch 2.9.1+cu128 (CUDA 12.8)"), "{text}");
+    }
+
+    #[test]
+    fn compilers_and_what_they_are_for_are_told() {
+        let toolchain = Toolchain {
+            nvcc: Some(benchd_journal::Tool {
+                path: "/usr/local/cuda/bin/nvcc".to_owned(),
+                version: Some("12.1.66".to_owned()),
+            }),
+            ..Toolchain::default()
+        };
+        assert_eq!(
+            compilers(&toolchain),
+            "nvcc 12.1.66 (`/usr/local/cuda/bin/nvcc`), no c++, no cc"
+        );
+        assert_eq!(compilers(&Toolchain::default()), "");
+        let kernels = vec!["kernels".to_owned()];
+        let by_lane = BTreeMap::from([("a/m".to_owned(), kernels.clone()), ("b/m".to_owned(), kernels)]);
+        assert_eq!(compiles(&by_lane), "kernels: a/m, b/m");
     }
 }

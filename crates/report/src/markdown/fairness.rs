@@ -5,11 +5,9 @@ use std::{
     fmt::Write as _,
 };
 
-use super::{
-    super::{number::*, sentences},
-    Table, escape, framework, lanes_of, models,
-};
-use benchd_analysis::{LaneSummary, RunSummary};
+use super::{super::number::*, Table, escape, framework, lanes_of, models};
+use benchd_analysis::{LaneSummary, RunSummary, ServedWeights};
+use benchd_core::{format::list, record::Format};
 
 /// The part; empty where no server told anything.
 pub(super) fn section(summary: &RunSummary) -> String {
@@ -53,6 +51,9 @@ fn settings(summary: &RunSummary) -> Table {
         "model",
         "version",
         "weights",
+        "read from",
+        "KV cache in",
+        "random weights",
         "prefix cache",
         ">context (tokens)",
         ">KV cache (tokens)",
@@ -75,7 +76,20 @@ fn settings(summary: &RunSummary) -> Table {
                 .as_deref()
                 .or(fact(lane, "version"))
                 .map_or(NONE.to_owned(), escape),
-            fact(lane, "precision").map_or("not told".to_owned(), precision),
+            lane.precision
+                .weights
+                .value()
+                .map_or(UNKNOWN.to_owned(), precision),
+            lane.precision.weights.from().map_or(NONE.to_owned(), escape),
+            lane.precision
+                .kv_cache
+                .value()
+                .map_or(UNKNOWN.to_owned(), |format| escape(&format.to_string())),
+            match lane.precision.random_weights.value() {
+                Some(true) => "**yes**".to_owned(),
+                Some(false) => "no".to_owned(),
+                None => UNKNOWN.to_owned(),
+            },
             match fact(lane, "prefix_cache").map(is_on) {
                 Some(Some(true)) => "on".to_owned(),
                 Some(Some(false)) => "off".to_owned(),
@@ -97,28 +111,15 @@ fn is_on(text: &str) -> Option<bool> {
     }
 }
 
-/// Bits of a weight, where the name of its format says so.
-fn bits(format: &str) -> Option<u32> {
-    let name = format.to_ascii_lowercase();
-    if ["bf16", "fp16", "f16", "float16", "bfloat16", "half"].contains(&name.as_str()) {
-        return Some(16);
-    }
-    if name.starts_with("fp8") || name.starts_with("int8") || name.starts_with("q8") {
-        return Some(8);
-    }
-    if ["mxfp4", "nvfp4", "int4", "fp4", "awq"].contains(&name.as_str()) {
-        return Some(4);
-    }
-    // `q4_k_m`, `iq4_xs`: the digit after the q.
-    let digit = name.trim_start_matches('i').strip_prefix('q')?.chars().next()?;
-    digit.to_digit(10).filter(|bits| (1..=8).contains(bits))
-}
+/// What nothing says.
+const UNKNOWN: &str = "unknown";
 
-/// `q4_k_m (4 bit)`.
-fn precision(format: &str) -> String {
-    match bits(format) {
-        Some(bits) => format!("{} ({bits} bit)", escape(format)),
-        None => escape(format),
+/// `Q4_K_M (4 bit)`.
+fn precision(format: &Format) -> String {
+    let name = escape(&format.to_string());
+    match format.bits() {
+        Some(bits) => format!("{name} ({bits} bit)"),
+        None => name,
     }
 }
 
@@ -139,55 +140,32 @@ fn by_value<'s>(
 
 fn names(of: &BTreeSet<&str>) -> String {
     let names: Vec<String> = of.iter().map(|n| escape(n)).collect();
-    sentences::list(&names)
+    list(&names)
 }
 
 /// Quantisation in plain words.
 fn weights(summary: &RunSummary, model: &str) -> String {
-    let told = by_value(summary, model, |l| fact(l, "precision").map(str::to_owned));
-    let silent: BTreeSet<&str> = lanes_of(summary, model)
-        .filter(|l| !l.facts.is_empty() && fact(l, "precision").is_none())
-        .map(|l| l.lane.framework.as_str())
-        .collect();
-    let mut text = String::new();
-    if told.len() > 1 {
-        let sides: Vec<String> = told
-            .iter()
-            .map(|(format, of)| format!("{} by {}", precision(format), names(of)))
-            .collect();
+    let served = ServedWeights::of(lanes_of(summary, model).filter(|l| !l.facts.is_empty()));
+    let Some(statement) = served.statement() else {
+        return String::new();
+    };
+    let mut text = format!("- **{}: {}.**", escape(model), escape(&statement));
+    let bits: BTreeSet<u32> = served.read.iter().filter_map(|(f, _)| f.bits()).collect();
+    if let (Some(few), Some(many)) = (bits.first(), bits.last())
+        && few < many
+    {
         let _ = write!(
             text,
-            "- **{}: the weights are not the same:** {}.",
-            escape(model),
-            sides.join("; ")
-        );
-        let bits: BTreeSet<u32> = told.keys().filter_map(|f| bits(f)).collect();
-        if let (Some(few), Some(many)) = (bits.first(), bits.last())
-            && few < many
-        {
-            let _ = write!(
-                text,
-                " Weights of {few} bit take about {} of the memory of those of {many} bit, and that much less is read for \
-                 every token: a single stream is faster by that alone, and answers differ.",
-                match (few, many) {
-                    (4, 16) => "a quarter".to_owned(),
-                    (4, 8) | (8, 16) => "half".to_owned(),
-                    _ => percent(f64::from(*few) / f64::from(*many)),
-                }
-            );
-        }
-        text.push_str(" Part of any difference is theirs, not the framework's.\n");
-    }
-    if !told.is_empty() && !silent.is_empty() {
-        let verb = if silent.len() == 1 { "does" } else { "do" };
-        let _ = writeln!(
-            text,
-            "- **{}: {} {verb} not tell the format of the weights**; they may be others than {}.",
-            escape(model),
-            names(&silent),
-            sentences::list(&told.keys().map(|f| precision(f)).collect::<Vec<_>>())
+            " Weights of {few} bit take about {} of the memory of those of {many} bit, and that much less is read for \
+             every token: a single stream is faster by that alone, and answers differ.",
+            match (few, many) {
+                (4, 16) => "a quarter".to_owned(),
+                (4, 8) | (8, 16) => "half".to_owned(),
+                _ => percent(f64::from(*few) / f64::from(*many)),
+            }
         );
     }
+    text.push_str(" Part of any difference is theirs, not the framework's.\n");
     text
 }
 
@@ -236,7 +214,16 @@ fn sides(told: &BTreeMap<String, BTreeSet<&str>>) -> Option<String> {
 }
 
 fn cache_precisions(summary: &RunSummary, model: &str) -> String {
-    let told = by_value(summary, model, |l| fact(l, "kv_cache_dtype").map(escape));
+    let told = by_value(summary, model, |l| {
+        Some(escape(&l.precision.kv_cache.value()?.to_string()))
+    });
+    // 16-bit floats of both kinds take the same memory and time.
+    let formats: Vec<&Format> = lanes_of(summary, model)
+        .filter_map(|l| l.precision.kv_cache.value())
+        .collect();
+    if formats.iter().all(|format| formats[0].is_like(format)) {
+        return String::new();
+    }
     sides(&told).map_or(String::new(), |sides| {
         format!(
             "- **{}: the KV cache is not kept in the same precision:** {sides}. A smaller one holds more tokens and is read \
@@ -290,37 +277,8 @@ fn at_once(summary: &RunSummary) -> String {
 mod tests {
     use super::*;
     use benchd_analysis::testing::*;
+    use benchd_core::record::Reading;
     use benchd_plan::ScenarioKind;
-
-    #[test]
-    fn formats_of_weights_have_bits() {
-        let of = [
-            "bf16",
-            "FP8",
-            "q4_k_m",
-            "Q4_1",
-            "iq4_xs",
-            "q8_0",
-            "mxfp4",
-            "f32?",
-            "quantised",
-        ]
-        .map(bits);
-        assert_eq!(
-            of,
-            [
-                Some(16),
-                Some(8),
-                Some(4),
-                Some(4),
-                Some(4),
-                Some(8),
-                Some(4),
-                None,
-                None
-            ]
-        );
-    }
 
     #[test]
     fn what_differs_is_said_in_plain_words() {
@@ -345,20 +303,20 @@ mod tests {
             lane.facts.insert("context_length".to_owned(), context.to_owned());
         }
         for (lane, [share, of, dtype]) in summary.lanes.iter_mut().zip([
-            ["--gpu-memory-utilization", "0.85", "auto"],
+            ["--gpu-memory-utilization", "0.85", "bf16"],
             ["--mem-fraction-static", "0.80", "fp8_e5m2"],
         ]) {
-            lane.facts.insert("kv_cache_dtype".to_owned(), dtype.to_owned());
+            lane.precision.kv_cache = Reading::read(Format::new(dtype), "--kv-cache-dtype");
             let server = lane.server.as_mut().expect("a server");
             server.argv.extend([share.to_owned(), of.to_owned()]);
         }
         let text = section(&summary);
         for said in [
-            "**llama: the weights are not the same:** bf16 (16 bit) by sglang and vllm; q4\\_k\\_m (4 bit) by ollama.",
+            "**llama: the weights differ: bf16 in SGLang and vLLM, Q4_K_M in Ollama.**",
             "Weights of 4 bit take about a quarter of the memory of those of 16 bit",
             "**llama: the prefix cache is on in vllm, off in sglang.**",
             "8,192 tokens in sglang and vllm; 131,072 tokens in ollama",
-            "auto in vllm; fp8_e5m2 in sglang",
+            "bf16 in vllm; fp16 in ollama; fp8_e5m2 in sglang",
             "0.80 (`--mem-fraction-static`) in sglang; 0.85 (`--gpu-memory-utilization`) in vllm",
             "`OLLAMA_NUM_PARALLEL=1`",
         ] {

@@ -2,26 +2,33 @@
 
 use std::fmt::Write as _;
 
-use super::{
-    super::{best::best, number::*},
-    Table, escape, framework, lanes_of, models,
-};
-use benchd_analysis::{CellSummary, LaneSummary, RunSummary};
-use benchd_plan::ScenarioKind;
+use indexmap::IndexSet;
 
-/// The cells that stand for a model: the same for every framework.
-struct Reference<'a> {
-    /// The single-request cell of the middle length.
-    single: Option<&'a str>,
-    /// The cell with the most streams.
-    load: Option<(&'a str, u32)>,
-}
+use super::{
+    super::{
+        best::best,
+        names::Names,
+        number::*,
+        reference::{Candidate, References},
+    },
+    Table, escape, lanes_of, models,
+};
+use benchd_analysis::{CellSummary, LaneSummary, RunSummary, ServedWeights, common_cells};
+use benchd_core::format::counted;
 
 pub(super) fn section(summary: &RunSummary) -> String {
     let mut text = "## At a glance\n\n".to_owned();
+    let names = Names::of(&summary.lanes);
     for model in models(summary) {
         let lanes: Vec<&LaneSummary> = lanes_of(summary, model).collect();
-        let reference = reference(&lanes);
+        let weights = ServedWeights::of(lanes.iter().copied().filter(|lane| !lane.cells.is_empty()));
+        let cells = || lanes.iter().flat_map(|lane| &lane.cells);
+        let of = References::among(&cells().map(Candidate::of).collect::<Vec<_>>());
+        let (single_cell, load_cell) = (of.single.map(|c| c.cell), of.load.map(|c| c.cell));
+        let (with_peak, peak_cells) = common_cells(cells().filter_map(|c| {
+            c.gpu.as_ref()?.memory_peak_bytes?;
+            Some((c.lane.framework.as_str(), c.cell.as_str()))
+        }));
         let mut table = Table::new([
             "framework",
             "lane",
@@ -36,13 +43,12 @@ pub(super) fn section(summary: &RunSummary) -> String {
         ]);
         let most = lanes
             .iter()
-            .filter_map(|lane| load_rate(lane, &reference))
+            .filter_map(|lane| Some(cell(lane, load_cell?)?.output_tokens_per_s.as_ref()?.median))
             .fold(0.0, f64::max);
-        let load_cell = reference.load.map(|(id, _)| id);
-        let best_ttft = best_of(summary, &lanes, reference.single, "ttft_ms", false, |c| {
+        let best_ttft = best_of(summary, &lanes, single_cell, "ttft_ms", false, |c| {
             c.ttft_ms.as_ref().map(|d| d.p50)
         });
-        let best_speed = best_of(summary, &lanes, reference.single, "tokens_per_s", true, |c| {
+        let best_speed = best_of(summary, &lanes, single_cell, "tokens_per_s", true, |c| {
             c.request_tokens_per_s.as_ref().map(|d| d.p50)
         });
         let best_rate = best_of(summary, &lanes, load_cell, "output_tokens_per_s", true, |c| {
@@ -50,25 +56,26 @@ pub(super) fn section(summary: &RunSummary) -> String {
         });
         let mut bars = String::new();
         for lane in &lanes {
-            let single = reference.single.and_then(|id| cell(lane, id));
-            let load = reference.load.and_then(|(id, _)| cell(lane, id));
-            let cache = lane
-                .cells
-                .iter()
-                .find_map(|c| c.prefix_cache.as_ref()?.later_over_first.as_ref());
+            let single = single_cell.and_then(|id| cell(lane, id));
+            let load = load_cell.and_then(|id| cell(lane, id));
+            let cache = of.prefix.and_then(|prefix| {
+                let cell = cell(lane, prefix.cell)?;
+                cell.prefix_cache.as_ref()?.later_over_first.as_ref()
+            });
+            let name = lane.lane.framework.as_str();
             let peak = lane
                 .cells
                 .iter()
+                .filter(|c| with_peak.contains(name) && peak_cells.contains(c.cell.as_str()))
                 .filter_map(|c| c.gpu.as_ref()?.memory_peak_bytes)
                 .max();
             let rate = load.and_then(|c| c.output_tokens_per_s.as_ref());
-            let name = lane.lane.framework.as_str();
             let (failed, requests) = lane
                 .cells
                 .iter()
                 .fold((0, 0), |(f, r), c| (f + c.failed, r + c.requests));
             table.row([
-                framework(&lane.lane),
+                escape(&names.lane(&lane.lane)),
                 lane.outcome.clone(),
                 marked(
                     single.map_or(NONE.to_owned(), |c| spread(c.ttft_ms.as_ref())[0].clone()),
@@ -93,22 +100,40 @@ pub(super) fn section(summary: &RunSummary) -> String {
             if let Some(rate) = rate {
                 let _ = writeln!(
                     bars,
-                    "{name:<24} {:<32} {}",
+                    "{:<40} {:<32} {}",
+                    names.lane(&lane.lane),
                     bar(rate.median, most, 32),
                     number(rate.median)
                 );
             }
         }
         let _ = writeln!(text, "### {}\n\n{table}", escape(model));
-        if let Some(id) = reference.single {
+        if let Some(id) = single_cell {
             let _ = write!(text, "Single: median over the requests of `{id}`. ");
         }
-        if let Some((id, streams)) = reference.load {
+        if let Some(load) = of.load {
             let _ = write!(
                 text,
-                "Load: `{id}`, {} streams; tokens/s is the median over its passes.",
-                count(streams.into())
+                "Load: `{}`, {}; tokens/s is the median over its passes.",
+                load.cell,
+                counted(load.concurrency.into(), "stream")
             );
+        }
+        for (id, who) in &of.beyond {
+            let _ = write!(text, " Only {} measured `{id}`.", list(who));
+        }
+        let all: IndexSet<&str> = cells().map(|c| c.lane.framework.as_str()).collect();
+        let left_out: Vec<&&str> = all.difference(&with_peak).collect();
+        if !with_peak.is_empty() && !left_out.is_empty() {
+            let _ = write!(
+                text,
+                " Peak GPU memory is that of the {} cells that the others have in common; {} has too few of them.",
+                count(peak_cells.len() as u64),
+                list(left_out)
+            );
+        }
+        if let Some(statement) = weights.statement() {
+            let _ = write!(text, " Not like with like, so no ★: {}.", escape(&statement));
         }
         text.push_str("\n\n");
         if lanes.len() > 1 && !bars.is_empty() {
@@ -121,8 +146,8 @@ pub(super) fn section(summary: &RunSummary) -> String {
     text.push_str(
         "Figures are medians with their 95 % interval in brackets; `~` marks a percentile from too few requests to be \
          certain (p95 needs 90, p99 needs 459). A difference inside the intervals is no difference: ★ marks the best only \
-         where the interval of its ratio to every other framework leaves equality out; a percentile and a peak have no \
-         such interval here, so they have no best.\n",
+         where the interval of its ratio to every other framework leaves equality out and all weights are of one \
+         precision; a percentile and a peak have no such interval here, so they have no best.\n",
     );
     text
 }
@@ -165,33 +190,15 @@ fn best_of<'a>(
     best(&values, &summary.comparisons, (model, id), figure, more_is_better)
 }
 
-fn reference<'a>(lanes: &[&'a LaneSummary]) -> Reference<'a> {
-    let all = || lanes.iter().flat_map(|l| &l.cells);
-    let mut singles: Vec<(u32, &str)> = all()
-        .filter(|c| c.kind == ScenarioKind::Single)
-        .map(|c| (c.asked_prompt_tokens.unwrap_or(0), c.cell.as_str()))
-        .collect();
-    singles.sort_unstable();
-    singles.dedup();
-    let load = all()
-        .filter(|c| c.kind == ScenarioKind::Concurrent)
-        .map(|c| (c.cell.as_str(), c.concurrency))
-        .max_by_key(|(_, streams)| *streams);
-    Reference {
-        single: singles.get(singles.len() / 2).map(|(_, id)| *id),
-        load,
-    }
-}
-
 fn cell<'a>(lane: &'a LaneSummary, id: &str) -> Option<&'a CellSummary> {
     lane.cells.iter().find(|c| c.cell == id)
 }
 
-fn load_rate(lane: &LaneSummary, reference: &Reference<'_>) -> Option<f64> {
-    Some(
-        cell(lane, reference.load?.0)?
-            .output_tokens_per_s
-            .as_ref()?
-            .median,
+fn list(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    benchd_core::format::list(
+        &names
+            .into_iter()
+            .map(|name| escape(name.as_ref()))
+            .collect::<Vec<_>>(),
     )
 }

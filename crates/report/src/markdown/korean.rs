@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::{super::number::*, Table, escape, framework, lanes_of};
+use super::{
+    super::{names::Names, number::*},
+    Table, escape, lanes_of,
+};
 use benchd_analysis::{CellSummary, Comparison, RunSummary};
 use benchd_plan::{Language, PromptType};
 use benchd_prompts::written;
@@ -10,7 +13,12 @@ use benchd_prompts::written;
 /// Marks a pair whose sides ask for different kinds of work.
 const OTHER_KIND: &str = "†";
 
-pub(super) fn section(summary: &RunSummary, model: &str, scenario: &str, cells: &[&CellSummary]) -> String {
+pub(super) fn section(
+    summary: &RunSummary,
+    model: &str,
+    scenario: &str,
+    (cells, names): (&[&CellSummary], &Names),
+) -> String {
     let ratio =
         |c: Option<&Comparison>| c.map_or(NONE.to_owned(), |c| with_interval(c.ratio, c.interval.as_ref()));
     let mut tokens = Table::new([
@@ -46,7 +54,7 @@ pub(super) fn section(summary: &RunSummary, model: &str, scenario: &str, cells: 
     let mut kinds: Vec<(String, &str)> = Vec::new();
     for lane in lanes_of(summary, model) {
         for k in lane.korean.iter().filter(|k| k.scenario == scenario) {
-            let (streams, name) = (count(k.concurrency.into()), framework(&lane.lane));
+            let (streams, name) = (count(k.concurrency.into()), escape(&names.lane(&lane.lane)));
             let all = |figure: &str| ratio(k.overall.get(figure));
             tokens.row([
                 streams.clone(),
@@ -109,7 +117,7 @@ pub(super) fn section(summary: &RunSummary, model: &str, scenario: &str, cells: 
             );
         }
     }
-    text.push_str(&texts(cells));
+    text.push_str(&texts(cells, names));
     text
 }
 
@@ -119,7 +127,7 @@ fn differs_in_kind(prompt: &str) -> Option<&'static str> {
     written(prompt_type, Language::Ko).differs_in_kind
 }
 
-fn texts(cells: &[&CellSummary]) -> String {
+fn texts(cells: &[&CellSummary], names: &Names) -> String {
     let mut texts = Table::new([
         "cell",
         "framework",
@@ -146,7 +154,7 @@ fn texts(cells: &[&CellSummary]) -> String {
         let q = &t.quality;
         signs.row([
             format!("`{}`", c.cell),
-            framework(&c.lane),
+            escape(&names.lane(&c.lane)),
             count(q.answers),
             q.hangul_share.map_or(NONE.to_owned(), percent),
             count(q.broken),
@@ -157,7 +165,7 @@ fn texts(cells: &[&CellSummary]) -> String {
         ]);
         texts.row([
             format!("`{}`", c.cell),
-            framework(&c.lane),
+            escape(&names.lane(&c.lane)),
             optional(t.output_tokens_per_char),
             optional(t.output_tokens_per_byte),
             optional(t.prompt_tokens_per_char),

@@ -70,7 +70,6 @@ pub(super) fn drift(summary: &RunSummary) -> String {
         ">measured",
         ">TPOT within cells",
         ">latency within cells",
-        ">SM clock, cell by cell",
         ">temperature (°C)",
         ">throttled, halves",
     ]);
@@ -87,7 +86,6 @@ pub(super) fn drift(summary: &RunSummary) -> String {
             duration(std::time::Duration::from_secs_f64(d.measured_s.max(0.0))),
             change(d.tpot.as_ref()),
             change(d.latency.as_ref()),
-            change(d.sm_clock.as_ref()),
             pair(d.first_temperature_c, d.last_temperature_c, &number),
             pair(d.first_half_throttled, d.second_half_throttled, &percent),
         ]);
@@ -108,11 +106,11 @@ pub(super) fn drift(summary: &RunSummary) -> String {
         seen.push_str("No lane drifts.\n");
     }
     format!(
-        "## Drift over the lanes\n\n{table}\nA lane measures each cell once, so across its cells only the GPU can tell of a \
-         drift; latencies tell by the trend that the cells have in common (pooled Kendall test; change over the measured \
-         time, with its p value). A change counts from p < 0.001 and 5 % on (clocks over the cells: p < 0.01 and 3 %); \
-         the cells that it touches are flagged `drift`. A heavier load draws more power and may lower clocks too: look at \
-         which cells are flagged.\n\n{seen}"
+        "## Drift over the lanes\n\n{table}\nA lane measures each cell once, so its cells tell by the trend that they have in \
+         common: of requests that met the same load (one after another, or in a steady state), as means of batches longer \
+         than the figures are correlated, ten at least (pooled Kendall test; change over the length of a cell, with its \
+         p value). A change counts from p < 0.001 and 5 % on; the cells that it touches are flagged `drift`. Clocks follow \
+         the load, so they are compared with the same cell in another round only (3 %).\n\n{seen}"
     )
 }
 

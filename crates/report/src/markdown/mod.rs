@@ -22,6 +22,7 @@ use std::fmt::Write as _;
 pub(super) use study::{Link, study_md, study_sections};
 
 use super::{
+    names::Names,
     number::{count, duration, time},
     table::{Table, code_block, escape},
 };
@@ -66,7 +67,10 @@ pub(super) fn sections(summary: &RunSummary, plan: &Plan) -> Vec<Section> {
     all.extend(scenarios.map(|(kind, text)| (About::Scenario(kind), text)));
     all.extend([
         (About::Text, rankings(summary)),
-        (About::Tests, verdicts::details(&summary.verdicts)),
+        (
+            About::Tests,
+            verdicts::details(&summary.verdicts, &Names::of(&summary.lanes)),
+        ),
         (About::Text, quality::section(summary)),
         (About::Text, agreement::section(summary)),
         (About::Text, lanes::rounds(summary)),
@@ -127,7 +131,8 @@ fn title(summary: &RunSummary) -> String {
         duration(took),
         match summary.starts {
             0 | 1 => String::new(),
-            n => format!("; begun {n} times (resumed)"),
+            2 => "; resumed once".to_owned(),
+            n => format!("; resumed {} times", n - 1),
         }
     );
     if summary.partial || summary.outcome != "finished" {

@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, fmt::Write as _};
 
 use super::{super::number::*, Table, escape, framework};
 use benchd_analysis::{LaneSummary, RunSummary, ServerSummary};
-use benchd_core::record::{LoadFigures, Warmth};
+use benchd_core::{
+    format::list,
+    record::{LoadFigures, Warmth},
+};
 
 /// What stands where a server's log says nothing of it.
 const NOT_SAID: &str = "not said";
@@ -231,7 +234,7 @@ fn memory(summary: &RunSummary) -> String {
     } else {
         format!(
             " {} named no GPU: weights and KV cache lie in the host's memory.",
-            super::super::sentences::list(&on_host)
+            list(&on_host)
         )
     };
     format!(
@@ -255,8 +258,18 @@ fn costs(summary: &RunSummary) -> String {
         ">environment (MB)",
         ">installed in",
     ]);
+    let (mut short, mut alone) = (0, Vec::new());
     for lane in &summary.lanes {
         let energy = lane.energy.as_ref();
+        let of_cells = || lane.cells.iter().filter_map(|c| c.gpu.as_ref()?.energy_certain);
+        short += of_cells().filter(|certain| !certain).count();
+        if energy.is_none() && of_cells().any(|certain| certain) {
+            alone.push(format!(
+                "{} / {}",
+                framework(&lane.lane),
+                escape(&lane.lane.model)
+            ));
+        }
         let environment = summary
             .info
             .as_ref()
@@ -274,9 +287,24 @@ fn costs(summary: &RunSummary) -> String {
             millis(environment.and_then(|e| e.install_ms)),
         ]);
     }
+    let mut left_out = String::new();
+    if short > 0 {
+        let _ = write!(
+            left_out,
+            " {} too short for the samples (a second and ten samples are needed) and left out; `~` marks their energy elsewhere.",
+            match short {
+                1 => "1 cell is".to_owned(),
+                n => format!("{} cells are", count(n as u64)),
+            }
+        );
+    }
+    if !alone.is_empty() {
+        let names = list(&alone);
+        let _ = write!(left_out, " Too few cells in common with the others: {names}.");
+    }
     format!(
-        "{table}\nEnergy is that of the whole GPU over the measured passes of all cells together, warm-up and pauses left out; \
-         lanes compare only where they measured the same cells. The environment is what the framework runs from, models left \
-         out; how long its recipe took is known where `benchd env` made it.\n"
+        "{table}\nEnergy is that of the whole GPU over the cells that the lanes of a model have in common, warm-up left out.{left_out} \
+         The environment is what the framework runs from, models left out; how long its recipe took is known where \
+         `benchd env` made it.\n"
     )
 }

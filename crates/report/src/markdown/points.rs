@@ -1,6 +1,9 @@
 //! The document's points of analysis (9.1): what to look at in each scenario, in figures of its cells.
 
-use super::{super::number::*, Table, framework};
+use super::{
+    super::{names::Names, number::*, reference::measured_by_most},
+    Table, escape,
+};
 use benchd_analysis::{CellSummary, Distribution};
 use benchd_plan::ScenarioKind;
 
@@ -30,16 +33,13 @@ fn asked(kind: ScenarioKind) -> (&'static str, &'static str) {
     }
 }
 
-/// The points of a scenario for one model; empty without closed-loop cells to tell from.
-pub(super) fn section(kind: ScenarioKind, cells: &[&CellSummary]) -> String {
-    let closed: Vec<&CellSummary> = cells
-        .iter()
-        .copied()
-        .filter(|c| c.asked_requests_per_s.is_none())
-        .collect();
+/// The points of a scenario for one model, of the cells that all measured; empty without closed-loop cells to tell from.
+pub(super) fn section(kind: ScenarioKind, cells: &[&CellSummary], names: &Names) -> String {
+    let closed = cells.iter().copied().filter(|c| c.asked_requests_per_s.is_none());
+    let closed = measured_by_most(closed, |c| &c.lane.framework, |c| &c.cell);
     let body = match kind {
-        ScenarioKind::Single | ScenarioKind::LongContext => prompts(&closed),
-        ScenarioKind::Concurrent => streams(&closed),
+        ScenarioKind::Single | ScenarioKind::LongContext => prompts(&closed, names),
+        ScenarioKind::Concurrent => streams(&closed, names),
         // Their own tables, further down, are about nothing else.
         ScenarioKind::PrefixCache => {
             "In the table of first and later requests below: later over first, and the share of the prompt that was cached.\n"
@@ -73,7 +73,7 @@ fn median(d: Option<&Distribution>) -> Option<f64> {
 }
 
 /// What a prompt's length costs, at the fewest streams.
-fn prompts(cells: &[&CellSummary]) -> String {
+fn prompts(cells: &[&CellSummary], names: &Names) -> String {
     let mut table = Table::new([
         "framework",
         ">streams",
@@ -81,11 +81,11 @@ fn prompts(cells: &[&CellSummary]) -> String {
         ">TTFT, shortest (ms)",
         ">TTFT, longest (ms)",
         ">overhead (ms)",
-        ">a further 1,000 tokens (ms)",
+        ">prefill per 1,000 tokens (ms)",
         ">prompt tokens/s, longest",
         ">TPOT, shortest (ms)",
         ">TPOT, longest (ms)",
-        ">memory, longest less shortest (MB)",
+        ">memory growth (MB)",
     ]);
     for lane in by_lane(cells) {
         let fewest = lane.iter().map(|c| c.concurrency).min().unwrap_or(0);
@@ -111,7 +111,7 @@ fn prompts(cells: &[&CellSummary]) -> String {
             .map(|(ms, prompt)| prompt.median / ms * 1e3);
         let peak = |c: &CellSummary| Some(c.gpu.as_ref()?.memory_peak_bytes? as f64 / 1e6);
         table.row([
-            framework(&short.lane),
+            escape(&names.lane(&short.lane)),
             count(fewest.into()),
             if further > 0.0 {
                 format!("{} to {}", grouped(tokens(short)), grouped(tokens(long)))
@@ -141,14 +141,15 @@ fn prompts(cells: &[&CellSummary]) -> String {
         return String::new();
     }
     format!(
-        "{table}\nMedians. What a further 1,000 tokens add to the time to first token is prefill; what the straight line through both \
+        "{table}\nMedians. Prefill per 1,000 tokens is what they add to the time to first token; what the straight line through both \
          lengths leaves for a prompt of none is overhead (below 0 where there is no straight line). Prompt tokens/s is the \
-         whole prompt over its time to first token, overhead included.\n"
+         whole prompt over its time to first token, overhead included. Memory growth is from the shortest prompt to the \
+         longest.\n"
     )
 }
 
 /// What further streams give and cost.
-fn streams(cells: &[&CellSummary]) -> String {
+fn streams(cells: &[&CellSummary], names: &Names) -> String {
     let mut table = Table::new([
         "framework",
         ">prompt tokens",
@@ -183,7 +184,7 @@ fn streams(cells: &[&CellSummary]) -> String {
             let gain = times(rate(most), rate(fewest));
             let ideal = f64::from(most.concurrency) / f64::from(fewest.concurrency.max(1));
             table.row([
-                framework(&most.lane),
+                escape(&names.lane(&most.lane)),
                 length.map_or(NONE.to_owned(), |n| count(n.into())),
                 format!(
                     "{} to {}",
@@ -244,7 +245,7 @@ mod tests {
     fn row(text: &str) -> Vec<String> {
         let row = text
             .lines()
-            .find(|l| l.starts_with("| vllm"))
+            .find(|l| l.starts_with("| vLLM"))
             .unwrap_or_else(|| panic!("{text}"));
         row.trim_matches('|')
             .split('|')
@@ -258,13 +259,17 @@ mod tests {
             &[(1, 1000, 110, 1110), (1, 3000, 310, 1510)],
             ScenarioKind::LongContext,
         );
-        let text = section(ScenarioKind::LongContext, &cells.iter().collect::<Vec<_>>());
+        let text = section(
+            ScenarioKind::LongContext,
+            &cells.iter().collect::<Vec<_>>(),
+            &Names::default(),
+        );
         assert!(text.contains("Prefill 효율성"), "{text}");
         let row = row(&text);
         // 200 ms more for 2,000 tokens more; 110 ms less 100 ms for the first 1,000.
         assert_eq!(
             row[..7],
-            ["vllm", "1", "1,000 to 3,000", "110", "310", "10.0", "100"]
+            ["vLLM", "1", "1,000 to 3,000", "110", "310", "10.0", "100"]
         );
         // 3,000 tokens in 310 ms.
         assert_eq!(row[7], number(3000.0 / 0.31));
@@ -277,7 +282,11 @@ mod tests {
             &[(1, 512, 100, 1100), (4, 512, 200, 2200)],
             ScenarioKind::Concurrent,
         );
-        let text = section(ScenarioKind::Concurrent, &cells.iter().collect::<Vec<_>>());
+        let text = section(
+            ScenarioKind::Concurrent,
+            &cells.iter().collect::<Vec<_>>(),
+            &Names::default(),
+        );
         let row = row(&text);
         // 11 tokens in 1.1 s; 44 in 2.2 s.
         assert_eq!(
@@ -292,9 +301,13 @@ mod tests {
     fn one_level_or_no_cell_has_no_points() {
         let cells = lane(&[(4, 512, 200, 2200)], ScenarioKind::Concurrent);
         assert_eq!(
-            section(ScenarioKind::Concurrent, &cells.iter().collect::<Vec<_>>()),
+            section(
+                ScenarioKind::Concurrent,
+                &cells.iter().collect::<Vec<_>>(),
+                &Names::default()
+            ),
             ""
         );
-        assert_eq!(section(ScenarioKind::Korean, &[]), "");
+        assert_eq!(section(ScenarioKind::Korean, &[], &Names::default()), "");
     }
 }

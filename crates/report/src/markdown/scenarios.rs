@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 
 use indexmap::IndexMap;
 
-use super::{super::number::*, Table, escape, framework, korean, lanes_of, models, verdicts};
+use super::{
+    super::{names::Names, number::*},
+    Table, escape, korean, lanes_of, models, verdicts,
+};
 use benchd_analysis::{CellSummary, Rate, RunSummary};
 use benchd_core::record::FlagKind;
 use benchd_plan::{Plan, ScenarioKind};
@@ -18,6 +21,7 @@ pub(super) fn sections(summary: &RunSummary, plan: &Plan) -> Vec<(ScenarioKind, 
             names.push(&cell.scenario);
         }
     }
+    let shown = Names::of(&summary.lanes);
     let mut sections = Vec::new();
     // A second scenario of a kind does not tell the document's expectations again.
     let mut told: Vec<&str> = Vec::new();
@@ -28,15 +32,20 @@ pub(super) fn sections(summary: &RunSummary, plan: &Plan) -> Vec<(ScenarioKind, 
             if let Some(first) = cells.first() {
                 kind = Some(first.kind);
                 let _ = writeln!(body, "### {}\n", escape(model));
-                body.push_str(&super::points::section(first.kind, &cells));
-                body.push_str(&tables(&cells));
+                body.push_str(&super::points::section(first.kind, &cells, &shown));
+                body.push_str(&tables(&cells, &shown));
                 if first.kind == ScenarioKind::PrefixCache {
-                    body.push_str(&prefix_cache(&cells));
+                    body.push_str(&prefix_cache(&cells, &shown));
                 }
                 if first.kind == ScenarioKind::Korean {
-                    body.push_str(&korean::section(summary, model, name, &cells));
+                    body.push_str(&korean::section(summary, model, name, (&cells, &shown)));
                 }
-                body.push_str(&super::compared::section(&summary.comparisons, model, name));
+                body.push_str(&super::compared::section(
+                    &summary.comparisons,
+                    model,
+                    name,
+                    &shown,
+                ));
                 body.push_str(&super::flags::beside(&cells));
             }
         }
@@ -88,7 +97,7 @@ struct Tables {
     goodput: Table,
 }
 
-fn tables(cells: &[&CellSummary]) -> String {
+fn tables(cells: &[&CellSummary], names: &Names) -> String {
     let mut t = Tables {
         speed: Table::new([
             "cell",
@@ -149,7 +158,7 @@ fn tables(cells: &[&CellSummary]) -> String {
         ]),
         goodput: Table::new(["cell", "framework", ">good requests/s", ">share of the requests"]),
     };
-    cells.iter().for_each(|c| t.add(c));
+    cells.iter().for_each(|c| t.add(c, names));
     let mut text = format!(
         "Whole cells, start and end included:\n\n{}\nLatency and tokens:\n\n{}\n",
         t.speed, t.latency
@@ -171,8 +180,8 @@ fn tables(cells: &[&CellSummary]) -> String {
 }
 
 impl Tables {
-    fn add(&mut self, c: &CellSummary) {
-        let (id, name) = (format!("`{}`", c.cell), framework(&c.lane));
+    fn add(&mut self, c: &CellSummary, names: &Names) {
+        let (id, name) = (format!("`{}`", c.cell), escape(&names.lane(&c.lane)));
         let [ttft50, ttft95, ttft99] = spread(c.ttft_ms.as_ref());
         let failed = if c.failed > 0 {
             format!(" ({} failed)", count(c.failed))
@@ -214,7 +223,9 @@ impl Tables {
                 g.memory_mean_bytes.map_or(NONE.to_owned(), megabytes),
                 g.util_mean_pct.map_or(NONE.to_owned(), |p| percent(p / 100.0)),
                 optional(g.power_mean_w),
-                optional(g.energy_j_per_output_token),
+                g.energy_j_per_output_token.map_or(NONE.to_owned(), |j| {
+                    percentile(j, g.energy_certain.unwrap_or(false))
+                }),
                 optional(g.sm_clock_mean_mhz),
                 g.temperature_max_c.map_or(NONE.to_owned(), |t| t.to_string()),
                 percent(g.throttled_share),
@@ -270,7 +281,7 @@ fn flags(cell: &CellSummary) -> String {
 /// Passes that the first requests' median needs at least.
 const LEAST_PASSES: u64 = 5;
 
-fn prefix_cache(cells: &[&CellSummary]) -> String {
+fn prefix_cache(cells: &[&CellSummary], names: &Names) -> String {
     let mut table = Table::new([
         "cell",
         "framework",
@@ -292,7 +303,7 @@ fn prefix_cache(cells: &[&CellSummary]) -> String {
         fewest = fewest.min(c.passes_s.len() as u64);
         table.row([
             format!("`{}`", c.cell),
-            framework(&c.lane),
+            escape(&names.lane(&c.lane)),
             median(&p.first_ttft_ms),
             median(&p.later_ttft_ms),
             median(&p.later_over_first),

@@ -3,13 +3,20 @@
 use std::fmt::Write as _;
 
 use super::{
-    super::{number::*, sentences::list},
+    super::{
+        names::Names,
+        number::*,
+        reference::{Candidate, References},
+    },
     About, Section, Table, compared, escape,
     operations::{energy_per_token, idle, kv_cache, load_time, rest, weights},
     scenarios::document_section,
     verdicts,
 };
-use benchd_analysis::{MachineStudy, NIGHTS_P, NIGHTS_SHARE, OverNights, RunSummary, Study, StudyCell};
+use benchd_analysis::{
+    MachineStudy, NIGHTS_P, NIGHTS_SHARE, OverNights, RunSummary, Study, StudyCell, common_cells,
+};
+use benchd_core::format::list;
 use benchd_plan::ScenarioKind;
 
 /// Gives the address of a run's own report, where it has one.
@@ -141,23 +148,20 @@ fn figure(cell: Option<&StudyCell>, name: &str) -> String {
         .map_or(NONE.to_owned(), |f| with_interval(f.pooled, f.interval.as_ref()))
 }
 
-/// The cells that stand for a model on every machine: the single request of the middle length, the most streams.
-fn reference<'a>(study: &'a Study, model: &str) -> (Option<&'a str>, Option<&'a str>) {
-    let cells = || {
-        let all = study.machines.iter().flat_map(|m| &m.cells);
-        all.filter(|c| c.model == model)
-    };
-    let mut singles: Vec<(u32, &str)> = cells()
-        .filter(|c| c.kind == ScenarioKind::Single)
-        .map(|c| (c.asked_prompt_tokens.unwrap_or(0), c.cell.as_str()))
+/// The cells that stand for a model on every machine: the single request and the load.
+fn references<'a>(study: &'a Study, model: &'a str) -> References<'a, (usize, &'a str)> {
+    let all: Vec<_> = of_model(study, model)
+        .map(|(at, cell)| Candidate::of_study((at, cell.framework.as_str()), cell))
         .collect();
-    singles.sort_unstable();
-    singles.dedup();
-    let load = cells()
-        .filter(|c| c.kind == ScenarioKind::Concurrent)
-        .max_by_key(|c| c.concurrency)
-        .map(|c| c.cell.as_str());
-    (singles.get(singles.len() / 2).map(|(_, id)| *id), load)
+    References::among(&all)
+}
+
+/// A model's cells, with the machine's position.
+fn of_model<'a>(study: &'a Study, model: &'a str) -> impl Iterator<Item = (usize, &'a StudyCell)> {
+    let machines = study.machines.iter().enumerate();
+    machines
+        .flat_map(|(at, machine)| machine.cells.iter().map(move |cell| (at, cell)))
+        .filter(move |(_, cell)| cell.model == model)
 }
 
 /// The frameworks of a model on a machine, in the order in which they ran.
@@ -171,10 +175,20 @@ fn frameworks<'a>(machine: &'a MachineStudy, model: &str) -> Vec<&'a str> {
     names
 }
 
+/// How the frameworks of a machine are named, over its nights.
+fn names_of(machine: &MachineStudy) -> Names {
+    Names::of(machine.runs.iter().flat_map(|run| &run.lanes))
+}
+
 fn glance(study: &Study, models: &[&str]) -> String {
     let mut text = "## At a glance\n\n".to_owned();
     for model in models {
-        let (single, load) = reference(study, model);
+        let of = references(study, model);
+        let (single, load) = (of.single.map(|c| c.cell), of.load.map(|c| c.cell));
+        let (with_peak, peak_cells) = common_cells(of_model(study, model).filter_map(|(at, c)| {
+            c.gpu_memory_peak_bytes?;
+            Some(((at, c.framework.as_str()), c.cell.as_str()))
+        }));
         let mut table = Table::new([
             "machine",
             "framework",
@@ -187,7 +201,8 @@ fn glance(study: &Study, models: &[&str]) -> String {
             ">J/token, load",
             ">failed",
         ]);
-        for machine in &study.machines {
+        for (at, machine) in study.machines.iter().enumerate() {
+            let names = names_of(machine);
             for framework in frameworks(machine, model) {
                 let cells = || {
                     let all = machine.cells.iter();
@@ -196,10 +211,13 @@ fn glance(study: &Study, models: &[&str]) -> String {
                 let cell = |id: Option<&str>| cells().find(|c| Some(c.cell.as_str()) == id);
                 let (single, load) = (cell(single), cell(load));
                 let nights = cells().map(|c| c.nights.len()).max().unwrap_or(0);
-                let peak = cells().filter_map(|c| c.gpu_memory_peak_bytes).max();
+                let peak = cells()
+                    .filter(|c| with_peak.contains(&(at, framework)) && peak_cells.contains(c.cell.as_str()))
+                    .filter_map(|c| c.gpu_memory_peak_bytes)
+                    .max();
                 table.row([
                     escape(&machine.name),
-                    escape(framework),
+                    escape(&names.name(framework, model)),
                     count(nights as u64),
                     figure(single, "ttft_ms"),
                     figure(single, "tokens_per_s"),
@@ -226,7 +244,7 @@ fn glance(study: &Study, models: &[&str]) -> String {
     }
     text.push_str(
         "Figures are medians, over several nights their geometric mean, with their 95 % interval in brackets; latency p95 \
-         and J/token are the median over the nights.\n",
+         and J/token are the median over the nights, peak GPU memory the largest of the cells that all measured.\n",
     );
     text
 }
@@ -303,11 +321,12 @@ fn scenario(study: &Study, model: &str, name: &str) -> String {
     ]);
     for id in ids {
         for machine in &study.machines {
+            let names = names_of(machine);
             for c in machine.cells.iter().filter(|c| c.model == model && c.cell == id) {
                 table.row([
                     format!("`{id}`"),
                     escape(&machine.name),
-                    escape(&c.framework),
+                    escape(&names.name(&c.framework, model)),
                     count(c.nights.len() as u64),
                     figure(Some(c), "ttft_ms"),
                     figure(Some(c), "latency_ms"),
@@ -321,7 +340,7 @@ fn scenario(study: &Study, model: &str, name: &str) -> String {
     }
     let mut text = format!("{table}\n");
     for machine in &study.machines {
-        let compared = compared::section(&machine.comparisons, model, name);
+        let compared = compared::section(&machine.comparisons, model, name, &names_of(machine));
         if !compared.is_empty() {
             let nights = plural(machine.runs.len(), "night");
             let _ = writeln!(text, "**{}**, {nights}. {compared}", escape(&machine.name));

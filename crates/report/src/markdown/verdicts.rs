@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    super::{number::*, sentences},
+    super::{names::Names, number::*, sentences},
     Table, escape,
 };
 use benchd_analysis::{
@@ -46,7 +46,7 @@ pub(super) fn rows(verdicts: &[Verdict]) -> Table {
 }
 
 /// Every test of every hypothesis.
-pub(super) fn details(verdicts: &[Verdict]) -> String {
+pub(super) fn details(verdicts: &[Verdict], names: &Names) -> String {
     if verdicts.is_empty() {
         return String::new();
     }
@@ -65,13 +65,13 @@ pub(super) fn details(verdicts: &[Verdict]) -> String {
             .unwrap_or_default();
         let _ = writeln!(text, "{}{korean}.\n", escape(&v.claim));
         for model in &v.models {
-            of_model(&mut text, model);
+            of_model(&mut text, model, names);
         }
     }
     text
 }
 
-fn of_model(text: &mut String, m: &ModelVerdict) {
+fn of_model(text: &mut String, m: &ModelVerdict, names: &Names) {
     let _ = writeln!(
         text,
         "**{}: {}.** {}\n",
@@ -92,7 +92,11 @@ fn of_model(text: &mut String, m: &ModelVerdict) {
         for t in &m.tests {
             table.row([
                 escape(&t.what),
-                format!("{} / {}", escape(&t.framework), escape(&t.against)),
+                format!(
+                    "{} / {}",
+                    escape(&names.name(&t.framework, &m.model)),
+                    escape(&names.name(&t.against, &m.model))
+                ),
                 role(t.role).to_owned(),
                 t.effect
                     .map_or(NONE.to_owned(), |e| with_interval(e, t.interval.as_ref())),
@@ -113,7 +117,7 @@ fn of_model(text: &mut String, m: &ModelVerdict) {
         }
     };
     points(
-        "Decided beforehand by configuration:",
+        "Configuration differences:",
         m.decided_by_configuration
             .iter()
             .map(|c| escape_but_code(c))
@@ -178,6 +182,7 @@ fn role(role: TestRole) -> &'static str {
         TestRole::Deciding => "decides",
         TestRole::Supporting => "beside",
         TestRole::Control => "control",
+        TestRole::LeftOut => "left out",
     }
 }
 

@@ -3,7 +3,8 @@
 use super::{
     super::{
         decision::{TestCells, outcome},
-        effect::{Absent, Effect},
+        effect::Effect,
+        evidence::Absent,
         roles::{Role, shown},
     },
     Finding, KOREAN_TOKENS, ModelEvidence, NOT_BELOW, SAME_TOKENS, SIMILAR, of_outcome,

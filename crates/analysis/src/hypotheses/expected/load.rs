@@ -5,8 +5,8 @@ use super::{
     Finding, LINEAR, ModelEvidence, RISES, STANDS_STILL,
 };
 use crate::Seen;
-use benchd_core::format::{chosen, count};
-use benchd_plan::{Bound, Figure};
+use benchd_core::format::{chosen, count, counted};
+use benchd_plan::{Bound, Figure, ScenarioKind};
 
 impl ModelEvidence<'_, '_> {
     pub(super) fn batching(&self) -> Finding {
@@ -20,7 +20,7 @@ impl ModelEvidence<'_, '_> {
             let said = format!(
                 "{} generated {{}} times the tokens per second of {} at {} streams",
                 shown(framework),
-                streams(fewest.concurrency),
+                counted(fewest.concurrency.into(), "stream"),
                 count(most.concurrency.into())
             );
             let effect = self.over(Figure::OutputTokensPerS, framework, &most, &fewest);
@@ -45,7 +45,7 @@ impl ModelEvidence<'_, '_> {
             &format!(
                 "{} generated {{}} times the tokens per second of {} at {more} streams",
                 shown(ollama),
-                streams(fewest.concurrency)
+                counted(fewest.concurrency.into(), "stream")
             ),
         );
         let latency = self.own(
@@ -69,7 +69,7 @@ impl ModelEvidence<'_, '_> {
         };
         let strata = self.evidence.strata(self.model, ollama, &most.id);
         if strata.is_empty() {
-            return Finding::not_measured(self.evidence.why_missing(self.model, ollama, &most));
+            return Finding::not_measured(self.evidence.absent(self.model, ollama, &most).why);
         }
         let (failed, requests) = strata
             .values()
@@ -78,27 +78,30 @@ impl ModelEvidence<'_, '_> {
             0 => "none".to_owned(),
             n => count(n),
         };
-        Finding {
-            outcome: if failed > 0 {
-                Seen::AsExpected
-            } else {
-                Seen::Otherwise
+        let seen = format!(
+            "{what} of {}'s {} requests failed at {} streams",
+            shown(ollama),
+            count(requests),
+            count(most.concurrency.into())
+        );
+        // What fails with fewer streams fails with more; that nothing does says nothing of more.
+        let planned = self.planned(ScenarioKind::Concurrent);
+        let highest = planned.into_iter().max_by_key(|c| c.concurrency);
+        let beyond = highest.filter(|c| c.concurrency > most.concurrency);
+        match beyond {
+            Some(beyond) if failed == 0 => {
+                let absent = self.evidence.absent(self.model, ollama, &beyond);
+                Finding::not_measured(format!("{}; {seen}", absent.why))
+            }
+            _ => Finding {
+                outcome: if failed > 0 {
+                    Seen::AsExpected
+                } else {
+                    Seen::Otherwise
+                },
+                seen,
+                cells: vec![most.id],
             },
-            seen: format!(
-                "{what} of {}'s {} requests failed at {} streams",
-                shown(ollama),
-                count(requests),
-                count(most.concurrency.into())
-            ),
-            cells: vec![most.id],
         }
-    }
-}
-
-/// `1 stream`, `8 streams`.
-fn streams(n: u32) -> String {
-    match n {
-        1 => "1 stream".to_owned(),
-        n => format!("{} streams", count(n.into())),
     }
 }

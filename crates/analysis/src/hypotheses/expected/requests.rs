@@ -10,8 +10,20 @@ use super::{
     FALLS, Finding, ModelEvidence, RISES_A_LOT, SIMILAR, STABLE,
 };
 use crate::Seen;
-use benchd_core::format::{chosen, count, list, number};
-use benchd_plan::{Bound, Cell, Figure, ScenarioKind};
+use benchd_core::{
+    format::{chosen, count, list, number},
+    record::Format,
+};
+use benchd_plan::{Bound, Cell, Figure, GpuSelection, ScenarioKind};
+
+/// What a server needs of memory, bytes.
+struct Need {
+    framework: String,
+    weights: f64,
+    /// The KV cache of one request.
+    cache: Option<f64>,
+    format: Option<Format>,
+}
 
 impl ModelEvidence<'_, '_> {
     fn single_settings(&self) -> Vec<TestCells> {
@@ -46,51 +58,85 @@ impl ModelEvidence<'_, '_> {
         )
     }
 
-    /// Highest GPU memory in the single-request cells, bytes.
-    fn memory_peak(&self, framework: &str) -> Option<u64> {
-        self.cells(ScenarioKind::Single)
-            .iter()
-            .flat_map(|cell| self.evidence.strata(self.model, framework, &cell.id).values())
-            .filter_map(|seen| seen.cell.gpu.as_ref()?.memory_peak_bytes)
-            .max()
+    /// What a framework's server needs for one request of `tokens`.
+    fn need(&self, framework: &str, tokens: u64) -> Option<Need> {
+        let lanes = || self.evidence.lanes(self.model, framework);
+        let weights = lanes().find_map(|lane| {
+            let load = lane.server.as_ref().and_then(|server| server.load.as_ref());
+            load.and_then(|load| load.weights_bytes)
+                .or(lane.precision.file_bytes)
+        })?;
+        let cache = lanes().find_map(|lane| {
+            let load = lane.server.as_ref()?.load.as_ref()?;
+            let per_token = load.kv_cache_bytes? as f64 / load.kv_cache_tokens.filter(|n| *n > 0)? as f64;
+            Some(per_token * tokens as f64)
+        });
+        let format = lanes().find_map(|lane| lane.precision.weights.value().cloned());
+        Some(Need {
+            framework: shown(framework).to_owned(),
+            weights: weights as f64,
+            cache,
+            format,
+        })
     }
 
+    /// Weights, and the KV cache of the longest single request: what the servers need, whatever they reserve.
     pub(super) fn memory(&self) -> Finding {
-        let mut peaks: Vec<(&str, u64)> = Vec::new();
+        let cells = self.cells(ScenarioKind::Single);
+        if self.evidence.plan.host.gpu == GpuSelection::None {
+            return Finding::not_measured("the plan uses no GPU");
+        }
+        let length = |cell: &Cell| u64::from(prompt_tokens(cell)) + u64::from(cell.output_tokens);
+        let tokens = cells.iter().map(length).max().unwrap_or(0);
+        let mut needs = Vec::new();
         for role in [Role::Sglang, Role::Vllm, Role::Ollama] {
             let Some(framework) = self.roles.get(role) else {
                 return Self::no_framework(role);
             };
-            match self.memory_peak(framework) {
-                Some(peak) => peaks.push((shown(framework), peak)),
+            match self.need(framework, tokens) {
+                Some(need) => needs.push(need),
                 None => {
                     return Finding::not_measured(format!(
-                        "the GPU memory of {} on a single request is not known",
+                        "nothing says how large the weights of {} are",
                         shown(framework)
                     ));
                 }
             }
         }
-        let said: Vec<String> = peaks
+        // Where one does not tell its cache, weights are held against weights.
+        let with_cache = needs.iter().all(|need| need.cache.is_some());
+        let sum = |need: &Need| need.weights + need.cache.filter(|_| with_cache).unwrap_or(0.0);
+        let ollama = sum(&needs[2]);
+        let more = needs[..2].iter().all(|need| sum(need) > ollama * (1.0 + SIMILAR));
+        let said: Vec<String> = needs
             .iter()
-            .map(|(name, bytes)| format!("{name} {} MB", number(*bytes as f64 / 1e6)))
+            .map(|need| {
+                let format = need
+                    .format
+                    .as_ref()
+                    .map_or("unknown precision".to_owned(), ToString::to_string);
+                format!("{} {} MB ({format})", need.framework, number(sum(need) / 1e6))
+            })
             .collect();
-        let ollama = peaks[2].1;
+        let what = if with_cache {
+            format!(
+                "weights and the KV cache of a request of {} tokens",
+                count(tokens)
+            )
+        } else {
+            "weights alone".to_owned()
+        };
+        let bits = |need: &Need| need.format.as_ref().and_then(Format::bits);
+        let supposed = needs[..2].iter().all(|need| bits(need) == Some(16)) && bits(&needs[2]) == Some(4);
+        let premise = if supposed {
+            ""
+        } else {
+            "; the document supposes 16 bit against 4"
+        };
         Finding {
-            outcome: if peaks[..2].iter().all(|(_, peak)| *peak > ollama) {
-                Seen::AsExpected
-            } else {
-                Seen::Otherwise
-            },
-            seen: format!(
-                "peaks of {}; SGLang and vLLM reserve a fraction of the memory whatever they need",
-                list(&said)
-            ),
-            cells: self
-                .cells(ScenarioKind::Single)
-                .into_iter()
-                .map(|c| c.id)
-                .collect(),
+            outcome: if more { Seen::AsExpected } else { Seen::Otherwise },
+            seen: format!("{what}: {}{premise}", list(&said)),
+            cells: cells.into_iter().map(|c| c.id).collect(),
         }
     }
 

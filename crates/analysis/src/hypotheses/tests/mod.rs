@@ -6,6 +6,7 @@ mod rules;
 
 use super::super::{ModelVerdict, RunSummary, Verdict, VerdictOutcome, VerdictTest, testing::*};
 use benchd_core::record::LaneId;
+use benchd_journal::LaneOutcome;
 use benchd_plan::{Cell, CellInput, Language, Only, ScenarioKind, lanes, parse};
 
 /// The frameworks of the user's plan and its five scenarios, small.
@@ -140,6 +141,18 @@ fn did(speed: &Speed, cell: &Cell, salt: usize) -> Vec<(u64, Vec<Did>)> {
 
 /// A run of a plan; `speed` gives each lane's, `None` for a lane that fails before it measures.
 pub(super) fn night(plan: &str, speed: impl Fn(&LaneId) -> Option<Speed>) -> Builder {
+    night_until(plan, speed, |_| None)
+}
+
+/// A lane that stops early: the first cell that it does not measure, and how it ends.
+pub(super) type Until = (&'static str, LaneOutcome);
+
+/// [`night`], with lanes that stop early.
+pub(super) fn night_until(
+    plan: &str,
+    speed: impl Fn(&LaneId) -> Option<Speed>,
+    until: impl Fn(&LaneId) -> Option<Until>,
+) -> Builder {
     let plan = parse("plan.yaml", plan, &|_| None).unwrap_or_else(|e| panic!("{e}"));
     let lanes = lanes(&plan, &Only::default());
     let mut run = Builder::new(lanes.iter().map(|l| (l.id.clone(), l.cells.clone())).collect());
@@ -148,15 +161,22 @@ pub(super) fn night(plan: &str, speed: impl Fn(&LaneId) -> Option<Speed>) -> Bui
         run.ready(&lane.id);
         match speed(&lane.id) {
             Some(speed) => {
-                for (m, cell) in lane.cells.iter().enumerate() {
+                let until = until(&lane.id);
+                let stops = |cell: &Cell| until.is_some_and(|(at, _)| cell.id == at);
+                for (m, cell) in lane.cells.iter().take_while(|c| !stops(c)).enumerate() {
                     let passes = did(&speed, cell, n * 31 + m);
                     run.measured(&lane.id, &cell.id, &passes);
                 }
-                run.finish_lane(&lane.id);
+                match until {
+                    Some((_, outcome)) => {
+                        run.end_lane(&lane.id, outcome, Some(("measure", "the server died", &[])));
+                    }
+                    None => run.finish_lane(&lane.id),
+                }
             }
             None => run.end_lane(
                 &lane.id,
-                benchd_journal::LaneOutcome::Failed,
+                LaneOutcome::Failed,
                 Some(("ready", "the server did not come up", &[])),
             ),
         }

@@ -3,12 +3,15 @@
 use std::{fmt::Write as _, time::Duration};
 
 use super::{
-    super::super::number::{duration, megabytes, number, percent, tick, time},
+    super::{
+        super::number::{duration, megabytes, number, percent, tick, time},
+        text::escape,
+    },
     Drawn,
     keys::{Key, Keys},
     plot::{SMALL, panel},
     scale::{Scale, round_step},
-    svg::{Anchor, Px, escape, fitted, line, text, text_width},
+    svg::{Anchor, Px, fitted, line, text, text_width},
 };
 use benchd_analysis::{
     Band, CellSummary, GpuBucket, LaneAttempt, LaneSeries, LaneSummary, RunSeries, RunSummary,

@@ -3,16 +3,20 @@
 use std::fmt::Write as _;
 
 use super::{
-    super::super::number::{count, megabytes, number, percentile},
+    super::super::{
+        best::best,
+        number::{megabytes, number, percentile},
+        reference::{Candidate, References},
+    },
     Drawn,
     keys::{Key, Keys},
     plot::{SMALL, WIDTH, panel},
     scale::Scale,
     svg::{Anchor, Px, fitted, rect, text, text_width},
-    values::{LATENCY_P95, ModelView, Quantity, Setting, THROUGHPUT, TTFT, Value},
+    values::{LATENCY_P95, Measured, ModelView, Quantity, Setting, THROUGHPUT, TTFT, Value},
 };
-use benchd_analysis::FrameworkComparison;
-use benchd_plan::ScenarioKind;
+use benchd_analysis::common_cells;
+use benchd_core::format::counted;
 
 const TOP: f64 = 44.0;
 const ROW: f64 = 36.0;
@@ -29,24 +33,28 @@ struct Bar {
     best: bool,
 }
 
-/// The cells that stand for a model, the same as in the tables: the single request of the middle length, and the cell
-/// with the most streams.
+/// The cells that stand for a model, the same as in the tables: the single request and the load.
 pub(super) fn references<'v, 'a>(
     view: &'v ModelView<'a>,
 ) -> (Option<&'v Setting<'a>>, Option<&'v Setting<'a>>) {
-    let mut singles: Vec<&Setting<'_>> = view
+    let all: Vec<Candidate<'_, &str>> = view
         .settings
         .iter()
-        .filter(|s| s.kind == ScenarioKind::Single)
+        .flat_map(|s| s.frameworks.keys().map(|name| candidate(*name, s)))
         .collect();
-    singles.sort_by_key(|s| (s.prompt_tokens.unwrap_or(0), s.cell));
-    singles.dedup_by_key(|s| (s.prompt_tokens.unwrap_or(0), s.cell));
-    let load = view
-        .settings
-        .iter()
-        .filter(|s| s.kind == ScenarioKind::Concurrent)
-        .max_by_key(|s| s.concurrency);
-    (singles.get(singles.len() / 2).copied(), load)
+    let of = References::among(&all);
+    let setting = |of: Option<Candidate<'_, &str>>| view.setting(of?.cell);
+    (setting(of.single), setting(of.load))
+}
+
+fn candidate<'a, Who>(who: Who, of: &Setting<'a>) -> Candidate<'a, Who> {
+    Candidate {
+        who,
+        kind: of.kind,
+        cell: of.cell,
+        concurrency: of.concurrency,
+        prompt_tokens: of.prompt_tokens,
+    }
 }
 
 /// The panels of one model.
@@ -64,9 +72,9 @@ pub(super) fn glance(view: &ModelView<'_>, keys: &Keys, id: &str) -> Option<Draw
             .push(draw(&format!("{id}-{at}"), &title, label, &bars, cell));
     };
     if let Some(setting) = load {
-        let streams = count(setting.concurrency.into());
+        let streams = counted(setting.concurrency.into(), "stream");
         add(
-            format!("Output tokens/s, {streams} streams"),
+            format!("Output tokens/s, {streams}"),
             "tokens/s, median over passes; more is better",
             bars(
                 view,
@@ -87,9 +95,9 @@ pub(super) fn glance(view: &ModelView<'_>, keys: &Keys, id: &str) -> Option<Draw
         );
     }
     if let Some(setting) = load {
-        let streams = count(setting.concurrency.into());
+        let streams = counted(setting.concurrency.into(), "stream");
         add(
-            format!("Latency p95, {streams} streams"),
+            format!("Latency p95, {streams}"),
             "ms; less is better; ~ from too few requests to be certain",
             bars(view, keys, setting, LATENCY_P95, None),
             setting.cell,
@@ -97,24 +105,34 @@ pub(super) fn glance(view: &ModelView<'_>, keys: &Keys, id: &str) -> Option<Draw
     }
     add(
         "Peak GPU memory".to_owned(),
-        "MB, largest of all cells",
+        "MB, largest of the cells in common",
         peaks(view, keys),
-        "all cells",
+        "the cells that all measured",
     );
     (!drawn.panels.is_empty()).then_some(drawn)
 }
 
-/// The same model on several machines: each framework's machines below each other, on one scale. Cells are those of the
-/// first machine that has such ones; machines that did not measure them are left out.
+/// The same model on several machines: each framework's machines below each other, on one scale, in the cells that all of
+/// them measured.
 pub(super) fn machines(views: &[&ModelView<'_>], keys: &Keys, id: &str) -> Option<Drawn> {
-    let single = views.iter().find_map(|v| references(v).0);
-    let load = views.iter().find_map(|v| references(v).1);
+    let all: Vec<Candidate<'_, (usize, &str)>> = views
+        .iter()
+        .enumerate()
+        .flat_map(|(at, view)| view.settings.iter().map(move |s| (at, s)))
+        .flat_map(|(at, s)| s.frameworks.keys().map(move |name| candidate((at, *name), s)))
+        .collect();
+    let of = References::among(&all);
+    let setting = |of: Option<Candidate<'_, _>>| {
+        let of = of?;
+        views.iter().find_map(|view| view.setting(of.cell))
+    };
+    let (single, load) = (setting(of.single), setting(of.load));
     let streams = load.map_or(0, |s| s.concurrency);
-    let streams = count(streams.into());
+    let streams = counted(streams.into(), "stream");
     let panels = [
         (
             load,
-            format!("Output tokens/s, {streams} streams"),
+            format!("Output tokens/s, {streams}"),
             "tokens/s, median over passes; more is better",
             THROUGHPUT,
             Some(("output_tokens_per_s", true)),
@@ -128,7 +146,7 @@ pub(super) fn machines(views: &[&ModelView<'_>], keys: &Keys, id: &str) -> Optio
         ),
         (
             load,
-            format!("Latency p95, {streams} streams"),
+            format!("Latency p95, {streams}"),
             "ms; less is better; ~ from too few requests to be certain",
             LATENCY_P95,
             None,
@@ -192,57 +210,29 @@ fn bars(
             })
         })
         .collect();
-    if let Some((figure, more_is_better)) = compared
-        && let Some(best) = best_of(
-            &bars,
-            &view.machine.comparisons,
-            view.model,
-            setting.cell,
-            figure,
-            more_is_better,
-        )
-    {
-        bars[best].best = true;
+    if let Some((figure, more_is_better)) = compared {
+        let values: Vec<(&str, f64)> = bars.iter().map(|b| (b.name.as_str(), b.value.value)).collect();
+        let cell = (view.model, setting.cell);
+        let best = best(&values, &view.machine.comparisons, cell, figure, more_is_better).map(str::to_owned);
+        for bar in &mut bars {
+            bar.best = best.as_ref() == Some(&bar.name);
+        }
     }
     bars
 }
 
-/// The one that is better than each other by an interval that leaves equality out.
-fn best_of(
-    bars: &[Bar],
-    comparisons: &[FrameworkComparison],
-    model: &str,
-    cell: &str,
-    figure: &str,
-    more_is_better: bool,
-) -> Option<usize> {
-    let at = (0..bars.len()).max_by(|a, b| {
-        let (a, b) = (bars[*a].value.value, bars[*b].value.value);
-        if more_is_better {
-            a.total_cmp(&b)
-        } else {
-            b.total_cmp(&a)
-        }
-    })?;
-    let differs = |other: &Bar| {
-        let pair = [bars[at].name.as_str(), other.name.as_str()];
-        comparisons
-            .iter()
-            .filter(|c| {
-                c.model == model
-                    && pair.contains(&c.baseline.as_str())
-                    && pair.contains(&c.framework.as_str())
-            })
-            .flat_map(|c| &c.cells)
-            .filter(|c| c.cell == cell)
-            .any(|c| c.figures.get(figure).is_some_and(|d| d.differs == Some(true)))
-    };
-    let others = || bars.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, b)| b);
-    (bars.len() > 1 && others().all(differs)).then_some(at)
-}
-
 fn peaks(view: &ModelView<'_>, keys: &Keys) -> Vec<Bar> {
-    let names = view.settings.iter().flat_map(|s| s.frameworks.keys().copied());
+    let known = |m: &Measured<'_>| {
+        m.summary
+            .gpu
+            .as_ref()
+            .is_some_and(|g| g.memory_peak_bytes.is_some())
+    };
+    let measured = view.settings.iter().flat_map(|s| {
+        let who = s.frameworks.iter().filter(|(_, all)| all.iter().any(known));
+        who.map(|(name, _)| (*name, s.cell))
+    });
+    let (names, common) = common_cells(measured);
     keys.ordered(names)
         .into_iter()
         .filter_map(|(key, name)| {
@@ -253,7 +243,8 @@ fn peaks(view: &ModelView<'_>, keys: &Keys) -> Vec<Bar> {
                     .filter_map(|m| m.summary.gpu.as_ref()?.memory_peak_bytes)
                     .max()
             };
-            let peak = view.settings.iter().filter_map(of_lane).max()? as f64;
+            let settings = view.settings.iter().filter(|s| common.contains(s.cell));
+            let peak = settings.filter_map(of_lane).max()? as f64;
             Some(Bar {
                 key,
                 name: name.to_owned(),

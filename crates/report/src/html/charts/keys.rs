@@ -2,16 +2,16 @@
 
 use std::fmt::Write as _;
 
-use super::{
-    palette::COLOURS,
-    svg::{escape, marker},
-};
+use super::{super::text::escape, palette::COLOURS, svg::marker};
+use crate::names::Names;
 use benchd_analysis::Study;
 
 /// The frameworks of a study, in the order in which the lanes of its runs first name them: the plan's.
 #[derive(Debug)]
 pub(in super::super) struct Keys {
     names: Vec<String>,
+    /// How they are named with version and precision.
+    shown: Names,
 }
 
 /// One framework's place in the order, from 0.
@@ -58,12 +58,17 @@ impl Keys {
                 names.push(lane.lane.framework.clone());
             }
         }
-        Self { names }
+        let lanes = study.machines.iter().flat_map(|m| &m.runs).flat_map(|r| &r.lanes);
+        Self {
+            names,
+            shown: Names::of(lanes),
+        }
     }
 
-    /// The framework's key, where a lane of the study has it.
-    pub(in super::super) fn find(&self, framework: &str) -> Option<Key> {
-        self.names.iter().position(|n| n == framework).map(Key)
+    /// The key of the framework of this name, by the plan or with version and precision, where a lane of the study has it.
+    pub(in super::super) fn find(&self, name: &str) -> Option<Key> {
+        let by_plan = |name: &str| self.names.iter().position(|n| n == name).map(Key);
+        by_plan(name).or_else(|| by_plan(self.shown.framework_of(name)?))
     }
 
     pub(super) fn key(&self, framework: &str) -> Key {
@@ -78,8 +83,8 @@ impl Keys {
         all
     }
 
-    /// The legend of a figure that shows these frameworks.
-    pub(super) fn legend(&self, shown: &[Key]) -> String {
+    /// The legend of a figure that shows these frameworks, serving `model` where it is of one.
+    pub(super) fn legend(&self, shown: &[Key], model: Option<&str>) -> String {
         let mut shown = shown.to_vec();
         shown.sort_unstable();
         shown.dedup();
@@ -88,6 +93,7 @@ impl Keys {
             let Some(name) = self.names.get(key.0) else {
                 continue;
             };
+            let shown = model.map_or_else(|| name.clone(), |model| self.shown.name(name, model));
             let _ = write!(
                 out,
                 "<li><span class=\"lk\" data-fw=\"{}\"><svg class=\"chart\" viewBox=\"0 0 34 14\" \
@@ -96,7 +102,7 @@ impl Keys {
                 key.0,
                 key.0 % COLOURS + 1,
                 key.marker(17.0, 7.0, 4.0),
-                escape(name)
+                escape(&shown)
             );
         }
         out.push_str("</ul>");

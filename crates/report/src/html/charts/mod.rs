@@ -76,10 +76,10 @@ impl Drawn {
         (!self.panels.is_empty()).then_some(self)
     }
 
-    fn html(&self, keys: &Keys) -> String {
+    fn html(&self, keys: &Keys, model: Option<&str>) -> String {
         format!(
             "{}<div class=\"panels\">{}</div>",
-            keys.legend(&self.keys),
+            keys.legend(&self.keys, model),
             self.panels.concat()
         )
     }
@@ -96,7 +96,7 @@ pub fn figures(study: &Study, series: &[Vec<RunSeries>]) -> Vec<Figure> {
             |place, id: String, model: Option<&str>, title: &str, caption: &str, drawn: Option<Drawn>| {
                 if let Some(drawn) = drawn {
                     figures.push(Figure {
-                        html: drawn.html(&keys),
+                        html: drawn.html(&keys, model),
                         place,
                         machine: Some(at),
                         model: model.map(str::to_owned),
@@ -165,7 +165,7 @@ fn side_by_side(study: &Study, series: &[Vec<RunSeries>], keys: &Keys) -> Vec<Fi
         let id = format!("fig-machines-{n}");
         let drawn = bars::machines(&views, keys, &id)?;
         Some(Figure {
-            html: drawn.html(keys),
+            html: drawn.html(keys, Some(model)),
             id,
             place: Place::Glance,
             machine: None,
@@ -210,7 +210,8 @@ fn of_model(view: &ModelView<'_>, keys: &Keys, id: &str) -> Vec<OfModel> {
         "glance",
         "Throughput, TTFT, latency and memory",
         "Whiskers are 95 % intervals. \"Best\" stands only where the interval of the ratio to every other framework leaves \
-         equality out; a percentile and a peak have no interval here, so they have no best."
+         equality out and all weights are of one precision; a percentile and a peak have no interval here, so they have no \
+         best."
             .to_owned(),
         &|id| bars::glance(view, keys, id),
     );

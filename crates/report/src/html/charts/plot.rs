@@ -4,10 +4,10 @@
 use std::fmt::Write as _;
 
 use super::{
-    super::super::number::tick,
+    super::{super::number::tick, text::escape},
     keys::Key,
     scale::{Kind, Scale, Tick, setting_ticks},
-    svg::{Anchor, Px, escape, fitted, line, path, text, text_width},
+    svg::{Anchor, Px, fitted, line, path, text, text_width},
 };
 use benchd_core::stats::Interval;
 

@@ -1,24 +1,8 @@
-//! Words of SVG: escaping, coordinates, widths of texts that no browser has measured yet.
+//! Words of SVG: coordinates, widths of texts that no browser has measured yet.
 
 use std::fmt::{self, Write as _};
 
-/// Escapes a text for HTML, SVG and their attributes. Control characters, which XML forbids, are dropped.
-pub(super) fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            '\n' => out.push('\n'),
-            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => {}
-            c => out.push(c),
-        }
-    }
-    out
-}
+use super::super::text::escape;
 
 /// A coordinate: one decimal, as short as it goes. What is no number is 0, so that a drawing stays well-formed.
 #[derive(Debug, Clone, Copy)]
@@ -194,10 +178,6 @@ mod tests {
 
     #[test]
     fn what_comes_from_outside_can_not_leave_its_text() {
-        assert_eq!(
-            escape("<script>\"a\"&'b'\u{0}\u{1b}"),
-            "&lt;script&gt;&quot;a&quot;&amp;&#39;b&#39;"
-        );
         let mut out = String::new();
         text(&mut out, 1.0, 2.5, Anchor::End, "m", "a</text><b>");
         assert_eq!(

@@ -334,6 +334,13 @@ fn every_kind_of_figure_is_drawn() {
     );
 }
 
+/// Whether a text is a framework's name, with or without version and precision.
+fn is_named(text: &str, framework: &str) -> bool {
+    [framework, benchd_analysis::shown_framework(framework)]
+        .iter()
+        .any(|name| text.split([' ', '·']).next() == Some(name))
+}
+
 #[test]
 fn a_framework_has_one_colour_and_one_shape_everywhere() {
     let names = ["vllm", "sglang", "ollama", "llamacpp"];
@@ -348,9 +355,10 @@ fn a_framework_has_one_colour_and_one_shape_everywhere() {
         let legend = &figure.html[..figure.html.find("</ul>").expect("a legend") + "</ul>".len()];
         let legend = parsed(legend);
         for key in legend.descendants().filter(|n| has_class(n, "lk")) {
-            let name = names
-                .iter()
-                .find(|n| key.descendants().any(|d| d.text() == Some(n)));
+            let name = names.iter().find(|n| {
+                key.descendants()
+                    .any(|d| d.text().is_some_and(|text| is_named(text, n)))
+            });
             let name = name.expect("a name in the legend");
             assert_eq!(
                 names[attribute(&key, "data-fw") as usize],

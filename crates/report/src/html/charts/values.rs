@@ -234,6 +234,11 @@ impl<'a> ModelView<'a> {
             .filter(move |s| s.kind == kind && !s.open_loop)
     }
 
+    /// What was measured of one cell.
+    pub(super) fn setting(&self, cell: &str) -> Option<&Setting<'a>> {
+        self.settings.iter().find(|s| s.cell == cell)
+    }
+
     pub(super) fn value(&self, setting: &Setting<'_>, framework: &str, of: Quantity) -> Option<Value> {
         setting.value(self.machine, self.model, framework, of)
     }
