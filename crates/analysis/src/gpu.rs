@@ -424,7 +424,10 @@ mod tests {
         let certain = |every_ms: u64, samples: u64, counter: bool| {
             let mut window = GpuWindow::new(0, every_ms * samples * 1000);
             for i in 0..samples {
-                window.add(&sample(every_ms * i, 0, 1, counter.then_some(i)));
+                window.add(
+                    &sample(every_ms * i, 0, 1, counter.then_some(i)),
+                    &BTreeSet::new(),
+                );
             }
             window.summary(None).energy_certain
         };
@@ -463,7 +466,7 @@ mod tests {
         let windows = [(1_000_000, 1_999_999), (2_000_000, 2_999_999)];
         let of = |largest: &[(u32, u32)]| {
             let largest = largest.iter().copied().collect();
-            let (windows, _) = gpu_windows(&path, &windows, &largest, |_| {})
+            let (windows, _) = gpu_windows(&path, &windows, &largest, &BTreeSet::new(), |_| {})
                 .expect("read")
                 .expect("a file");
             windows.iter().map(|w| w.summary(None)).collect::<Vec<_>>()

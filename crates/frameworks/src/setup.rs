@@ -6,6 +6,7 @@ use super::{
     FrameworkError, Launch,
     adapter::{Context, Endpoint, Requirement, Server},
     args::{Env, arguments, has_flag, pair},
+    config::is_harmony,
 };
 use benchd_plan::{Framework, Model};
 
@@ -42,6 +43,11 @@ impl<'a> Setup<'a> {
                 framework: self.framework.name.clone(),
                 kind: self.framework.kind,
             })
+    }
+
+    /// Whether the model speaks harmony, by its names alone: of a server that someone else runs no file is known.
+    pub(crate) fn names_harmony(&self, served: &str) -> bool {
+        is_harmony(&[served, self.model.hf.as_deref().unwrap_or_default()], None)
     }
 
     pub(crate) fn endpoint(&self) -> Endpoint {

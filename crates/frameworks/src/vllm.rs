@@ -19,7 +19,6 @@ use super::{
     adapter::{Adapter, HttpProbe, Server},
     args::{Env, env_path, pair},
     compiled,
-    config::is_harmony,
     counters::CounterNames,
     demand::Reservation,
     facts::json,
@@ -88,10 +87,7 @@ pub(crate) const KIND: Kind = Kind {
         paths: &["/metrics"],
         is: |metrics| metrics.contains("\nvllm:cache_config_info"),
         adapter: |setup, server| {
-            let harmony = is_harmony(
-                &[&server.model, setup.model.hf.as_deref().unwrap_or_default()],
-                None,
-            );
+            let harmony = setup.names_harmony(&server.model);
             Box::new(Vllm { server, harmony })
         },
     }),
