@@ -466,7 +466,7 @@ mod tests {
         let windows = [(1_000_000, 1_999_999), (2_000_000, 2_999_999)];
         let of = |largest: &[(u32, u32)]| {
             let largest = largest.iter().copied().collect();
-            let (windows, _) = gpu_windows(&path, &windows, &largest, &BTreeSet::new(), |_| {})
+            let (windows, _) = gpu_windows(&path, &windows, &BTreeSet::new(), &largest, |_| {})
                 .expect("read")
                 .expect("a file");
             windows.iter().map(|w| w.summary(None)).collect::<Vec<_>>()

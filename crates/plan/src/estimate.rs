@@ -45,8 +45,8 @@ impl Default for Assumptions {
             // The built-in ones and the needles.
             questions: 104,
             question_tokens: 60,
-            // A word, a number or a code.
-            answer_share: 4,
+            // A word, a number or a code; a thinking model at low effort thinks a few sentences before it.
+            answer_share: 8,
         }
     }
 }

@@ -517,7 +517,7 @@ pub enum Order {
 /// Answers to built-in questions are a word, a code or a number.
 const ANSWER_TOKENS: NonZeroU32 = NonZeroU32::new(64).expect("not 0");
 /// A thinking model thinks before it says the same.
-const THOUGHTFUL_ANSWER_TOKENS: NonZeroU32 = NonZeroU32::new(1024).expect("not 0");
+const THOUGHTFUL_ANSWER_TOKENS: NonZeroU32 = NonZeroU32::new(512).expect("not 0");
 
 /// Questions with one checkable answer, asked of every lane outside of what is timed.
 #[derive(Debug, Clone, PartialEq, Eq)]

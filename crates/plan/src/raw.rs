@@ -293,7 +293,7 @@ pub(crate) struct RawQuality {
     /// Path of your own questions, JSONL: `question` and `answer`, or an export of GSM8K, KMMLU or
     /// lm-evaluation-harness. Default: a hundred built-in ones, half of them Korean.
     pub(crate) file: Option<String>,
-    /// Most tokens of an answer. Default: 64, and 1024 for thinking models (`reasoning_effort`).
+    /// Most tokens of an answer. Default: 64, and 512 for thinking models (`reasoning_effort`).
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(crate) output_tokens: Option<u32>,
 }

@@ -8,7 +8,8 @@ use rand_chacha::{
 use super::{Expected, Question, Task};
 use benchd_plan::Language::{self, En, Ko};
 
-const SEED: u64 = 0x62_656e_6368_64;
+/// `benchd` in ASCII.
+const SEED: u64 = 0x6265_6e63_6864;
 
 /// Questions of a task in each language.
 const ARITHMETIC: usize = 12;
