@@ -44,6 +44,8 @@ fn commonly(line: &str) -> Says {
     if line.contains(" HTTP/1.") {
         // An access line: `"POST /v1/chat/completions HTTP/1.1" 500 Internal Server Error`.
         Says::Nothing
+    } else if is_traceback(line) {
+        Says::Nothing
     } else if REASONS.iter().any(|reason| line.contains(reason)) || is_exception(line) {
         Says::Why
     } else if ["ERROR", "Error", "error:", "FATAL", "fatal"]
@@ -54,6 +56,13 @@ fn commonly(line: &str) -> Says {
     } else {
         Says::Nothing
     }
+}
+
+/// The lines of a Python traceback above its last: its head, its frames, and the source that they quote, with or without a
+/// logger's words before them.
+fn is_traceback(line: &str) -> bool {
+    let text = line.rsplit_once("] ").map_or(line, |(_, text)| text);
+    text.starts_with("  ") || text.starts_with("Traceback (") || text.starts_with("File \"")
 }
 
 /// The last line of a Python traceback: `torch.AcceleratorError: …`, with or without a logger's words before it.
@@ -100,6 +109,17 @@ mod tests {
              INFO:     Finished server process [7]";
         let line = last_words(vllm.lines()).unwrap();
         assert!(line.ends_with("Engine core proc EngineCore_DP0 died unexpectedly, shutting down client."));
+
+        // vLLM 0.26.0, its engine killed by signal 9: nothing but what follows from it, on every request.
+        let aftermath = "(APIServer pid=7) ERROR 11-25 [serving.py:830] vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See stack trace (above) for the root cause.\n\
+             (APIServer pid=7) ERROR 11-25 [server_utils.py:356] Traceback (most recent call last):\n\
+             (APIServer pid=7) ERROR 11-25 [server_utils.py:356]   File \"/vllm/serving.py\", line 235, in render_chat_request\n\
+             (APIServer pid=7) ERROR 11-25 [server_utils.py:356]     raise self.engine_client.dead_error";
+        let told = last_words(vllm.lines().take(2).chain(aftermath.lines()));
+        assert!(
+            told.unwrap()
+                .ends_with("died unexpectedly, shutting down client.")
+        );
 
         let sglang = "[2026-11-24 19:00:00] Decode batch, #running-req: 64\n\
              [2026-11-24 19:00:05] Subprocess scheduler_0 (pid=3417555) crashed with exit code -9. Triggering SIGQUIT for cleanup...\n\

@@ -158,7 +158,11 @@ pub(crate) fn load_line(told: &mut LoadLog, line: &str) {
 
 /// A file's type as llama.cpp writes it, `Q4_K - Medium`, in its short form: `Q4_K_M`.
 pub(crate) fn format_name(told: &str) -> String {
-    let told = told.trim().trim_end_matches(" (guessed)");
+    // It says so where the file names none: before the type, or in older versions behind it.
+    let told = told
+        .trim()
+        .trim_start_matches("(guessed) ")
+        .trim_end_matches(" (guessed)");
     match told.split_once(" - ") {
         Some((name, mix)) => format!("{name}_{}", &mix[..mix.chars().next().map_or(0, char::len_utf8)]),
         None => told.to_owned(),

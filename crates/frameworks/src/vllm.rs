@@ -159,7 +159,10 @@ fn death_line(line: &str) -> Option<Says> {
     ];
     if aftermath.iter().any(|text| line.contains(text)) {
         Some(Says::Nothing)
-    } else if line.contains("died unexpectedly, shutting down") {
+    } else if line.contains("died unexpectedly, shutting down")
+        || line.contains("engine core exited unexpectedly")
+    {
+        // The second as 0.26.0 says it.
         Some(Says::That)
     } else {
         None
