@@ -1,20 +1,26 @@
 //! Frameworks against each other, cell by cell; and the rounds of one framework against each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    LaneSummary,
     distribution::SEED,
     measured::{CellPair, FrameworkPair, MeasuredCell, by_framework, framework_pairs},
     precision::ServedWeights,
     samples::{CellSamples, FIGURES, RequestFigure},
+    shown_framework,
 };
-use benchd_core::stats::{
-    DEFAULT_LEVEL, Interval, Sorted, cliffs_delta, median_interval, stratified_median_interval,
-    stratified_ratio_interval,
+use benchd_core::{
+    format::list,
+    stats::{
+        DEFAULT_LEVEL, Interval, Sorted, cliffs_delta, median_interval, stratified_median_interval,
+        stratified_ratio_interval,
+    },
 };
+use benchd_plan::FrameworkKind;
 
 /// Prompts (or requests of each side) from which on an interval is trusted to tell a difference.
 pub const COMPARED_VALUES: usize = 5;
@@ -143,7 +149,32 @@ fn unlike(measured: &[MeasuredCell<'_>], pair: &FrameworkPair<'_>) -> Vec<String
         let id = &lane.lane;
         id.model == pair.model && [pair.baseline, pair.framework].contains(&id.framework.as_str())
     });
-    ServedWeights::of(of_pair).statement().into_iter().collect()
+    let lanes: Vec<&LaneSummary> = of_pair.collect();
+    let weights = ServedWeights::of(lanes.iter().copied()).statement();
+    weights.into_iter().chain(graphs_off(&lanes)).collect()
+}
+
+/// Which of two frameworks was started without its CUDA graphs, where the other was not.
+fn graphs_off(lanes: &[&LaneSummary]) -> Option<String> {
+    let off = |lane: &&&LaneSummary| {
+        let kind = FrameworkKind::ALL
+            .iter()
+            .find(|kind| kind.to_string() == lane.framework_kind);
+        let argument = kind.and_then(|kind| benchd_frameworks::kind(*kind).graphs_off);
+        let argv = lane.server.iter().flat_map(|server| &server.argv);
+        argument.is_some_and(|argument| argv.into_iter().any(|given| given == argument))
+    };
+    let of = |lanes: Vec<&&LaneSummary>| -> BTreeSet<String> {
+        lanes
+            .into_iter()
+            .map(|lane| shown_framework(&lane.lane.framework).to_owned())
+            .collect()
+    };
+    let (without, all) = (of(lanes.iter().filter(off).collect()), of(lanes.iter().collect()));
+    (!without.is_empty() && without.len() < all.len()).then(|| {
+        let names: Vec<String> = without.into_iter().collect();
+        format!("CUDA graphs are off in {}", list(&names))
+    })
 }
 
 /// Output tokens further apart than this share are other work.

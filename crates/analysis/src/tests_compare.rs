@@ -46,6 +46,33 @@ fn two(change: &dyn Fn(&mut benchd_plan::Cell), a: u64, b: u64) -> RunSummary {
 }
 
 #[test]
+fn graphs_that_one_side_lacks_make_the_two_unlike() {
+    let unlike = |without: &[(&str, &str)]| {
+        let lanes = [lane_id("vllm", "llama"), lane_id("sglang", "llama")];
+        let mut run = Builder::new(lanes.iter().map(|l| (l.clone(), vec![single()])).collect());
+        for lane in &lanes {
+            run.ready(lane);
+            run.measured(lane, "single/in512", &requests(100));
+        }
+        for event in &mut run.events {
+            if let Event::ServerPrepared(prepared) = event {
+                let given = without.iter().filter(|(of, _)| *of == prepared.lane.framework);
+                prepared
+                    .argv
+                    .extend(given.map(|(_, argument)| (*argument).to_owned()));
+            }
+        }
+        run.summary().expect("a summary").comparisons[0].unlike.clone()
+    };
+    assert_eq!(
+        unlike(&[("vllm", "--enforce-eager")]),
+        ["CUDA graphs are off in vLLM"]
+    );
+    let both = [("vllm", "--enforce-eager"), ("sglang", "--disable-cuda-graph")];
+    assert_eq!(unlike(&both), [""; 0]);
+}
+
+#[test]
 fn the_same_prompts_are_paired() {
     // 100, 200, … against 110, 220, …: medians 550 and 605. Each prompt is 1.1 times as slow; unpaired the interval
     // would be far too wide to see it.

@@ -36,6 +36,8 @@ pub struct Kind {
     pub parallel_variable: Option<&'static str>,
     /// The argument without which it serves no metrics.
     pub metrics_flag: Option<&'static str>,
+    /// The argument that takes its CUDA graphs away: it then answers slower than it can.
+    pub graphs_off: Option<&'static str>,
     /// Whether answers name the model as requests do.
     pub echoes_model: bool,
     /// Whether the plan's arguments start a framework of it without its prefix cache: a control for what the cache does.

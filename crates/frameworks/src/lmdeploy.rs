@@ -61,6 +61,7 @@ pub(crate) const KIND: Kind = Kind {
     whole_on_gpu_share: None,
     parallel_variable: None,
     metrics_flag: None,
+    graphs_off: None,
     echoes_model: true,
     prefix_cache_disabled: |framework| !has_flag(&framework.args, PREFIX_CACHE_FLAG),
     // As vLLM and SGLang; not measured. TurboMind tunes its kernels at every start.

@@ -57,6 +57,7 @@ pub(crate) const KIND: Kind = Kind {
     whole_on_gpu_share: Some(0.92),
     parallel_variable: Some(PARALLEL),
     metrics_flag: None,
+    graphs_off: None,
     echoes_model: true,
     // Nothing switches it.
     prefix_cache_disabled: |_| false,

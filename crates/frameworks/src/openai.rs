@@ -35,6 +35,7 @@ pub(crate) const KIND: Kind = Kind {
     whole_on_gpu_share: None,
     parallel_variable: None,
     metrics_flag: Some(llama_server::METRICS_FLAG),
+    graphs_off: None,
     echoes_model: false,
     prefix_cache_disabled: |_| false,
     // llama-server maps the file: seconds.

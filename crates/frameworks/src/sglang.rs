@@ -49,6 +49,7 @@ pub(crate) const KIND: Kind = Kind {
     whole_on_gpu_share: None,
     parallel_variable: None,
     metrics_flag: None,
+    graphs_off: Some("--disable-cuda-graph"),
     echoes_model: true,
     // RadixAttention.
     prefix_cache_disabled: |framework| framework.args.iter().any(|arg| arg == "--disable-radix-cache"),

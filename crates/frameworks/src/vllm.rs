@@ -51,6 +51,7 @@ pub(crate) const KIND: Kind = Kind {
     whole_on_gpu_share: None,
     parallel_variable: None,
     metrics_flag: None,
+    graphs_off: Some("--enforce-eager"),
     echoes_model: true,
     prefix_cache_disabled: |framework| {
         framework

@@ -59,6 +59,7 @@ fn answer_of(
     sentences.extend(not_alone(runs));
     sentences.extend(served.random());
     sentences.extend(served.unlike());
+    sentences.extend(settings_differ(comparisons));
     sentences.extend(judged(verdicts));
     sentences.extend(under_load(comparisons, &references, &served));
     sentences.extend(one_request(comparisons, &references, &served));
@@ -361,13 +362,29 @@ impl<'a> Served<'a> {
             )
         })
     }
+}
 
-    /// Stands in a ranking of frameworks whose weights are not known to be alike.
-    fn mark(&self, model: &str) -> &'static str {
-        match self.weights.get(model) {
-            Some(served) if !served.alike() => " (not like with like)",
-            _ => "",
+/// Where frameworks don't compare like with like by more than their weights.
+fn settings_differ(comparisons: &[FrameworkComparison]) -> Option<String> {
+    let mut parts: Vec<String> = Vec::new();
+    for comparison in comparisons {
+        for why in comparison.unlike.iter().filter(|why| !is_about_weights(why)) {
+            let part = format!("on {}, {why}", comparison.model);
+            if !parts.contains(&part) {
+                parts.push(part);
+            }
         }
+    }
+    (!parts.is_empty()).then(|| format!("Not like with like: {}.", parts.join("; ")))
+}
+
+/// Stands in a ranking of frameworks that don't compare like with like.
+fn mark(comparisons: &[FrameworkComparison], model: &str) -> &'static str {
+    let unlike = |c: &FrameworkComparison| c.model == model && !c.unlike.is_empty();
+    if comparisons.iter().any(unlike) {
+        " (not like with like)"
+    } else {
+        ""
     }
 }
 
@@ -464,7 +481,10 @@ fn under_load(
             let standing = Standing::of(comparisons, model, load.cell, "output_tokens_per_s");
             let words = standing.words(true, "tokens/s", |name| served.names.name(name, model))?;
             let streams = counted(load.concurrency.into(), "stream");
-            Some(format!("on {model} at {streams}{}, {words}", served.mark(model)))
+            Some(format!(
+                "on {model} at {streams}{}, {words}",
+                mark(comparisons, model)
+            ))
         })
         .collect();
     (!parts.is_empty()).then(|| {
@@ -489,7 +509,7 @@ fn one_request(
             let tokens = single.prompt_tokens.map_or_else(String::new, |n| {
                 format!(" with prompts of {} tokens", count(n.into()))
             });
-            Some(format!("on {model}{tokens}{}, {words}", served.mark(model)))
+            Some(format!("on {model}{tokens}{}, {words}", mark(comparisons, model)))
         })
         .collect();
     (!parts.is_empty()).then(|| {

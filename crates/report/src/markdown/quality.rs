@@ -9,7 +9,7 @@ use super::{
     },
     Table, escape, framework, models,
 };
-use benchd_analysis::{Answers, LaneQuality, LaneSummary, RunSummary};
+use benchd_analysis::{Answers, LaneQuality, LaneSummary, RunSummary, shown_framework};
 
 fn asked(summary: &RunSummary) -> impl Iterator<Item = (&LaneSummary, &LaneQuality)> {
     summary
@@ -22,7 +22,8 @@ fn asked(summary: &RunSummary) -> impl Iterator<Item = (&LaneSummary, &LaneQuali
 pub(super) fn warnings(summary: &RunSummary) -> String {
     let mut text = String::new();
     for (lane, quality) in asked(summary) {
-        let name = format!("{} on {}", framework(&lane.lane), escape(&lane.lane.model));
+        let name = shown_framework(&lane.lane.framework);
+        let name = format!("{} on {}", escape(name), escape(&lane.lane.model));
         let right = |answers: &Answers| format!("{} of {}", count(answers.right), count(answers.asked));
         if quality.alone.is_nothing() {
             let _ = writeln!(
@@ -66,8 +67,8 @@ pub(super) fn warnings(summary: &RunSummary) -> String {
         let _ = writeln!(
             text,
             "> **{} answers worse than {} on {}**: of the questions that one of them alone answered right, {} against {}.\n",
-            escape(worse),
-            escape(better),
+            escape(shown_framework(worse)),
+            escape(shown_framework(better)),
             escape(&pair.model),
             count(by_worse),
             count(by_better)
