@@ -19,8 +19,10 @@ fn a_lane_that_is_known_not_to_start_is_left_out_on_request_and_recorded_with_th
     );
     bench.plan["models"]["m"] = json!({ "openai": "sim", "hf": "org/llama" });
     let bench = bench.sim("last", &[]);
+    // Runs of other tests, and of a suite beside this one, must not meet on its lock.
+    let uuid = format!("GPU-of-the-trials-{}", std::process::id());
     bench.set_gpu(&json!({ "devices": [{
-        "uuid": "GPU-of-the-trials", "name": "NVIDIA GeForce RTX 5090", "compute_capability": [12, 0], "total_bytes": 34_190_917_632_u64,
+        "uuid": uuid, "name": "NVIDIA GeForce RTX 5090", "compute_capability": [12, 0], "total_bytes": 34_190_917_632_u64,
     }] }));
     let refused = bench.run(&[]);
     refused.assert_code(3);
